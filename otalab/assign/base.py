@@ -1,0 +1,92 @@
+"""What every assigner shares: checked input, ignore regions, a loop over the batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from otalab import boxes as box_ops
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.errors import InputError
+
+
+class Assigner(ABC):
+    """Turns the predictions and the ground truth of an image into labels. Subclasses write `assign`."""
+
+    @abstractmethod
+    def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
+        """Labels for one image of valid input with at least one gt; ignore regions are not its business."""
+
+    @torch.no_grad()
+    def __call__(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
+        """Labels for one image.
+
+        Runs without gradients and outside autocast: half-precision input is computed in float32 or better.
+        Raises InputError for shapes that do not fit, labels outside 0..C-1 and non-finite numbers, naming the first.
+        """
+        with torch.autocast(points.xy.device.type, enabled=False):
+            validate(points, predictions, targets)
+            if len(targets) == 0:
+                assignment = all_background(points)
+            else:
+                assignment = self.assign(points, predictions, targets)
+            if targets.ignore_boxes is not None and len(targets.ignore_boxes):
+                assignment = assignment.with_ignored(inside_any(points.xy, targets.ignore_boxes))
+        return assignment
+
+    def assign_batch(
+        self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
+    ) -> list[Assignment]:
+        """Labels for every image of a batch; the images share `points`."""
+        return [self(points, p, t) for p, t in zip(predictions, targets, strict=True)]
+
+
+def validate(points: AnchorPoints, predictions: Predictions, targets: Targets) -> None:
+    """Raise InputError when sizes disagree, a label is out of range or a number is not finite."""
+    n, classes = predictions.logits.shape
+    if len(points) != n or len(predictions.boxes) != n:
+        raise InputError(f"{len(points)} anchor points, but {n} logits and {len(predictions.boxes)} boxes")
+    if len(targets.boxes) != len(targets.labels):
+        raise InputError(f"{len(targets.boxes)} gt boxes, but {len(targets.labels)} labels")
+    if len(targets) and not 0 <= int(targets.labels.min()) <= int(targets.labels.max()) < classes:
+        raise InputError(f"gt labels {targets.labels.unique().tolist()} are not all in 0..{classes - 1}")
+    require_finite("logits", predictions.logits)
+    require_finite("predicted boxes", predictions.boxes)
+    require_finite("gt boxes", targets.boxes)
+
+
+def require_finite(name: str, values: Tensor) -> None:
+    """Raise InputError with the first index at which `values` is NaN or infinite."""
+    if values.sum().isfinite():  # one cheap pass; a sum that overflows is looked at again below
+        return
+    bad = (~values.isfinite()).nonzero()
+    if len(bad):
+        first = tuple(bad[0].tolist())
+        raise InputError(f"{name}: {len(bad)} non-finite values, the first is {values[first].item()} at {first}")
+
+
+def all_background(points: AnchorPoints) -> Assignment:
+    """The assignment of an image without gts."""
+    device, n = points.xy.device, len(points)
+    return Assignment(
+        matched_gt=torch.full((n,), -1, dtype=torch.int64, device=device),
+        supply=torch.full((1,), n, dtype=torch.int64, device=device),
+        deficit=torch.zeros(0, dtype=torch.int64, device=device),
+    )
+
+
+def inside_any(xy: Float[Tensor, "n 2"], boxes: Float[Tensor, "c 4"]) -> Bool[Tensor, " n"]:
+    """Which points lie inside at least one of the boxes."""
+    return (box_ops.ltrb(xy[:, None], boxes).amin(dim=-1) > 0).any(dim=1)
+
+
+def from_labels(matched_gt: Int[Tensor, " n"], num_gt: int) -> Assignment:
+    """An assignment by rule: each gt supplies what it got, and no transport problem stands behind it."""
+    shipped = torch.bincount(matched_gt + 1, minlength=num_gt + 1)
+    return Assignment(
+        matched_gt=matched_gt,
+        supply=torch.cat((shipped[1:], shipped[:1])),
+        deficit=torch.zeros_like(shipped[1:]),
+    )

@@ -1,0 +1,98 @@
+"""The price of a label: Eq. 2 (gt to anchor) and Eq. 3 (background to anchor), and the supplies of Sec. 3.3.
+
+The classification loss sums over all C classes, but the one-hot targets of a gt and of the background differ in one
+class only. So c_fg = c_bg + [loss(positive) - loss(negative)](logit of the gt's class) + alpha * regression, and no
+(m, n, C) tensor is ever made.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from otalab import boxes as box_ops
+from otalab.errors import InputError
+
+
+def focal(logits: Tensor, positive: bool, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Sigmoid focal loss, elementwise, of a target that is all `positive` or all not (Lin et al., 2017)."""
+    signed = -logits if positive else logits
+    weight = alpha if positive else 1 - alpha
+    return weight * F.softplus(signed) * signed.sigmoid() ** gamma
+
+
+def cross_entropy(logits: Tensor, positive: bool) -> Tensor:
+    """Sigmoid (binary) cross entropy, elementwise: the focal loss without its weights."""
+    return F.softplus(-logits if positive else logits)
+
+
+CLASSIFICATION = {"focal": focal, "ce": cross_entropy}
+REGRESSION = ("iou", "giou", "smooth-l1")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Eq. 2: classification + alpha * regression, each loss by name (Sec. 3.2 allows the replacements).
+
+    cls:   "focal" (Algorithm 1) or "ce"
+    reg:   "iou" (-ln IoU), "giou" (1 - GIoU) or "smooth-l1" (of the four sides, in strides, summed)
+    alpha: weight of the regression loss
+    """
+
+    cls: str = "focal"
+    reg: str = "iou"
+    alpha: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.cls not in CLASSIFICATION:
+            raise InputError(f"classification cost {self.cls!r} is none of {', '.join(CLASSIFICATION)}")
+        if self.reg not in REGRESSION:
+            raise InputError(f"regression cost {self.reg!r} is none of {', '.join(REGRESSION)}")
+
+    def background(self, logits: Float[Tensor, "n C"]) -> Float[Tensor, " n"]:
+        """Eq. 3: the loss of every class against "no object"."""
+        return CLASSIFICATION[self.cls](logits, positive=False).sum(dim=-1)
+
+    def over_background(
+        self,
+        class_logits: Float[Tensor, "*pairs"],
+        iou: Float[Tensor, "*pairs"],
+        boxes: Float[Tensor, "*#pairs 4"],
+        gt_boxes: Float[Tensor, "*#pairs 4"],
+        stride: Float[Tensor, "*#pairs"],
+    ) -> Float[Tensor, "*pairs"]:
+        """Eq. 2 minus Eq. 3 for pairs of a gt and an anchor point; the other classes cancel.
+
+        class_logits are the points' logits of the gts' classes, iou the overlap of predicted box and gt.
+        """
+        loss = CLASSIFICATION[self.cls]
+        cls = loss(class_logits, positive=True) - loss(class_logits, positive=False)
+        if self.reg == "iou":
+            reg = box_ops.iou_loss(iou)
+        elif self.reg == "giou":
+            reg = 1 - box_ops.iou(boxes, gt_boxes, kind="giou")
+        else:
+            sides = (boxes - gt_boxes) / stride[..., None]
+            reg = F.smooth_l1_loss(sides, torch.zeros_like(sides), reduction="none").sum(dim=-1)
+        return cls + self.alpha * reg
+
+
+def dynamic_k(iou: Float[Tensor, "m n"], q: int = 20, slack: float = 0.0) -> Int[Tensor, " m"]:
+    """How many positives each gt supplies: the sum of its q highest IoUs, rounded down, at least 1 (Sec. 3.3).
+
+    Fewer than q anchor points are no error: there are then fewer IoUs to sum. `slack` is added before rounding, so
+    that ten IoUs of 0.1, which sum to 0.9999999, are not rounded to 0.
+    """
+    if q < 1:
+        raise InputError(f"dynamic k sums the top q IoUs; q is {q}, it must be at least 1")
+    top = iou.topk(min(q, iou.shape[1]), dim=1).values
+    return (top.sum(dim=1) + slack).to(torch.int64).clamp(min=1)
+
+
+def fixed_k(num_gt: int, k: int, device: torch.device | str | None = None) -> Int[Tensor, " m"]:
+    """The same k for each gt: Eq. 4."""
+    if k < 0:
+        raise InputError(f"k is {k}; a gt cannot supply less than 0 labels")
+    return torch.full((num_gt,), k, dtype=torch.int64, device=device)

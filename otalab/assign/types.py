@@ -1,0 +1,162 @@
+"""The four types that every assigner speaks: where labels can go, what is predicted, what is true, who got what."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from otalab.errors import InputError
+
+BACKGROUND = -1
+IGNORED = -2
+
+
+@dataclass(frozen=True)
+class AnchorPoints:
+    """The locations that can learn an object: all cells of all FPN levels, finest level first, row-major.
+
+    xy:     (n, 2) float, position in image px
+    stride: (n,) float, px step of the point's level
+    level:  (n,) int64, index of the level, 0 is the finest
+    """
+
+    xy: Float[Tensor, "n 2"]
+    stride: Float[Tensor, " n"]
+    level: Int[Tensor, " n"]
+
+    @classmethod
+    def for_image(
+        cls,
+        size: tuple[int, int],
+        strides: Sequence[int] = (8, 16, 32, 64, 128),
+        offset: float = 0.5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "AnchorPoints":
+        """Points of an image of `size` (height, width) px: ceil(H/s) x ceil(W/s) a level, at (i + offset) * s."""
+        maps = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
+        return cls.for_feature_maps(maps, strides, offset, device, dtype)
+
+    @classmethod
+    def for_feature_maps(
+        cls,
+        maps: Sequence[tuple[int, int]],
+        strides: Sequence[int],
+        offset: float = 0.5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "AnchorPoints":
+        """Points of feature maps of the given (height, width) in cells, one for each stride.
+
+        Raises InputError if there are not as many maps as strides, or a size or stride is not positive.
+        """
+        if len(maps) != len(strides):
+            raise InputError(f"{len(maps)} feature maps but {len(strides)} strides")
+        if any(h < 1 or w < 1 or s <= 0 for (h, w), s in zip(maps, strides, strict=True)):
+            raise InputError(f"feature maps {list(maps)} and strides {list(strides)} must be positive")
+        make = {"device": device, "dtype": dtype}
+        xy, stride, level = [], [], []
+        for index, ((h, w), s) in enumerate(zip(maps, strides, strict=True)):
+            y, x = torch.meshgrid(torch.arange(h, **make), torch.arange(w, **make), indexing="ij")
+            xy.append((torch.stack((x, y), dim=-1).reshape(-1, 2) + offset) * s)
+            stride.append(torch.full((h * w,), s, **make))
+            level.append(torch.full((h * w,), index, device=device, dtype=torch.int64))
+        return cls(torch.cat(xy), torch.cat(stride), torch.cat(level))
+
+    def __len__(self) -> int:
+        return len(self.stride)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "AnchorPoints":
+        """The same points on another device or in another float dtype."""
+        return AnchorPoints(
+            self.xy.to(device=device, dtype=dtype),
+            self.stride.to(device=device, dtype=dtype),
+            self.level.to(device=device),
+        )
+
+    def boxes(self, scale: float = 8) -> Float[Tensor, "n 4"]:
+        """A square box of `scale` strides a side on every point, for the assigners that compare anchor boxes."""
+        half = self.stride[:, None] * (scale / 2)
+        return torch.cat((self.xy - half, self.xy + half), dim=-1)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the detector says at each anchor point of one image.
+
+    logits:  (n, C) float, raw class scores, before the sigmoid
+    boxes:   (n, 4) float, xyxy in image px
+    quality: (n,) float or None, raw IoU / centre-ness branch
+    """
+
+    logits: Float[Tensor, "n C"]
+    boxes: Float[Tensor, "n 4"]
+    quality: Float[Tensor, " n"] | None = None
+
+    def detach(self) -> "Predictions":
+        """The same numbers, cut from the graph: assignment is never differentiated through."""
+        quality = None if self.quality is None else self.quality.detach()
+        return Predictions(self.logits.detach(), self.boxes.detach(), quality)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The ground truth of one image.
+
+    boxes:        (m, 4) float, xyxy in image px
+    labels:       (m,) int64, class index from 0
+    ignore_boxes: (c, 4) float or None: regions (COCO's iscrowd) whose points are neither positive nor background
+    """
+
+    boxes: Float[Tensor, "m 4"]
+    labels: Int[Tensor, " m"]
+    ignore_boxes: Float[Tensor, "c 4"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which gt each anchor point learns.
+
+    matched_gt: (n,) int64, gt index; -1 background; -2 ignored
+    supply:     (m + 1,) int64, labels that each gt ships, background last; sums to n
+    deficit:    (m,) int64, labels that a gt wanted (its k) and found no anchor point for
+    cost, plan: (m + 1, n) float, the transport problem behind the labels and its answer; +inf cost is a forbidden
+                route. Both None for an assigner that moves no mass; made when first asked for, where the labels
+                were found without them.
+    """
+
+    matched_gt: Int[Tensor, " n"]
+    supply: Int[Tensor, " m1"]
+    deficit: Int[Tensor, " m"]
+    make_cost: Callable[[], Tensor] | None = field(default=None, repr=False)
+    make_plan: Callable[[], Tensor] | None = field(default=None, repr=False)
+
+    @cached_property
+    def cost(self) -> Float[Tensor, "m1 n"] | None:
+        return self.make_cost() if self.make_cost else None
+
+    @cached_property
+    def plan(self) -> Float[Tensor, "m1 n"] | None:
+        return self.make_plan() if self.make_plan else None
+
+    @property
+    def positive(self) -> Bool[Tensor, " n"]:
+        """Mask of the points that learn an object."""
+        return self.matched_gt >= 0
+
+    @property
+    def counts(self) -> Int[Tensor, " m"]:
+        """Positives that each gt got."""
+        owners = self.matched_gt.clamp(min=BACKGROUND) + 1
+        return torch.bincount(owners, minlength=len(self.deficit) + 1)[1:]
+
+    def with_ignored(self, inside: Bool[Tensor, " n"]) -> "Assignment":
+        """The same assignment, background points under `inside` turned into ignored ones."""
+        ignored = inside & (self.matched_gt == BACKGROUND)
+        return replace(self, matched_gt=self.matched_gt.masked_fill(ignored, IGNORED))

@@ -1,0 +1,49 @@
+"""Box formats and overlaps that both the assigners and the losses need.
+
+Boxes are xyxy in image pixels. All-pairs IoU and GIoU of two sets come from `torchvision.ops`; the functions here
+broadcast instead, so that a list of (gt, point) pairs can be measured without the (m, n) matrix.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+IOU_FLOOR = 1.1920928955078125e-07  # float32 machine epsilon, whatever the dtype: the authors' clamp
+
+
+def box_area(boxes: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape"]:
+    """Area of each box in px^2; an inverted box has area 0."""
+    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
+    return size[..., 0] * size[..., 1]
+
+
+def iou(a: Float[Tensor, "*a 4"], b: Float[Tensor, "*b 4"], kind: str = "iou") -> Float[Tensor, "*ab"]:
+    """IoU of boxes `a` and `b`, which broadcast against each other.
+
+    `kind="iou"` is in [0, 1]; `"giou"` (Rezatofighi et al., CVPR 2019) is in [-1, 1]. Two empty boxes have IoU 0.
+    Differentiable in both arguments.
+    """
+    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    overlap = overlap[..., 0] * overlap[..., 1]
+    union = box_area(a) + box_area(b) - overlap
+    value = overlap / union.clamp(min=IOU_FLOOR)
+    if kind == "giou":
+        hull = torch.cat((torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])), dim=-1)
+        hull = box_area(hull)
+        value = value - (hull - union) / hull.clamp(min=IOU_FLOOR)
+    return value
+
+
+def iou_loss(iou: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """-ln IoU, the IoU clamped below at float32 epsilon (so at most 15.9). Source: Yu et al., UnitBox, 2016."""
+    return -iou.clamp(min=IOU_FLOOR).log()
+
+
+def ltrb(xy: Float[Tensor, "*shape 2"], boxes: Float[Tensor, "*shape2 4"]) -> Float[Tensor, "*shape3 4"]:
+    """Distances in px from points to the left, top, right and bottom side of boxes; negative outside a side."""
+    return torch.cat((xy - boxes[..., :2], boxes[..., 2:] - xy), dim=-1)
+
+
+def centres(boxes: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape 2"]:
+    """Centre (x, y) of each box in px."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2

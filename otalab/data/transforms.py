@@ -1,0 +1,114 @@
+"""Augmentation of images with their boxes, on torchvision.transforms.v2.
+
+Every pipeline takes `(image, target)` as `CocoDataset` hands it over: crowd regions are rows of `target["boxes"]` with
+label -1, so that they travel with the others. Randomness is torch's global generator.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from otalab.errors import InputError
+
+STRENGTHS = ("none", "flip", "light", "strong")
+
+
+class CropResize(nn.Module):
+    """With probability `p`, cut out a random window and resize it to the size of the image.
+
+    The window's sides are drawn alone, each from `low`..1 of the image's, within a ratio `aspect` of each other.
+    A box that keeps less than `keep` of its area inside the window is dropped, the others are cut; crowd
+    regions (label -1) are cut but never dropped for their share.
+    """
+
+    def __init__(self, low: float, p: float = 0.5, keep: float = 0.25, aspect: float = 1.25) -> None:
+        super().__init__()
+        self.low, self.p, self.keep, self.aspect = low, p, keep, aspect
+
+    def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
+        if torch.rand(()) >= self.p:
+            return image, target
+        high, wide = image.shape[-2:]
+        share = self.low + (1 - self.low) * torch.rand(())
+        stretch = self.aspect ** (torch.rand(()) - 0.5)
+        rows = max(1, round(float((share * stretch).clamp(max=1)) * high))
+        columns = max(1, round(float((share / stretch).clamp(max=1)) * wide))
+        top = int(torch.randint(high - rows + 1, ()))
+        left = int(torch.randint(wide - columns + 1, ()))
+
+        old, labels = target["boxes"], target["labels"]
+        boxes = F.crop(old, top, left, rows, columns)
+        kept = _area(boxes) >= torch.where(labels >= 0, self.keep, 0.0) * _area(old)
+        boxes = F.resize(tv_tensors.wrap(boxes[kept], like=boxes), [high, wide])
+        image = F.resize(F.crop(image, top, left, rows, columns), [high, wide])
+        return image, {**target, "boxes": boxes, "labels": labels[kept]}
+
+
+def train_transforms(
+    size: int | Sequence[int] | None = None, strength: str = "flip", max_size: int | None = None
+) -> v2.Compose:
+    """Augmentation for training, then the resize of `eval_transforms`; a sequence of sizes is drawn from at random.
+
+    none: the resize alone. flip: + mirrored half the time. light: + colours, and windows of 0.6..1 of the image.
+    strong: + stronger colours, zoom out, windows of 0.3..1. Boxes cut to under 25 % of their area or under 1 px are
+    dropped; an image may end without a box. Raises InputError for an unknown strength or size.
+    """
+    flip = [v2.RandomHorizontalFlip(0.5)]
+    steps = {
+        "none": [],
+        "flip": flip,
+        "light": [*flip, v2.ColorJitter(0.2, 0.2, 0.2, 0.02), CropResize(0.6, p=0.5)],
+        "strong": [
+            *flip,
+            v2.RandomPhotometricDistort(p=0.5),
+            v2.RandomApply([_ZoomOut(2.0)], p=0.3),
+            CropResize(0.3, p=0.7),
+        ],
+    }
+    if strength not in steps:
+        raise InputError(f"strength must be one of {', '.join(STRENGTHS)}, got {strength!r}")
+    return v2.Compose([*steps[strength], *_resize(size, max_size), _sanitize()])
+
+
+def eval_transforms(size: int | None = None, max_size: int | None = None) -> v2.Compose:
+    """Resize the shorter side to `size` px, the longer at most `max_size` (COCO's habit: 800 and 1333); None: leave it."""
+    return v2.Compose([*_resize(size, max_size), _sanitize()])
+
+
+class _ZoomOut(nn.Module):
+    """Shrink the image by a random factor in 1..`most` onto a grey canvas of the same size."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__()
+        self.zoom = v2.RandomZoomOut(fill=114, side_range=(1.0, most), p=1.0)
+
+    def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
+        shape = list(image.shape[-2:])
+        image, target = self.zoom(image, target)
+        return F.resize(image, shape), {**target, "boxes": F.resize(target["boxes"], shape)}
+
+
+def _resize(size: int | Sequence[int] | None, max_size: int | None) -> list[nn.Module]:
+    sizes = [] if size is None else [size] if isinstance(size, int) else list(size)
+    if any(s < 1 for s in sizes) or (max_size is not None and sizes and max_size < max(sizes)):
+        raise InputError(f"need 1 <= size <= max_size, got {size} and {max_size}")
+    if not sizes:
+        return []
+    return [v2.RandomShortestSize(sizes, max_size)] if len(sizes) > 1 else [v2.Resize(sizes, max_size=max_size)]
+
+
+def _sanitize() -> nn.Module:
+    return v2.SanitizeBoundingBoxes(min_size=1.0, labels_getter=_labels)
+
+
+def _labels(sample: tuple[Tensor, dict]) -> Tensor:
+    return sample[1]["labels"]  # a function with a name, so that loader processes can be sent the pipeline
+
+
+def _area(boxes: Tensor) -> Tensor:
+    boxes = boxes.as_subclass(Tensor)
+    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)

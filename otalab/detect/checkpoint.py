@@ -1,0 +1,67 @@
+"""Checkpoints: `model.safetensors` to use a model, `checkpoint.pt` to go on training. Each is written whole.
+
+`model.safetensors` holds the evaluated weights and, in its header, all that is needed to build the model again.
+`checkpoint.pt` holds the state of a run after an epoch, and is loaded with `weights_only=True`: it runs no code.
+"""
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from otalab.detect.detector import Detector, build_detector
+from otalab.errors import InputError
+from otalab.files import write_whole
+
+
+def save_model(path: Path, model: Detector, settings: dict, class_names: list[str], category_ids: list[int]) -> None:
+    """Write weights and description of a detector; `settings` are the arguments of `build_detector`."""
+    description = {"settings": settings, "class_names": class_names, "category_ids": category_ids}
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    with write_whole(path) as temporary:
+        save_file(tensors, temporary, metadata={"otalab": json.dumps(description)})
+
+
+def load_model(path: Path, device: str | torch.device = "cpu") -> tuple[Detector, dict]:
+    """The detector in a `model.safetensors` (or in the folder of a run), in evaluation mode, and its description.
+
+    The description is a dict of "settings", "class_names" (label to name) and "category_ids" (label to COCO id).
+    Raises InputError when the file is missing, damaged or not otalab's.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            description = json.loads((file.metadata() or {})["otalab"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        model = build_detector(**description["settings"]).to(device)
+        model.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} is not a whole otalab checkpoint ({first_line(error)})") from error
+    return model.eval(), description
+
+
+def save_state(path: Path, state: dict) -> None:
+    """Write the state of a run."""
+    with write_whole(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path) -> dict:
+    """The state of a run. Raises InputError when the file is damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is not a whole checkpoint ({first_line(error)})") from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's text, for messages of one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

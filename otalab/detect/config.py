@@ -1,0 +1,57 @@
+"""What a training run is made of; the flags of `otalab train` are made from these fields."""
+
+from dataclasses import dataclass, field, fields
+
+from otalab.errors import InputError
+
+
+def setting(default, help: str, choices: tuple[str, ...] | None = None):
+    """A dataclass field that knows its help text and its choices."""
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run, reproducible from these values alone (same machine, same number of threads)."""
+
+    data: str = setting("data/shapes", "folder with train and val splits in COCO format")
+    out: str = setting("runs/train", "folder for checkpoints, log and results")
+    # model
+    backbone: str = setting("tiny", "feature extractor", ("tiny", "mobilenet_v2", "resnet18", "resnet50"))
+    weights_backbone: str | None = setting(None, "torchvision's weights entry for the backbone, e.g. DEFAULT")
+    assigner: str = setting("ota", "label assignment: ota, ota-paper, ota-official, fcos, ...")
+    # data
+    categories: tuple[str, ...] | None = setting(None, "train on these category names only")
+    max_images: int | None = setting(None, "use at most so many training images, chosen by the seed")
+    size: int | None = setting(None, "shorter image side in px; none keeps the images' size")
+    max_size: int | None = setting(None, "longest image side in px, after resizing")
+    augment: str = setting("flip", "strength of augmentation", ("none", "flip", "light", "strong"))
+    workers: int = setting(0, "processes that load images beside the training process")
+    # optimisation
+    epochs: int = setting(12, "passes over the training images")
+    batch_size: int = setting(16, "images a step")
+    optimizer: str = setting("adamw", "adamw, or sgd with momentum 0.9", ("adamw", "sgd"))
+    lr: float = setting(1e-3, "peak learning rate")
+    backbone_lr: float = setting(1.0, "learning rate of the backbone as a multiple of lr")
+    weight_decay: float = setting(0.05, "weight decay; none on norms and biases")
+    schedule: str = setting("cosine", "cosine to 0, or step: a tenth after 2/3 and 8/9", ("cosine", "step"))
+    warmup: int = setting(100, "steps of linear warm-up from lr / 1000")
+    clip: float = setting(10.0, "largest norm of the gradient; 0 does not clip")
+    ema: float = setting(0.998, "decay of the weights' moving average that is evaluated and saved; 0 for none")
+    # housekeeping
+    eval_every: int = setting(0, "evaluate after each so many epochs; 0 only at the end")
+    seed: int = setting(0, "seed of weights, order and augmentation")
+    device: str = setting("auto", "cpu, cuda, mps or auto")
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 1), ("workers", 0), ("warmup", 0), ("eval_every", 0)):
+            if getattr(self, name) < low:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+        if not 0 < self.lr < float("inf"):
+            raise InputError(f"lr is {self.lr}; it must be a positive number")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"ema is {self.ema}; a decay lies in [0, 1)")
+        for f in fields(self):
+            choices = f.metadata["choices"]
+            if choices and getattr(self, f.name) not in choices:
+                raise InputError(f"{f.name} {getattr(self, f.name)!r} is none of {', '.join(choices)}")

@@ -1,0 +1,133 @@
+"""The FCOS-style detector, after torchvision's detection convention."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from otalab.assign import AnchorPoints, Assignment, Predictions, Targets, build_assigner
+from otalab.detect.backbone import PyramidBackbone
+from otalab.detect.head import Head
+from otalab.detect.losses import detection_losses
+from otalab.detect.postprocess import PostProcess
+from otalab.errors import InputError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as torchvision's backbones expect
+
+
+class Detector(nn.Module):
+    """Backbone, FPN, head and an assigner; see `build_detector`.
+
+    In training `model(images, targets)` returns a dict of losses; in evaluation `model(images)` returns a list of
+    {"boxes" (d, 4) xyxy px of the image as given, "labels" (d,), "scores" (d,)}. Images are a list of float (3, H, W)
+    in 0..1 of any sizes; targets are dicts with "boxes" (m, 4) xyxy px and "labels" (m,) int64 in 0..C-1, and
+    optionally "ignore_boxes" (c, 4).
+
+    image_size: in evaluation, images are resized to this (shorter side, most for the longer side) in px; None keeps
+    their size. In training they are taken as they come, augmented by the data set.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        num_classes: int,
+        assigner: str,
+        weights_backbone: str | None,
+        channels: int,
+        num_convs: int,
+        image_size: tuple[int, int] | None,
+    ) -> None:
+        super().__init__()
+        self.backbone = PyramidBackbone(backbone, weights_backbone, channels)
+        self.head = Head(channels, num_classes, num_convs, self.backbone.strides)
+        self.assigner = build_assigner(assigner)
+        self.postprocess = PostProcess()
+        self.num_classes = num_classes
+        self.image_size = image_size
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None):
+        if self.training:
+            if targets is None:
+                raise InputError("in training the model needs targets: model(images, targets)")
+            points, predictions = self.predict(images)
+            truth = [as_targets(t) for t in targets]
+            return detection_losses(predictions, truth, self.assign(points, predictions, truth))
+        resized = [self.resize(image) for image in images]
+        points, predictions = self.predict(resized)
+        detections = []
+        for image, small, prediction in zip(images, resized, predictions, strict=True):
+            found = self.postprocess(points, prediction, small.shape[-2:])
+            ratio = torch.tensor(image.shape[-2:]).flip(0) / torch.tensor(small.shape[-2:]).flip(0)  # (x, y)
+            found["boxes"] = found["boxes"] * ratio.repeat(2).to(found["boxes"])
+            detections.append(found)
+        return detections
+
+    def predict(self, images: list[Tensor]) -> tuple[AnchorPoints, list[Predictions]]:
+        """Dense predictions of a batch, and the anchor points that its images (padded to one size) share."""
+        batch = self.batch(images)
+        features = self.backbone(batch)
+        logits, sides, quality = self.head(features)
+        maps = [tuple(f.shape[-2:]) for f in features]
+        points = AnchorPoints.for_feature_maps(maps, self.backbone.strides, device=batch.device)
+        boxes = torch.cat((points.xy - sides[..., :2], points.xy + sides[..., 2:]), dim=-1)
+        return points, [Predictions(c, b, q) for c, b, q in zip(logits.float(), boxes, quality.float(), strict=True)]
+
+    def assign(self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets]) -> list[Assignment]:
+        """Labels of a batch; a seam of its own so that a lesson can look at it or replace it."""
+        return self.assigner.assign_batch(points, [p.detach() for p in predictions], targets)
+
+    def batch(self, images: list[Tensor]) -> Float[Tensor, "b 3 H W"]:
+        """Images, normalised, padded right and below to the largest and to a multiple of the coarsest feature map."""
+        divisor = 32
+        height, width = (-(-max(i.shape[d] for i in images) // divisor) * divisor for d in (-2, -1))
+        batch = images[0].new_zeros(len(images), 3, height, width)
+        for slot, image in zip(batch, images, strict=True):
+            slot[:, : image.shape[-2], : image.shape[-1]] = (image - self.mean) / self.std
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def resize(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h2 w2"]:
+        """The image at the size that evaluation asks for."""
+        if self.image_size is None:
+            return image
+        height, width = image.shape[-2:]
+        ratio = min(self.image_size[0] / min(height, width), self.image_size[1] / max(height, width))
+        size = round(height * ratio), round(width * ratio)
+        if size == (height, width):
+            return image
+        return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def as_targets(target: dict[str, Tensor]) -> Targets:
+    """A target dict of torchvision's convention as `Targets`."""
+    return Targets(target["boxes"], target["labels"], target.get("ignore_boxes"))
+
+
+def build_detector(
+    backbone: str = "tiny",
+    num_classes: int = 80,
+    assigner: str = "ota",
+    weights_backbone: str | None = None,
+    channels: int | None = None,
+    num_convs: int | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Detector:
+    """An FCOS-style detector.
+
+    backbone:         "tiny", "mobilenet_v2", "resnet18" or "resnet50"
+    weights_backbone: torchvision's weights entry for it, for example "DEFAULT"; downloaded at need by torchvision
+    channels, num_convs: width of FPN and head, and convolutions a tower; by default 64 and 2 for `tiny`, 128 and 2 for
+                      `mobilenet_v2`, 256 and 4 (the paper) for the ResNets
+    image_size:       (shorter, longer) side in px for evaluation, see `Detector`
+    """
+    default = {"tiny": (64, 2), "mobilenet_v2": (128, 2)}.get(backbone, (256, 4))
+    return Detector(
+        backbone,
+        num_classes,
+        assigner,
+        weights_backbone,
+        default[0] if channels is None else channels,
+        default[1] if num_convs is None else num_convs,
+        image_size,
+    )

@@ -1,0 +1,60 @@
+"""The dense head: classes, box sides and box quality at every anchor point, with weights shared by all levels."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Head(nn.Module):
+    """Two towers of convolutions with GroupNorm; the quality (IoU) branch sits on the regression tower.
+
+    Source: FCOS's head (Tian et al., ICCV 2019) with the IoU branch of the OTA paper's baseline.
+    """
+
+    def __init__(self, channels: int, num_classes: int, num_convs: int, strides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.strides = strides
+        self.num_classes = num_classes
+        self.class_tower = tower(channels, num_convs)
+        self.box_tower = tower(channels, num_convs)
+        self.logits = nn.Conv2d(channels, num_classes, 3, padding=1)
+        self.sides = nn.Conv2d(channels, 4, 3, padding=1)
+        self.quality = nn.Conv2d(channels, 1, 3, padding=1)
+        self.scales = nn.Parameter(torch.ones(len(strides)))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.logits.bias, -math.log((1 - 0.01) / 0.01))  # start at a probability of 0.01
+        nn.init.ones_(
+            self.sides.bias
+        )  # start at boxes of two strides a side: relu would pass no gradient to empty ones
+
+    def forward(
+        self, features: list[Tensor]
+    ) -> tuple[Float[Tensor, "b n C"], Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
+        """Logits, sides (left, top, right, bottom in px, not negative) and quality logits, points in grid order."""
+        logits, sides, quality = [], [], []
+        for feature, stride, scale in zip(features, self.strides, self.scales, strict=True):
+            box_feature = self.box_tower(feature)
+            logits.append(flat(self.logits(self.class_tower(feature))))
+            sides.append(flat(torch.relu(scale * self.sides(box_feature)) * stride))
+            quality.append(flat(self.quality(box_feature)))
+        return torch.cat(logits, dim=1), torch.cat(sides, dim=1), torch.cat(quality, dim=1).squeeze(2)
+
+
+def tower(channels: int, num_convs: int) -> nn.Sequential:
+    """Convolutions, each with GroupNorm and ReLU."""
+    layers: list[nn.Module] = []
+    for _ in range(num_convs):
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        layers += [conv, nn.GroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def flat(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b hw c"]:
+    """A map as a list of its cells, row-major."""
+    return x.flatten(2).transpose(1, 2)

@@ -1,0 +1,48 @@
+"""Optimiser, learning-rate schedule and moving average of a run."""
+
+import math
+
+import torch
+from torch import nn
+
+from otalab.detect.config import TrainConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD over four groups: backbone or not, decayed or not (norms and biases are not)."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("backbone.body"), parameter.ndim > 1), []).append(parameter)
+    settings = [
+        {
+            "params": parameters,
+            "lr": config.lr * (config.backbone_lr if in_backbone else 1),
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (in_backbone, decayed), parameters in groups.items()
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(settings, lr=config.lr, momentum=0.9)
+    return torch.optim.AdamW(settings, lr=config.lr)
+
+
+def lr_factor(step: int, total: int, config: TrainConfig) -> float:
+    """The learning rate at `step` of `total`, as a fraction of its peak: a pure function, so resuming needs no state."""
+    if step < config.warmup:
+        return 1e-3 + (1 - 1e-3) * step / config.warmup
+    if config.schedule == "step":
+        return 0.1 ** sum(step >= total * part for part in (2 / 3, 8 / 9))
+    done = (step - config.warmup) / max(1, total - config.warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Move `average` towards `model`; the decay starts small, so that early steps do not linger."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if value.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)

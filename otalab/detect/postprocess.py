@@ -1,0 +1,41 @@
+"""From dense predictions to the final boxes of an image."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, clip_boxes_to_image
+
+from otalab.assign import AnchorPoints, Predictions
+
+
+@dataclass(frozen=True)
+class PostProcess:
+    """Threshold, top k a level, class-wise NMS, top k an image, clip: in this order, after the authors' code.
+
+    A score is sqrt(sigmoid(logit) * sigmoid(quality)).
+    """
+
+    score_threshold: float = 0.05
+    per_level: int = 1000
+    nms_iou: float = 0.6
+    per_image: int = 100
+
+    def __call__(self, points: AnchorPoints, predictions: Predictions, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Boxes (d, 4) xyxy px clipped to `size` (height, width), labels (d,), scores (d,), best first."""
+        scores = predictions.logits.sigmoid()
+        if predictions.quality is not None:
+            scores = (scores * predictions.quality.sigmoid()[:, None]).sqrt()  # (n, C)
+        boxes, labels, kept_scores = [], [], []
+        for level in range(len(points.level.unique())):
+            on_level = points.level == level
+            flat = scores[on_level].flatten()
+            above = (flat > self.score_threshold).nonzero().squeeze(1)
+            best, order = flat[above].topk(min(self.per_level, len(above)))
+            point, label = above[order] // scores.shape[1], above[order] % scores.shape[1]
+            boxes.append(predictions.boxes[on_level][point])
+            labels.append(label)
+            kept_scores.append(best)
+        boxes, labels, scores = torch.cat(boxes), torch.cat(labels), torch.cat(kept_scores)
+        keep = batched_nms(boxes, scores, labels, self.nms_iou)[: self.per_image]
+        return {"boxes": clip_boxes_to_image(boxes[keep], size), "labels": labels[keep], "scores": scores[keep]}
