@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,21 +18,22 @@ class Assigner(ABC):
 
     @abstractmethod
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-        """Labels for one image of valid input with at least one gt; ignore regions are not its business."""
+        """Labels for one image of valid input with at least one gt; ignore regions are not its business.
+
+        Points and boxes come in float64, labels in int64, logits in the dtype of the network and cut from its graph.
+        """
 
     @torch.no_grad()
     def __call__(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         """Labels for one image.
 
-        Runs without gradients and outside autocast: half-precision input is computed in float32 or better.
+        Runs without gradients, outside autocast and in float64, whatever the dtype of the input.
         Raises InputError for shapes that do not fit, labels outside 0..C-1 and non-finite numbers, naming the first.
         """
         with torch.autocast(points.xy.device.type, enabled=False):
             validate(points, predictions, targets)
-            if len(targets) == 0:
-                assignment = all_background(points)
-            else:
-                assignment = self.assign(points, predictions, targets)
+            points, predictions, targets = in_float64(points, predictions, targets)
+            assignment = all_background(points) if len(targets) == 0 else self.assign(points, predictions, targets)
             if targets.ignore_boxes is not None and len(targets.ignore_boxes):
                 assignment = assignment.with_ignored(inside_any(points.xy, targets.ignore_boxes))
         return assignment
@@ -43,13 +45,29 @@ class Assigner(ABC):
         return [self(points, p, t) for p, t in zip(predictions, targets, strict=True)]
 
 
+def in_float64(
+    points: AnchorPoints, predictions: Predictions, targets: Targets
+) -> tuple[AnchorPoints, Predictions, Targets]:
+    """The same input with its geometry in float64. Logits stay as they are: an assigner upcasts those it reads."""
+    predictions = predictions.detach()
+    ignore = targets.ignore_boxes
+    return (
+        points.to(dtype=torch.float64),
+        replace(predictions, boxes=predictions.boxes.double()),
+        Targets(targets.boxes.double(), targets.labels.long(), None if ignore is None else ignore.double()),
+    )
+
+
 def validate(points: AnchorPoints, predictions: Predictions, targets: Targets) -> None:
-    """Raise InputError when sizes disagree, a label is out of range or a number is not finite."""
-    n, classes = predictions.logits.shape
-    if len(points) != n or len(predictions.boxes) != n:
-        raise InputError(f"{len(points)} anchor points, but {n} logits and {len(predictions.boxes)} boxes")
-    if len(targets.boxes) != len(targets.labels):
-        raise InputError(f"{len(targets.boxes)} gt boxes, but {len(targets.labels)} labels")
+    """Raise InputError when shapes disagree, a label is out of range or a number is not finite."""
+    n, m = len(points), len(targets.boxes)
+    if predictions.logits.ndim != 2 or len(predictions.logits) != n or predictions.boxes.shape != (n, 4):
+        logits, boxes = tuple(predictions.logits.shape), tuple(predictions.boxes.shape)
+        raise InputError(f"{n} anchor points need logits ({n}, C) and boxes ({n}, 4), not {logits} and {boxes}")
+    if targets.boxes.shape != (m, 4) or targets.labels.shape != (m,):
+        boxes, labels = tuple(targets.boxes.shape), tuple(targets.labels.shape)
+        raise InputError(f"gt boxes must be (m, 4) and labels (m,), not {boxes} and {labels}")
+    classes = predictions.logits.shape[1]
     if len(targets) and not 0 <= int(targets.labels.min()) <= int(targets.labels.max()) < classes:
         raise InputError(f"gt labels {targets.labels.unique().tolist()} are not all in 0..{classes - 1}")
     require_finite("logits", predictions.logits)

@@ -2,7 +2,7 @@
 
 The classification loss sums over all C classes, but the one-hot targets of a gt and of the background differ in one
 class only. So c_fg = c_bg + [loss(positive) - loss(negative)](logit of the gt's class) + alpha * regression, and no
-(m, n, C) tensor is ever made.
+(m, n, C) tensor is ever made. Works in the dtype of its input; the assigners give float64.
 """
 
 from dataclasses import dataclass
@@ -11,21 +11,20 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
 
 from otalab import boxes as box_ops
 from otalab.errors import InputError
 
 
-def focal(logits: Tensor, positive: bool, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Sigmoid focal loss, elementwise, of a target that is all `positive` or all not (Lin et al., 2017)."""
-    signed = -logits if positive else logits
-    weight = alpha if positive else 1 - alpha
-    return weight * F.softplus(signed) * signed.sigmoid() ** gamma
+def focal(logits: Tensor, positive: bool) -> Tensor:
+    """Sigmoid focal loss, elementwise, of targets that are all 1 or all 0; its alpha is .25, its gamma 2."""
+    return sigmoid_focal_loss(logits, torch.full_like(logits, float(positive)), alpha=0.25, gamma=2.0)
 
 
 def cross_entropy(logits: Tensor, positive: bool) -> Tensor:
     """Sigmoid (binary) cross entropy, elementwise: the focal loss without its weights."""
-    return F.softplus(-logits if positive else logits)
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(positive)), reduction="none")
 
 
 CLASSIFICATION = {"focal": focal, "ce": cross_entropy}
@@ -55,6 +54,35 @@ class Cost:
         """Eq. 3: the loss of every class against "no object"."""
         return CLASSIFICATION[self.cls](logits, positive=False).sum(dim=-1)
 
+    def classification(self, logits: Float[Tensor, "n C"], labels: Int[Tensor, " m"]) -> Float[Tensor, "m n"]:
+        """First term of Eq. 2: the loss of every class against the one-hot target of each gt.
+
+        Equals `background` plus the difference in the gt's class, but has the last bits of the sum over a dense
+        (m, n, C) loss, which decide what is left of a cost once a constant of 1e6 is on top. One (n, C) tensor a class.
+        """
+        loss = CLASSIFICATION[self.cls]
+        positive, negative = loss(logits, positive=True), loss(logits, positive=False)
+        classes = torch.arange(logits.shape[1], device=logits.device)
+        present, which = labels.unique(return_inverse=True)
+        return torch.stack([torch.where(classes == c, positive, negative).sum(dim=-1) for c in present])[which]
+
+    def regression(
+        self,
+        iou: Float[Tensor, "*pairs"],
+        boxes: Float[Tensor, "*#pairs 4"],
+        gt_boxes: Float[Tensor, "*#pairs 4"],
+        stride: Float[Tensor, "*#pairs"],
+    ) -> Float[Tensor, "*pairs"]:
+        """Second term of Eq. 2, alpha included; `iou` is the overlap of predicted box and gt."""
+        if self.reg == "iou":
+            loss = box_ops.iou_loss(iou)
+        elif self.reg == "giou":
+            loss = 1 - box_ops.iou(boxes, gt_boxes, kind="giou")
+        else:
+            sides = (boxes - gt_boxes) / stride[..., None]
+            loss = F.smooth_l1_loss(sides, torch.zeros_like(sides), reduction="none").sum(dim=-1)
+        return self.alpha * loss
+
     def over_background(
         self,
         class_logits: Float[Tensor, "*pairs"],
@@ -65,18 +93,11 @@ class Cost:
     ) -> Float[Tensor, "*pairs"]:
         """Eq. 2 minus Eq. 3 for pairs of a gt and an anchor point; the other classes cancel.
 
-        class_logits are the points' logits of the gts' classes, iou the overlap of predicted box and gt.
+        class_logits are the points' logits of the gts' classes.
         """
         loss = CLASSIFICATION[self.cls]
-        cls = loss(class_logits, positive=True) - loss(class_logits, positive=False)
-        if self.reg == "iou":
-            reg = box_ops.iou_loss(iou)
-        elif self.reg == "giou":
-            reg = 1 - box_ops.iou(boxes, gt_boxes, kind="giou")
-        else:
-            sides = (boxes - gt_boxes) / stride[..., None]
-            reg = F.smooth_l1_loss(sides, torch.zeros_like(sides), reduction="none").sum(dim=-1)
-        return cls + self.alpha * reg
+        difference = loss(class_logits, positive=True) - loss(class_logits, positive=False)
+        return difference + self.regression(iou, boxes, gt_boxes, stride)
 
 
 def dynamic_k(iou: Float[Tensor, "m n"], q: int = 20, slack: float = 0.0) -> Int[Tensor, " m"]:

@@ -39,18 +39,22 @@ class RadiusPrior:
 
 @dataclass(frozen=True)
 class ClosestPrior:
-    """The r^2 points of each level that are closest to the gt's centre, inside the gt or not: the paper."""
+    """The r^2 points of each level that are closest to the gt's centre, inside the gt or not: the paper.
+
+    Of points equally close, the first are taken; a level of fewer points gives all of them.
+    """
 
     r: int = 5
 
     def __call__(self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]) -> Bool[Tensor, "m n"]:
-        distance = torch.cdist(box_ops.centres(boxes), points.xy.to(boxes))  # (m, n)
-        mask = torch.zeros_like(distance, dtype=torch.bool)
-        for level in range(int(points.level[-1]) + 1):
-            index = (points.level == level).nonzero().squeeze(1)
-            near = distance[:, index].topk(min(self.r**2, len(index)), largest=False).indices
-            mask.scatter_(1, index[near], True)
-        return mask
+        offset = box_ops.centres(boxes)[:, None] - points.xy.to(boxes)  # (m, n, 2)
+        distance = offset.square().sum(dim=-1)  # squared; cdist would go through a matrix product and lose digits
+        sizes = points.level.bincount().tolist()  # points lie level by level
+        masks = []
+        for level in distance.split(sizes, dim=1):
+            near = level.sort(dim=1, stable=True).indices[:, : self.r**2]
+            masks.append(torch.zeros_like(level, dtype=torch.bool).scatter_(1, near, True))
+        return torch.cat(masks, dim=1)
 
 
 def with_nearest_point(

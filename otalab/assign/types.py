@@ -36,7 +36,12 @@ class AnchorPoints:
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> "AnchorPoints":
-        """Points of an image of `size` (height, width) px: ceil(H/s) x ceil(W/s) a level, at (i + offset) * s."""
+        """Points of an image of `size` (height, width) px: ceil(H/s) x ceil(W/s) a level, at (i + offset) * s.
+
+        Raises InputError if a size or stride is not positive.
+        """
+        if any(s <= 0 for s in strides):
+            raise InputError(f"strides {list(strides)} must be positive")
         maps = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
         return cls.for_feature_maps(maps, strides, offset, device, dtype)
 

@@ -61,22 +61,22 @@ def train_transforms(
     steps = {
         "none": [],
         "flip": flip,
-        "light": [*flip, v2.ColorJitter(0.2, 0.2, 0.2, 0.02), CropResize(0.6, p=0.5)],
+        "light": [*flip, v2.ColorJitter(0.2, 0.2, 0.2), CropResize(0.6, p=0.5)],
         "strong": [
             *flip,
-            v2.RandomPhotometricDistort(p=0.5),
+            v2.ColorJitter(0.4, 0.4, 0.4),
             v2.RandomApply([_ZoomOut(2.0)], p=0.3),
             CropResize(0.3, p=0.7),
         ],
     }
     if strength not in steps:
         raise InputError(f"strength must be one of {', '.join(STRENGTHS)}, got {strength!r}")
-    return v2.Compose([*steps[strength], *_resize(size, max_size), _sanitize()])
+    return v2.Compose([*steps[strength], *_resize(size, max_size), *_sanitize()])
 
 
 def eval_transforms(size: int | None = None, max_size: int | None = None) -> v2.Compose:
-    """Resize the shorter side to `size` px, the longer at most `max_size` (COCO's habit: 800 and 1333); None: leave it."""
-    return v2.Compose([*_resize(size, max_size), _sanitize()])
+    """Resize the shorter side to `size` px, the longer at most `max_size` (habitually 800 and 1333); None: leave it."""
+    return v2.Compose([*_resize(size, max_size), *_sanitize()])
 
 
 class _ZoomOut(nn.Module):
@@ -101,8 +101,9 @@ def _resize(size: int | Sequence[int] | None, max_size: int | None) -> list[nn.M
     return [v2.RandomShortestSize(sizes, max_size)] if len(sizes) > 1 else [v2.Resize(sizes, max_size=max_size)]
 
 
-def _sanitize() -> nn.Module:
-    return v2.SanitizeBoundingBoxes(min_size=1.0, labels_getter=_labels)
+def _sanitize() -> list[nn.Module]:
+    """Drop boxes under 1 px, clamped first: a resize may round an edge to 128.00001, and that box would be dropped."""
+    return [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=1.0, labels_getter=_labels)]
 
 
 def _labels(sample: tuple[Tensor, dict]) -> Tensor:

@@ -117,11 +117,11 @@ def build_detector(
 
     backbone:         "tiny", "mobilenet_v2", "resnet18" or "resnet50"
     weights_backbone: torchvision's weights entry for it, for example "DEFAULT"; downloaded at need by torchvision
-    channels, num_convs: width of FPN and head, and convolutions a tower; by default 64 and 2 for `tiny`, 128 and 2 for
+    channels, num_convs: width of FPN and head, and convolutions a tower; by default 48 and 2 for `tiny`, 128 and 2 for
                       `mobilenet_v2`, 256 and 4 (the paper) for the ResNets
     image_size:       (shorter, longer) side in px for evaluation, see `Detector`
     """
-    default = {"tiny": (64, 2), "mobilenet_v2": (128, 2)}.get(backbone, (256, 4))
+    default = {"tiny": (48, 2), "mobilenet_v2": (128, 2)}.get(backbone, (256, 4))
     return Detector(
         backbone,
         num_classes,

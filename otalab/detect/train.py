@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -45,7 +46,14 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     metrics: dict[str, float] = {}
 
     with (out / "log.jsonl").open("a", buffering=1) as log:
-        bar = tqdm(total=total, initial=first_epoch * steps_an_epoch, unit="step", disable=not progress, smoothing=0.05)
+        bar = tqdm(
+            total=total,
+            initial=first_epoch * steps_an_epoch,
+            unit="step",
+            disable=not progress,
+            smoothing=0.05,
+            mininterval=0.2 if sys.stderr.isatty() else 30,  # a log file is no place for an animation
+        )
         for epoch in range(first_epoch, config.epochs):
             model.train()
             step = epoch * steps_an_epoch

@@ -1,0 +1,54 @@
+"""Optimal transport: problems, solvers, and certificates. Knows nothing of boxes or detectors.
+
+Two gts offer two labels and one label, the background takes the other two; five anchors want one label each.
+
+>>> from otalab.transport import TransportProblem, solve, certify, compare
+>>> cost = [[1.0, 2.0, 4.0, 9.0, 8.0],   # gt 0
+...         [7.0, 3.0, 2.0, 2.5, 9.0],   # gt 1
+...         [3.0, 3.0, 3.0, 3.0, 3.0]]   # background
+>>> problem = TransportProblem(cost, supply=[2, 1, 2], demand=[1, 1, 1, 1, 1])
+
+An exact solver, and the label of each anchor. Its potentials prove the plan optimal: no other costs less.
+
+>>> best = solve(problem, method="assignment")
+>>> best.labels.tolist()
+[0, 0, 1, 2, 2]
+>>> f"{best.objective:.3f} >= {best.dual_objective:.3f}, gap {best.gap:.0e}"
+'11.000 >= 11.000, gap 0e+00'
+
+OTA's Sinkhorn iterations answer a smoothed question; rows are exact, columns are not, and labels come from the argmax.
+
+>>> soft = solve(problem, method="sinkhorn", eps=0.5, max_iter=50)
+>>> soft.labels.tolist()
+[0, 0, 1, 2, 2]
+>>> bool(soft.row_error < 1e-6), bool(soft.certificate.is_optimal(tol=1e-3))
+(True, False)
+
+A plan from anywhere can be judged. This one meets its sums, and costs 0.5 too much.
+
+>>> plan = best.plan.clone()
+>>> plan[:, [2, 3]] = plan[:, [3, 2]]
+>>> certificate = certify(problem, plan)
+>>> f"{certificate.objective:.1f}, gap {certificate.gap:.1f}, optimal: {certificate.is_optimal()}"
+'11.5, gap 0.5, optimal: False'
+
+`print(compare(problem))` puts all METHODS in one table.
+"""
+
+from otalab.transport.compare import Comparison, Row, compare
+from otalab.transport.methods import METHODS, solve
+from otalab.transport.problem import TransportProblem
+from otalab.transport.solution import Certificate, TransportSolution, c_transform, certify
+
+__all__ = [
+    "METHODS",
+    "Certificate",
+    "Comparison",
+    "Row",
+    "TransportProblem",
+    "TransportSolution",
+    "c_transform",
+    "certify",
+    "compare",
+    "solve",
+]

@@ -1,0 +1,45 @@
+# Two commands do everything on a machine with Python 3.11 or later and make:
+#   make demo   set up, verify the solvers, train a mini detector, write runs/demo/report.html
+#   make test   set up, run all tests
+PYTHON ?= python3
+VENV   ?= .venv
+RUN     = $(VENV)/bin/python
+READY   = $(VENV)/ready
+
+.PHONY: help setup demo test fast lab bench picture lint clean
+
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## */\t/' | expand -t 12
+
+setup: $(READY)  ## make the virtual environment (.venv)
+
+# the environment is made anew when what it should hold has changed
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "otalab needs Python 3.11 or later; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,fast,dev]'
+	@touch $(READY)
+
+demo: $(READY)   ## verify the solvers, train a mini detector, write runs/demo/report.html (about 6 minutes)
+	$(RUN) -m otalab demo
+
+test: $(READY)   ## all tests
+	$(RUN) -m pytest
+
+fast: $(READY)   ## the tests that take seconds
+	$(RUN) -m pytest -m 'not slow'
+
+bench: $(READY)  ## measure the speed of an assignment; writes benchmarks/assign.json
+	$(RUN) benchmarks/assign.py
+
+picture: $(READY) ## draw the picture at the top of README.md from runs/demo
+	$(RUN) -m otalab.viz.hero docs/hero.png --checkpoint runs/demo
+
+lab: $(READY)    ## open JupyterLab in this environment
+	$(RUN) -m jupyter lab notebooks
+
+lint: $(READY)   ## check style
+	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
+
+clean:           ## remove the environment; runs and data stay
+	rm -rf $(VENV)

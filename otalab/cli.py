@@ -1,0 +1,247 @@
+"""The command line: `otalab COMMAND --help` explains each."""
+
+import argparse
+import json
+import sys
+import types
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import get_args, get_origin
+
+from otalab import __version__
+from otalab.detect.config import TrainConfig
+from otalab.errors import InputError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status.
+
+    0 all went well; 1 a check failed; 2 the input is at fault (one line on stderr says how); 130 interrupted.
+    """
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except InputError as error:
+        print(f"otalab: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\notalab: interrupted", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their flags."""
+    top = argparse.ArgumentParser(
+        prog="otalab",
+        description="Optimal-transport label assignment for object detection: learn it, check it, train with it.",
+        epilog="exit status: 0 done, 1 a check failed, 2 input at fault, 130 interrupted",
+    )
+    top.add_argument("--version", action="version", version=f"otalab {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    demo = add(commands, "demo", run_demo, "verify the solvers, train a mini detector on shapes, write a report")
+    demo.add_argument("--out", default="runs/demo", help="folder for the run and its report (default: %(default)s)")
+    demo.add_argument("--epochs", type=int, help="train so many epochs instead of the demo's")
+    demo.add_argument("--train-images", type=int, default=2000, help="training scenes to draw (default: %(default)s)")
+
+    verify = add(commands, "verify", run_verify, "put all solvers in a table and check them against exact solutions")
+    verify.add_argument("--eps", type=float, default=0.1, help="entropic regularisation (default: %(default)s)")
+    verify.add_argument("--iterations", type=int, default=50, help="Sinkhorn iterations (default: %(default)s)")
+    verify.add_argument("--checkpoint", help="a run's folder: also verify on the problems that its detector meets")
+    verify.add_argument("--data", help="with --checkpoint: COCO-format folder to take images from")
+    verify.add_argument("--images", type=int, default=3, help="with --checkpoint: how many (default: %(default)s)")
+    verify.add_argument("--json", type=Path, help="also write the figures here")
+
+    train = add(commands, "train", run_train, "train a detector on a COCO-format folder")
+    add_settings(train)
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+
+    evaluate = add(commands, "eval", run_eval, "COCO average precision of a trained detector")
+    evaluate.add_argument("checkpoint", help="a run's folder, or its model.safetensors")
+    evaluate.add_argument("--data", required=True, help="COCO-format folder")
+    evaluate.add_argument("--split", default="val", help="which split of it (default: %(default)s)")
+    evaluate.add_argument(
+        "--backend", choices=("pycocotools", "faster-coco-eval"), help="default: the faster, if there"
+    )
+    evaluate.add_argument("--batch-size", type=int, default=16, help="images at a time (default: %(default)s)")
+    evaluate.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default: %(default)s)")
+    evaluate.add_argument("--json", type=Path, help="also write the metrics here")
+
+    predict = add(commands, "predict", run_predict, "detect the objects of an image: boxes and a drawn picture")
+    predict.add_argument("checkpoint", help="a run's folder, or its model.safetensors")
+    predict.add_argument("images", nargs="+", type=Path, help="image files")
+    predict.add_argument("--out", type=Path, default=Path("runs/predict"), help="folder (default: %(default)s)")
+    predict.add_argument("--threshold", type=float, default=0.3, help="least score to keep (default: %(default)s)")
+    predict.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default: %(default)s)")
+
+    bench = add(commands, "bench", run_bench, "time label assignment against the textbook way")
+    bench.add_argument(
+        "--rounds", type=int, default=7, help="interleaved rounds; medians are kept (default: %(default)s)"
+    )
+    bench.add_argument("--json", type=Path, help="also write the figures here")
+
+    data = add(commands, "data", None, "make or fetch data sets")
+    kinds = data.add_subparsers(title="data sets", metavar="SET", required=True)
+    shapes = add(kinds, "shapes", run_shapes, "draw the synthetic shapes set, in seconds and without a network")
+    shapes.add_argument("--out", default="data/shapes", help="folder (default: %(default)s)")
+    shapes.add_argument("--train", type=int, default=2000, help="training images (default: %(default)s)")
+    shapes.add_argument("--val", type=int, default=300, help="validation images (default: %(default)s)")
+    shapes.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: %(default)s)")
+    shapes.add_argument("--overwrite", action="store_true", help="replace another set in the folder")
+    coco = add(kinds, "coco", run_coco, "download COCO 2017, or some photos of it")
+    coco.add_argument("--out", default="data/coco", help="folder (default: %(default)s)")
+    coco.add_argument("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="(default: both)")
+    coco.add_argument("--max-images", type=int, help="only so many photos of each, one by one; all of them otherwise")
+    coco.add_argument("--longest-side", type=int, help="with --max-images: shrink the photos to so many px")
+    summary = add(kinds, "summary", run_summary, "count images, boxes and classes of a COCO-format folder")
+    summary.add_argument("folder", help="COCO-format folder")
+    return top
+
+
+def add(commands, name: str, run, help: str) -> argparse.ArgumentParser:
+    """One command."""
+    command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+    command.set_defaults(run=run)
+    return command
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """A flag for each field of TrainConfig."""
+    for field in fields(TrainConfig):
+        options = {"dest": field.name, "default": argparse.SUPPRESS, "choices": field.metadata["choices"]}
+        kind = field.type
+        if get_origin(kind) is types.UnionType:  # "int | None": the flag takes an int, leaving it out means None
+            kind = get_args(kind)[0]
+        if get_origin(kind) is tuple:
+            options |= {"nargs": "+", "metavar": "NAME"}
+            kind = str
+        elif not options["choices"]:
+            options["metavar"] = kind.__name__.upper()
+        help = field.metadata["help"]
+        if field.default not in (None, MISSING):
+            help += f" (default: {field.default})"
+        command.add_argument("--" + field.name.replace("_", "-"), type=kind, help=help, **options)
+
+
+def run_demo(a) -> int:
+    from otalab.demo import demo
+
+    return demo(Path(a.out), epochs=a.epochs, train_images=a.train_images)
+
+
+def run_verify(a) -> int:
+    from dataclasses import asdict
+
+    from otalab.verify import detector_cases, random_case, simulated_case, toy_case, verify
+
+    cases = [toy_case(), random_case(), simulated_case()]
+    if a.checkpoint:
+        from otalab.data.coco import CocoDataset
+        from otalab.detect.checkpoint import load_model
+
+        if not a.data:
+            raise InputError("--checkpoint needs --data, a COCO-format folder with the images to verify on")
+        model, description = load_model(a.checkpoint)
+        dataset = CocoDataset.from_folder(a.data, "val", categories=description["class_names"])
+        cases += list(detector_cases(model, dataset, a.images))
+    results = []
+    for case in cases:
+        results.append(verify(case, a.eps, a.iterations))
+        print(results[-1], end="\n\n")
+    failed = sum(not check.passed for result in results for check in result.checks)
+    total = sum(len(result.checks) for result in results)
+    print(f"{total - failed} of {total} checks passed")
+    if a.json:
+        write_json(a.json, {"eps": a.eps, "iterations": a.iterations, "problems": [asdict(r) for r in results]})
+    return 1 if failed else 0
+
+
+def run_train(a) -> int:
+    from otalab.detect.train import train
+
+    given = {f.name: getattr(a, f.name) for f in fields(TrainConfig) if hasattr(a, f.name)}
+    if given.get("categories"):
+        given["categories"] = tuple(given["categories"])
+    config = TrainConfig(**given)
+    print_metrics(train(config, resume=a.resume))
+    print(f"\nweights: {config.out}/model.safetensors   log: {config.out}/log.jsonl")
+    return 0
+
+
+def run_eval(a) -> int:
+    from otalab.data.coco import CocoDataset
+    from otalab.detect.checkpoint import load_model
+    from otalab.detect.evaluate import evaluate
+    from otalab.detect.train import pick_device
+
+    model, description = load_model(a.checkpoint, pick_device(a.device))
+    dataset = CocoDataset.from_folder(a.data, a.split, categories=description["class_names"])
+    metrics = evaluate(model, dataset, a.batch_size, backend=a.backend)
+    print_metrics(metrics)
+    if a.json:
+        write_json(a.json, metrics)
+    return 0
+
+
+def run_predict(a) -> int:
+    from otalab.detect.predict import predict
+    from otalab.detect.train import pick_device
+
+    for line in predict(a.checkpoint, a.images, a.out, a.threshold, pick_device(a.device)):
+        print(line)
+    return 0
+
+
+def run_bench(a) -> int:
+    from otalab.bench import bench_assign
+
+    result = bench_assign(a.rounds)
+    print(result)
+    if a.json:
+        write_json(a.json, result.as_dict())
+    return 0
+
+
+def run_shapes(a) -> int:
+    from otalab.data import ShapesConfig, make_shapes
+
+    folder = make_shapes(a.out, a.train, a.val, ShapesConfig(seed=a.seed), overwrite=a.overwrite)
+    print(f"{a.train} training and {a.val} validation images in {folder}")
+    return 0
+
+
+def run_coco(a) -> int:
+    from otalab.data.download import fetch_coco
+
+    for split in a.splits:
+        folder = fetch_coco(a.out, split, max_images=a.max_images, longest_side=a.longest_side)
+        print(f"COCO 2017 {split} in {folder}")
+    return 0
+
+
+def run_summary(a) -> int:
+    from otalab.data.coco import CocoDataset
+
+    for split in ("train", "val"):
+        print(f"{split}: {CocoDataset.from_folder(a.folder, split).summary()}")
+    return 0
+
+
+def print_metrics(metrics: dict[str, float]) -> None:
+    """AP in two columns: the totals, then each category."""
+    for name, value in metrics.items():
+        if "/" not in name:
+            print(f"{name:<8}{value:8.3f}")
+    print(f"\n{'category':<20}{'AP':>8}{'AP50':>8}")
+    for name, value in metrics.items():
+        if name.startswith("AP/"):
+            print(f"{name[3:]:<20}{value:8.3f}{metrics['AP50/' + name[3:]]:8.3f}")
+
+
+def write_json(path: Path, value) -> None:
+    """Write figures as JSON, whole."""
+    from otalab.files import write_whole
+
+    with write_whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, default=lambda o: None) + "\n")

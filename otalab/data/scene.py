@@ -1,0 +1,237 @@
+"""Draw one scene of the shapes set.
+
+Six kinds of shape on textured grounds, at sizes spread over a log scale, rotated, overlapping, sometimes in
+clusters of one kind. Shapes are arranged back to front on masks alone, and painted once their places are settled.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image, ImageFilter
+
+from otalab.data.outlines import CLASS_NAMES, draw_mask
+from otalab.errors import InputError
+
+_TRIES = 24  # placements tried for one object before it is left out
+_PALETTE = (  # red orange yellow leaf green teal blue, navy purple pink cream brown slate ink
+    "e4574b f28f3b f4c95d 8fb355 3c916e 2fa8a8 4a90d9 344e86 7a5ca8 c96ba1 f3e9d8 8c6a56 6f7c8a 2b2d3a"
+)
+_COLOURS = np.array([list(bytes.fromhex(colour)) for colour in _PALETTE.split()], dtype=np.float32) / np.float32(255)
+
+
+@dataclass(frozen=True)
+class ShapesConfig:
+    """How hard the pictures are. Sizes are in pixels of the finished image, probabilities and strengths in 0..1.
+
+    Raises InputError for a value outside its range.
+    """
+
+    image_size: int = 128
+    """Side of the square image, px."""
+    min_objects: int = 2
+    """Fewest objects drawn for a scene."""
+    max_objects: int = 11
+    """Most objects drawn for a scene; a scene too full to place them all keeps fewer."""
+    min_size: float = 10.0
+    """Smallest diameter of a shape, px. Diameters are log-uniform, so small shapes are common."""
+    max_size: float = 64.0
+    """Largest diameter of a shape, px."""
+    crowd: float = 0.3
+    """Probability that a scene holds a cluster of overlapping shapes of one class."""
+    min_visible: float = 0.3
+    """Least visible share of a shape, in 0..1; a placement that would leave less is drawn anew."""
+    aspect: float = 1.3
+    """Largest ratio of a shape's stretch along its two axes, in 1..3."""
+    contrast: float = 0.12
+    """Least RGB distance (unit cube) from a shape's colour to the mean ground, in 0..0.5; 0 asks for none."""
+    texture: float = 0.5
+    """Strength of the ground's texture and of the stripes on shapes, in 0..1."""
+    noise: float = 3.0
+    """Standard deviation of the pixel noise, in 8-bit grey levels, in 0..64."""
+    seed: int = 0
+    """Seed of the set. Image i of a split depends on (seed, split, i) and this configuration alone."""
+
+    def __post_init__(self) -> None:
+        def check(ok: bool, message: str) -> None:
+            if not ok:
+                raise InputError(f"ShapesConfig: {message}")
+
+        values = asdict(self)
+        check(all(math.isfinite(value) for value in values.values()), f"values must be finite, got {values}")
+        check(self.image_size >= 16, f"image_size must be at least 16 px, got {self.image_size}")
+        check(
+            1 <= self.min_objects <= self.max_objects,
+            f"need 1 <= min_objects <= max_objects, got {self.min_objects} and {self.max_objects}",
+        )
+        check(
+            6 <= self.min_size <= self.max_size <= self.image_size,
+            f"need 6 <= min_size <= max_size <= image_size, got {self.min_size}, {self.max_size}, {self.image_size}",
+        )
+        check(0 < self.min_visible <= 1, f"min_visible must lie in (0, 1], got {self.min_visible}")
+        limits = {"crowd": (0, 1), "texture": (0, 1), "contrast": (0, 0.5), "aspect": (1, 3), "noise": (0, 64)}
+        for name, (low, high) in limits.items():
+            check(low <= values[name] <= high, f"{name} must lie in {low}..{high}, got {values[name]}")
+        check(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+
+
+class Scene(NamedTuple):
+    """A picture and its truth, objects from back to front."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    boxes: Float[np.ndarray, "m 4"]
+    """xyxy px, float32: the tight box of the visible pixels."""
+    labels: Int[np.ndarray, " m"]
+    """int64, an index into CLASS_NAMES."""
+    masks: Bool[np.ndarray, "m h w"]
+    """The visible pixels: those that the object covers by half or more."""
+    visible: Float[np.ndarray, " m"]
+    """float32 in 0..1: visible pixels over all pixels of the shape, those outside the image included."""
+
+
+@dataclass
+class _Shape:
+    """One placed shape: its anti-aliased mask, float32 in 0..1, with (left, top) of its patch in the image."""
+
+    label: int
+    size: float
+    alpha: np.ndarray
+    left: int
+    top: int
+    colour: np.ndarray
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the whole shape, those outside the image included."""
+        return int((self.alpha >= 0.5).sum())
+
+    def window(self, side: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Index of the patch in the image, and of that part in the patch."""
+        high, wide = self.alpha.shape
+        rows = slice(*np.clip([self.top, self.top + high], 0, side).tolist())
+        columns = slice(*np.clip([self.left, self.left + wide], 0, side).tolist())
+        inner = (
+            slice(rows.start - self.top, rows.stop - self.top),
+            slice(columns.start - self.left, columns.stop - self.left),
+        )
+        return (rows, columns), inner
+
+
+def draw_scene(config: ShapesConfig, rng: np.random.Generator) -> Scene:
+    """Draw one scene: arrange shapes back to front, paint them, and read the boxes off the visible pixels."""
+    ground = _ground(config, rng)
+    shapes, coverage = _arrange(config, ground.mean((0, 1)), rng)
+    light = rng.uniform(0, 2 * np.pi)
+    for shape in shapes:
+        _paint(ground, shape, light, config, rng)
+    grain = rng.standard_normal(ground.shape[:2], dtype=np.float32) * config.noise  # grey, as film has
+    image = (ground * 255 + (grain + 0.5)[..., None]).clip(0, 255).astype(np.uint8)
+
+    masks = coverage >= 0.5
+    labels = np.array([shape.label for shape in shapes], dtype=np.int64)
+    whole = np.array([shape.pixels for shape in shapes], dtype=np.float32)
+    return Scene(image, _boxes(masks), labels, masks, masks.sum((1, 2)).astype(np.float32) / whole)
+
+
+def _arrange(config: ShapesConfig, ground: np.ndarray, rng: np.random.Generator) -> tuple[list[_Shape], np.ndarray]:
+    """Place shapes back to front; return them with their visible coverage (m, H, W), float32 in 0..1."""
+    side = config.image_size
+    count = int(rng.integers(config.min_objects, config.max_objects + 1))
+    crowd = min(int(rng.integers(3, 7)), count) if rng.random() < config.crowd else 0
+    shapes: list[_Shape] = []
+    coverage = np.zeros((count, side, side), dtype=np.float32)
+    seen = np.zeros(count)  # visible pixels of each shape
+    need = np.zeros(count)  # and the least it must keep
+    for i in range(count):
+        for _ in range(_TRIES):
+            m = len(shapes)
+            shape = _propose(config, ground, shapes[0] if shapes and i < crowd else None, rng)
+            window, inner = shape.window(side)
+            alpha = shape.alpha[inner]
+            below = coverage[:m, window[0], window[1]]
+            covered = below * (1 - alpha)
+            left = seen[:m] - (below >= 0.5).sum((1, 2)) + (covered >= 0.5).sum((1, 2))
+            own, least = (alpha >= 0.5).sum(), max(config.min_visible * shape.pixels, 1)
+            if own >= least and (left >= need[:m]).all():
+                below[:] = covered
+                coverage[m, window[0], window[1]] = alpha
+                seen[:m], seen[m], need[m] = left, own, least
+                shapes.append(shape)
+                break
+    return shapes, coverage[: len(shapes)]
+
+
+def _propose(config: ShapesConfig, ground: np.ndarray, leader: _Shape | None, rng: np.random.Generator) -> _Shape:
+    """One random shape; with a leader, one of its class, near its size, colour and place."""
+    label = int(rng.integers(len(CLASS_NAMES)))
+    size = float(np.exp(rng.uniform(np.log(config.min_size), np.log(config.max_size))))
+    centre = rng.uniform(0, config.image_size, 2)
+    colour = _colour(rng)
+    while np.linalg.norm(colour - ground) < config.contrast:
+        colour = _colour(rng)
+    if leader is not None:
+        label = leader.label
+        size = float(np.clip(leader.size * rng.uniform(0.8, 1.25), config.min_size, config.max_size))
+        middle = np.array([leader.left, leader.top]) + np.array(leader.alpha.shape[::-1]) / 2
+        turn, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.45, 1.3) * leader.size
+        centre = middle + far * np.array([np.cos(turn), np.sin(turn)])
+        colour = (leader.colour + rng.normal(0, 0.06, 3)).clip(0, 1)
+    stretch, turn = config.aspect ** rng.uniform(-0.5, 0.5), rng.uniform(0, 2 * np.pi)
+    alpha, left, top = draw_mask(label, size, centre, stretch, turn)
+    return _Shape(label, size, alpha, left, top, colour.astype(np.float32))
+
+
+def _colour(rng: np.random.Generator) -> np.ndarray:
+    """A palette colour, a little off."""
+    colour = _COLOURS[rng.integers(len(_COLOURS))] * rng.uniform(0.8, 1.12) + rng.normal(0, 0.03, 3)
+    return colour.clip(0, 1).astype(np.float32)
+
+
+def _ground(config: ShapesConfig, rng: np.random.Generator) -> np.ndarray:
+    """A textured ground (H, W, 3), float32 in 0..1: two muted colours mixed by smooth noise, with soft stripes."""
+    side = config.image_size
+    first, second = (0.65 * _colour(rng) + 0.35 * rng.uniform(0.1, 0.9) for _ in range(2))
+    mix = 0.5 + 0.5 * _ramp((side, side), rng.uniform(0, 2 * np.pi), float(side))
+    for cells in (4, 9, 24):
+        coarse = Image.fromarray(rng.standard_normal((cells, cells), dtype=np.float32))
+        smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
+        mix += config.texture * 0.5 / math.sqrt(cells) * smooth
+    if rng.random() < 0.6:
+        waves = 2 * np.pi * rng.uniform(4, 16) * _ramp((side, side), rng.uniform(0, np.pi), float(side))
+        mix += config.texture * rng.uniform(0.1, 0.35) * np.tanh(3 * np.sin(waves))
+    return first + mix.clip(0, 1)[..., None] * (second - first)
+
+
+def _ramp(shape: tuple[int, int], turn: float, length: float) -> np.ndarray:
+    """A plane through the middle of a picture that rises by 1 over `length` px in the direction `turn`; float32."""
+    y, x = (np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape)
+    return (y * (math.sin(turn) / length))[:, None] + x * (math.cos(turn) / length)
+
+
+def _paint(canvas: np.ndarray, shape: _Shape, light: float, config: ShapesConfig, rng: np.random.Generator) -> None:
+    """Paint the shape onto the canvas in place: a soft shadow, a fill shaded away from the light, a darker rim."""
+    window, inner = shape.window(config.image_size)
+    mask = Image.fromarray((shape.alpha * 255).astype(np.uint8))
+    soft = np.asarray(mask.filter(ImageFilter.GaussianBlur(1.2)), dtype=np.float32) / 255
+    shift = (round(1.5 * math.sin(light)), round(1.5 * math.cos(light)))
+    shadow = 0.45 * np.roll(soft, shift, (0, 1))[inner]
+
+    shade = 1.0 - 0.35 * _ramp(soft.shape, light, shape.size) - 0.45 * (1 - soft)
+    if rng.random() < 0.3:
+        pitch = max(shape.size / rng.uniform(3, 6), 4.0)
+        wave = np.sin(2 * np.pi * _ramp(soft.shape, rng.uniform(0, np.pi), pitch))
+        shade += 0.3 * config.texture * np.tanh(2 * wave)
+    fill = shape.colour * shade[inner][..., None]
+    alpha = shape.alpha[inner][..., None]
+    canvas[window] = canvas[window] * ((1 - shadow)[..., None] * (1 - alpha)) + fill * alpha
+
+
+def _boxes(masks: Bool[np.ndarray, "m h w"]) -> Float[np.ndarray, "m 4"]:
+    """Tight xyxy boxes of the masks, float32, in pixel edges."""
+    boxes = np.zeros((len(masks), 4), dtype=np.float32)
+    for box, mask in zip(boxes, masks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes

@@ -1,0 +1,46 @@
+"""Boxes for image files, and pictures with the boxes drawn in."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from otalab.data.annotations import read_image
+from otalab.detect.checkpoint import load_model
+from otalab.files import write_whole
+
+
+@torch.inference_mode()
+def predict(
+    checkpoint: str | Path,
+    images: Sequence[Path],
+    out: Path,
+    threshold: float = 0.3,
+    device: str | torch.device = "cpu",
+) -> Iterator[str]:
+    """Detect objects in image files; for each, write `out/NAME.json` and `out/NAME.png` and yield a line of text.
+
+    The JSON is a list of {"box": [x1, y1, x2, y2] in px, "label": class name, "score": 0..1}, best first, of scores
+    from `threshold`. Raises InputError for a missing or damaged checkpoint or image.
+    """
+    from otalab.viz.boxes import save_detections
+
+    model, description = load_model(checkpoint, device)
+    names = description["class_names"]
+    for path in images:
+        pixels = read_image(path)
+        image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+        found = model([image.to(device)])[0]
+        keep = found["scores"] >= threshold
+        found = {name: value[keep].cpu() for name, value in found.items()}
+        rows = [
+            {"box": [round(v, 1) for v in box], "label": names[label], "score": round(score, 3)}
+            for box, label, score in zip(*(found[n].tolist() for n in ("boxes", "labels", "scores")), strict=True)
+        ]
+        with write_whole(out / f"{path.stem}.json") as temporary:
+            temporary.write_text(json.dumps(rows, indent=1) + "\n")
+        save_detections(out / f"{path.stem}.png", pixels, found, names)
+        objects = ", ".join(f"{row['label']} {row['score']:.2f}" for row in rows[:5])
+        more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+        yield f"{path}: {objects or 'nothing'}{more} -> {out / path.stem}.png, .json"

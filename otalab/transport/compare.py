@@ -1,0 +1,98 @@
+"""One problem, many solvers, one table."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from otalab.errors import InputError
+from otalab.transport.methods import solve
+from otalab.transport.problem import TransportProblem
+from otalab.transport.solution import TransportSolution
+
+
+@dataclass(frozen=True)
+class Row:
+    """One solver's figures; of a batch, the total objective and labels and the worst gap and errors."""
+
+    method: str  # with its options
+    objective: float
+    relative_gap: float  # certified by the solver's own potentials; the largest in size
+    row_error: float
+    col_error: float
+    labels_changed: int  # columns whose label is not the reference's
+    seconds: float  # median of the repeats
+    time_ratio: float  # to the reference's seconds
+
+
+FORMATS = {
+    "method": "",
+    "objective": ".6f",
+    "relative_gap": ".1e",
+    "row_error": ".1e",
+    "col_error": ".1e",
+    "labels_changed": "d",
+    "seconds": ".2e",
+    "time_ratio": ".3g",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`str(comparison)` is an aligned text table; `rows` holds the figures, and `dataclasses.asdict` suits JSON."""
+
+    reference: str
+    rows: list[Row]
+
+    def __str__(self) -> str:
+        cells = [[name.replace("_", " ") for name in FORMATS]]
+        cells += [[format(getattr(row, name), spec) for name, spec in FORMATS.items()] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = []
+        for name, *figures in cells:
+            right = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
+            lines.append("  ".join([name.ljust(widths[0]), *right]))
+        return "\n".join(lines)
+
+
+def compare(
+    problem: TransportProblem,
+    methods: Iterable[str | tuple[str, dict]] = ("linprog", "emd", "assignment", "sinkhorn", "pot-sinkhorn"),
+    *,
+    repeats: int = 3,
+    reference: str = "linprog",
+) -> Comparison:
+    """Solve `problem` by each method and set its answer and its time beside the reference's.
+
+    A method is a name, or a name and its options: ("sinkhorn", {"eps": 0.01}). The reference comes first, even if
+    `methods` leave it out. Where costs tie, optimal plans differ in their labels: compare objectives there. Raises
+    InputError for `repeats < 1` and whatever `solve` raises, e.g. for "assignment" of fractional supplies.
+    """
+    if repeats < 1:
+        raise InputError(f"repeats must be at least 1, not {repeats}")
+    asked = [(method, {}) if isinstance(method, str) else method for method in methods]
+    asked = [(reference, {}), *(entry for entry in asked if entry != (reference, {}))]
+    runs = [[solve(problem, method, **options) for _ in range(repeats)] for method, options in asked]
+    seconds = [median(run.seconds for run in repeated) for repeated in runs]
+    labels = runs[0][0].labels if problem.cost.numel() else None
+    rows = []
+    for (method, options), repeated, spent in zip(asked, runs, seconds, strict=True):
+        title = " ".join([method, *(f"{name}={value}" for name, value in options.items())])
+        changed = 0 if labels is None else int((repeated[0].labels != labels).sum())
+        rows.append(_row(title, repeated[0], changed, spent, spent / seconds[0]))
+    return Comparison(reference, rows)
+
+
+def _row(title: str, solution: TransportSolution, changed: int, seconds: float, ratio: float) -> Row:
+    def worst(figures) -> float:
+        return max(figures.flatten().tolist(), key=abs, default=0.0)
+
+    return Row(
+        method=title,
+        objective=solution.objective.sum().item(),
+        relative_gap=worst(solution.relative_gap),
+        row_error=worst(solution.row_error),
+        col_error=worst(solution.col_error),
+        labels_changed=changed,
+        seconds=seconds,
+        time_ratio=ratio,
+    )

@@ -1,0 +1,183 @@
+"""Exact solvers, on the CPU: a linear program, the network simplex, and the assignment problem behind OTA.
+
+All work in float64 and return float64, whatever the problem's dtype, on the problem's device: an optimum rounded to
+float32 could no longer be certified to 1e-9. A batch goes to the CPU once and is solved one problem after the other.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import ot
+import scipy.optimize
+import scipy.sparse
+import torch
+from jaxtyping import Float
+
+from otalab.errors import InputError
+from otalab.transport.problem import TransportProblem
+from otalab.transport.semi_assignment import semi_assign
+from otalab.transport.solution import TransportSolution
+
+Matrix = Float[np.ndarray, "m n"]
+Rows = Float[np.ndarray, " m"]
+Columns = Float[np.ndarray, " n"]
+Found = tuple[Matrix, Rows, Columns, bool, int | None]  # plan, f, g, converged, iterations
+SolveOne = Callable[[Matrix, Rows, Columns], Found]
+
+INFEASIBLE = "no plan avoids the forbidden routes (cost +inf): some rows offer more than their open columns want"
+
+
+def linprog(problem: TransportProblem) -> TransportSolution:
+    """The linear program itself, by HiGHS; f and g are the multipliers of the row and column sums.
+
+    One variable for each open route; interior point, then crossover to a vertex (four times faster than the dual
+    simplex on 21 x 8000). The reference that the others are checked against, and the slowest. Raises InputError if
+    forbidden routes leave no feasible plan.
+    """
+    return _solve_each(problem, _in_units(_linprog))
+
+
+def emd(problem: TransportProblem, *, max_iter: int = 1_000_000) -> TransportSolution:
+    """POT's network simplex, `ot.emd`, with its duals. `max_iter` counts pivots; POT warns if they do not suffice.
+
+    Raises InputError if forbidden routes leave no feasible plan.
+    """
+    if max_iter < 1:
+        raise InputError(f"max_iter must be at least 1, not {max_iter}")
+    return _solve_each(problem, _in_units(lambda cost, supply, demand: _emd(cost, supply, demand, max_iter)))
+
+
+def assignment(problem: TransportProblem) -> TransportSolution:
+    """Whole supplies and demands as a rectangular assignment, by `scipy.optimize.linear_sum_assignment`.
+
+    The last row takes what is left, as OTA's background does: give it every column, and a row i that takes column j
+    over pays cost_ij - cost_last,j more. So repeat each other row supply_i times and each column demand_j times, and
+    match them at that price. Exact; fastest when the last row supplies most. f is `row_potentials`.
+
+    Raises InputError if a supply or demand is not whole, if the last row has a forbidden route to a column with
+    demand, or if forbidden routes leave no feasible plan.
+    """
+    return _solve_each(problem, _assignment)
+
+
+def _linprog(cost: Matrix, supply: Rows, demand: Columns) -> Found:
+    m, n = cost.shape
+    is_open = np.isfinite(cost).ravel()
+    row_sums = scipy.sparse.kron(scipy.sparse.eye_array(m), np.ones((1, n)))
+    col_sums = scipy.sparse.kron(np.ones((1, m)), scipy.sparse.eye_array(n))
+    sums = scipy.sparse.vstack([row_sums, col_sums]).tocsc()[:, is_open]
+    units = np.concatenate([supply, demand])
+    options = {"presolve": False}  # there is nothing to be found
+    result = scipy.optimize.linprog(cost.ravel()[is_open], A_eq=sums, b_eq=units, method="highs-ipm", options=options)
+    if result.status == 2:
+        raise InputError(INFEASIBLE)
+    if result.status != 0:
+        raise RuntimeError(f"HiGHS: {result.message}")
+    plan = np.zeros(m * n)
+    plan[is_open] = result.x
+    f, g = np.split(result.eqlin.marginals, [m])
+    return plan.reshape(m, n), f, g, True, int(result.nit)
+
+
+def _emd(cost: Matrix, supply: Rows, demand: Columns, max_iter: int) -> Found:
+    is_open = np.isfinite(cost)
+    most, least = cost.max(where=is_open, initial=-np.inf), cost.min(where=is_open, initial=np.inf)
+    # An optimal f_i + g_j is, along a tree path, k + 1 costs less k others, k <= min(m, n): dearer is forbidden.
+    dear = (min(cost.shape) + 1) * (most - least) + 1
+    priced = np.where(is_open, cost - least, dear)  # POT takes some feasible problems of negative costs for infeasible
+    plan, log = ot.emd(supply, demand, priced, numItermax=max_iter, log=True)
+    converged = log["result_code"] == 1
+    if converged and (plan[~is_open] > 1e-9 * demand.max()).any():
+        raise InputError(INFEASIBLE)
+    plan[~is_open] = 0
+    return plan, log["u"] + least, log["v"], converged, None
+
+
+def _assignment(cost: Matrix, supply: Rows, demand: Columns) -> Found:
+    for name, units in (("supply", supply), ("demand", demand)):
+        broken = np.flatnonzero(units != np.rint(units))
+        if len(broken):
+            first = f"{name}[{broken[0]}] is {units[broken[0]]:g}"
+            raise InputError(f"assignment needs whole units, but {first}; use emd or linprog")
+    if supply.sum() != demand.sum():
+        sums = f"supply sums to {supply.sum():.0f} and demand to {demand.sum():.0f}"
+        raise InputError(f"assignment needs equal sums, but {sums}")
+    shut = np.flatnonzero((demand > 0) & np.isinf(cost[-1]))
+    if len(shut):
+        raise InputError(f"assignment needs the last row open, but cost[-1, {shut[0]}] is inf; use emd or linprog")
+
+    copies = supply[:-1].astype(int)
+    columns = np.repeat(np.arange(len(demand)), demand.astype(int))
+    owner = semi_assign(cost[:-1, columns] - cost[-1, columns], copies)  # -1 where the last row keeps the column
+    if (owner >= 0).sum() < copies.sum():
+        raise InputError(INFEASIBLE)
+    plan = np.zeros_like(cost)
+    np.add.at(plan, (owner, columns), 1)  # row -1 is the last
+    f = row_potentials(cost, plan)
+    return plan, f, (cost - f[:, None]).min(axis=0), True, None
+
+
+def row_potentials(cost: Matrix, plan: Matrix) -> Rows:
+    """Potentials f that, with g_j = min_i (cost_ij - f_i), prove an optimal plan optimal.
+
+    Complementary slackness: f_i + g_j = cost_ij where row i ships to column j, and <= elsewhere. So f_k - f_i <=
+    cost_kj - cost_ij for every column j that i serves: the inequalities of shortest paths over the m rows, an edge
+    from i to k being the least such difference, the price of passing one unit from i to k. Bellman-Ford solves
+    them. A negative cycle would be a cheaper plan: an optimal one has none, and any other gets a looser bound.
+    """
+    passing = np.full((len(cost), len(cost)), np.inf)  # [i, k]
+    for i in range(len(cost)):
+        served = plan[i] > 0
+        passing[i] = (cost[:, served] - cost[i, served]).min(axis=1, initial=np.inf)
+    f = np.zeros(len(cost))
+    for _ in range(len(cost)):
+        f = np.minimum(f, (f[:, None] + passing).min(axis=0))
+    return f
+
+
+def _solve_each(problem: TransportProblem, solve_one: SolveOne) -> TransportSolution:
+    """Solve the problems of a batch in turn, in NumPy. With nothing to ship there is nothing to solve."""
+    parts = [part.to("cpu", torch.float64).numpy() for part in (problem.cost, problem.supply, problem.demand)]
+    found = []
+    for number, (cost, supply, demand) in enumerate(zip(*parts, strict=True) if problem.batched else [parts]):
+        if supply.sum() == 0:
+            found.append((np.zeros_like(cost), np.zeros_like(supply), np.zeros_like(demand), True, None))
+            continue
+        try:
+            found.append(solve_one(cost, supply, demand))
+        except InputError as error:
+            raise InputError(f"problem {number}: {error}") if problem.batched else error from None
+    plan, f, g, converged, iterations = zip(*found, strict=True)
+
+    def joined(values):
+        values = torch.from_numpy(np.stack(values) if problem.batched else np.asarray(values[0]))
+        return values.to(problem.cost.device)
+
+    return TransportSolution(
+        problem=problem,
+        plan=joined(plan),
+        f=joined(f),
+        g=joined(g),
+        converged=joined(converged),
+        iterations=max((count for count in iterations if count is not None), default=None),
+    )
+
+
+def _in_units(solve_one: SolveOne) -> SolveOne:
+    """Even out the sums, and scale small costs and goods up to order one: the solvers' tolerances are absolute.
+
+    The units are powers of two, so that scaling rounds nothing and ties stay ties.
+    """
+
+    def scaled(cost: Matrix, supply: Rows, demand: Columns) -> Found:
+        price = _unit(np.abs(cost).max(where=np.isfinite(cost), initial=0.0))
+        goods = _unit(demand.max())
+        demand = demand * (supply.sum() / demand.sum())
+        plan, f, g, converged, iterations = solve_one(cost / price, supply / goods, demand / goods)
+        return plan * goods, f * price, g * price, converged, iterations
+
+    return scaled
+
+
+def _unit(size: float) -> float:
+    return 2.0 ** np.floor(np.log2(size)) if 0 < size < 1 else 1.0

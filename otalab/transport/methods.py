@@ -1,0 +1,64 @@
+"""`solve`: a method's name and its options in, a solution out."""
+
+import difflib
+import inspect
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import torch
+
+from otalab.errors import InputError
+from otalab.transport.exact import assignment, emd, linprog
+from otalab.transport.pot import pot_sinkhorn
+from otalab.transport.problem import TransportProblem
+from otalab.transport.sinkhorn import sinkhorn
+from otalab.transport.solution import TransportSolution
+
+METHODS: dict[str, Callable[..., TransportSolution]] = {
+    "linprog": linprog,
+    "emd": emd,
+    "assignment": assignment,
+    "sinkhorn": sinkhorn,
+    "pot-sinkhorn": pot_sinkhorn,
+}
+
+
+def solve(problem: TransportProblem, method: str = "emd", **options) -> TransportSolution:
+    """Solve by one of METHODS; `options` are the keyword arguments of its function, which documents them.
+
+    A problem without rows, columns or members of a batch has the empty plan, by every method. `seconds` is the
+    solver's wall time, the device's work included. Raises InputError for an unknown method or option, and what the
+    method raises.
+    """
+    if method not in METHODS:
+        raise InputError(f"no method {method!r}; {_hint(method, METHODS)}")
+    function = METHODS[method]
+    known = list(inspect.signature(function).parameters)[1:]  # after the problem
+    for name in options:
+        if name not in known:
+            raise InputError(f"{method} has no option {name!r}; {_hint(name, known)}")
+    start = _now(problem)
+    solution = function(problem, **options) if problem.cost.numel() else _nothing(problem)
+    return replace(solution, seconds=_now(problem) - start)
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"it has {', '.join(known) or 'none'}"
+
+
+def _now(problem: TransportProblem) -> float:
+    if problem.cost.is_cuda:
+        torch.cuda.synchronize(problem.cost.device)
+    return time.perf_counter()
+
+
+def _nothing(problem: TransportProblem) -> TransportSolution:
+    return TransportSolution(
+        problem=problem,
+        plan=torch.zeros_like(problem.cost),
+        f=torch.zeros_like(problem.supply),
+        g=torch.zeros_like(problem.demand),
+        converged=torch.ones(problem.shape[:-2], dtype=torch.bool, device=problem.cost.device),
+    )

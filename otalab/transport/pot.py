@@ -1,0 +1,55 @@
+"""Python Optimal Transport's Sinkhorn, with its conventions translated into ours."""
+
+import ot
+import torch
+
+from otalab.transport.problem import TransportProblem
+from otalab.transport.sinkhorn import check_options, within_tolerance
+from otalab.transport.solution import TransportSolution
+
+
+@torch.no_grad()
+def pot_sinkhorn(
+    problem: TransportProblem, *, eps: float = 0.1, max_iter: int = 50, tol: float = 0.0
+) -> TransportSolution:
+    """`ot.sinkhorn(..., method="sinkhorn_log")`, one problem after the other, on their device and in their dtype.
+
+    POT, too, updates columns first and rows last, from u = 0, so equal `eps` and `max_iter` give `sinkhorn`'s plan.
+    What differs: its duals are log u and log v, in units of eps; its stopping test, at iterations 1, 11, 21, ...,
+    compares the Euclidean norm of the column errors with `tol`; and it would meet NaN in rows or columns of zero
+    units, which are therefore left out.
+    """
+    check_options(eps=eps, max_iter=max_iter, tol=tol)
+    plan = torch.zeros_like(problem.cost)
+    f = torch.full_like(problem.supply, -torch.inf)
+    g = torch.full_like(problem.demand, -torch.inf)
+    iterations = 0
+    for one, one_plan, one_f, one_g in (
+        zip(problem, plan, f, g, strict=True) if problem.batched else [(problem, plan, f, g)]
+    ):
+        rows, columns = one.supply.nonzero().squeeze(-1), one.demand.nonzero().squeeze(-1)
+        if len(rows) == 0:
+            continue
+        live = torch.meshgrid(rows, columns, indexing="ij")
+        one_plan[live], log = ot.sinkhorn(
+            one.supply[rows],
+            one.demand[columns],
+            one.cost[live],
+            eps,
+            method="sinkhorn_log",
+            numItermax=max_iter,
+            stopThr=tol,
+            log=True,
+            warn=False,
+        )
+        one_f[rows], one_g[columns] = eps * log["log_u"], eps * log["log_v"]
+        iterations = max(iterations, log["niter"] + 1)
+    col_error = (plan.sum(-2) - problem.demand).abs().amax(-1)
+    return TransportSolution(
+        problem=problem,
+        plan=plan,
+        f=f,
+        g=g,
+        converged=within_tolerance(col_error, tol, f"pot-sinkhorn, {iterations} iterations"),
+        iterations=iterations,
+    )

@@ -1,0 +1,102 @@
+"""The README's first picture: `python -m otalab.viz.hero OUT.png [--checkpoint runs/demo]`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from otalab.assign import AnchorPoints, Predictions, Targets, build_assigner
+from otalab.boxes import centres, ltrb
+from otalab.data.scene import CLASS_NAMES, ShapesConfig, draw_scene
+from otalab.errors import InputError
+from otalab.files import write_whole
+from otalab.viz.story import assignment_story, finding
+from otalab.viz.transport import candidate_columns
+
+# chosen by eye among some thousand seeds: overlapping objects of several classes, none cut by the image's border
+SCENE = ShapesConfig(
+    crowd=0.9, min_objects=5, max_objects=5, min_size=24, max_size=50, texture=0.25, noise=1.5, min_visible=0.45
+)
+SEED = 229
+
+
+def hero(checkpoint: str | Path | None = None, seed: int = SEED) -> Figure:
+    """OTA on a crowded scene, with the predictions of a checkpoint, or else with made-up ones (the picture says which).
+
+    Raises InputError for a checkpoint that cannot be read or was trained on other classes.
+    """
+    scene = draw_scene(SCENE, np.random.default_rng(seed))
+    image = torch.from_numpy(scene.image).permute(2, 0, 1) / 255  # (3, H, W)
+    targets = Targets(torch.from_numpy(scene.boxes), torch.from_numpy(scene.labels))
+    if checkpoint is None:
+        points = AnchorPoints.for_image(tuple(image.shape[-2:]), strides=(8, 16, 32))
+        predictions = jittered_predictions(points, targets, len(CLASS_NAMES), seed)
+        note = "the ground truth, jittered"
+    else:
+        points, predictions = checkpoint_predictions(checkpoint, image)
+        note = "a trained detector's"
+    assignment = build_assigner("ota")(points, predictions, targets)
+    note = f"Synthetic scene; predictions: {note}."
+    columns = candidate_columns(assignment, points)
+    headline = finding(assignment, columns) + ", at the least total cost"  # true, for `ota` is exact
+    return assignment_story(image, points, assignment, targets, CLASS_NAMES, headline, note)
+
+
+def checkpoint_predictions(path: str | Path, image: Tensor) -> tuple[AnchorPoints, Predictions]:
+    """Anchor points and dense predictions of a saved detector on one image."""
+    from otalab.detect.checkpoint import load_model  # the picture without a checkpoint needs no detector
+
+    model, description = load_model(Path(path))
+    if description["class_names"] != list(CLASS_NAMES):
+        known = ", ".join(description["class_names"])
+        raise InputError(f"{path} knows the classes {known}; the picture needs {', '.join(CLASS_NAMES)}")
+    with torch.inference_mode():
+        points, predictions = model.predict([image])
+    return points, predictions[0].detach()
+
+
+def jittered_predictions(points: AnchorPoints, targets: Targets, num_classes: int, seed: int = 0) -> Predictions:
+    """What a half-trained detector might say: each point sees the gt whose centre it is nearest to, with errors.
+
+    Errors grow with the distance from the gt's centre, in units of its size; where no gt is near, a point predicts a
+    box of two strides about itself and no class.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    n = len(points)
+    size = targets.boxes[:, 2:] - targets.boxes[:, :2]  # (m, 2)
+    offset = (points.xy - centres(targets.boxes)[:, None]) / size[:, None]  # (m, n, 2), 0.5 is the border
+    distance, gt = offset.abs().amax(dim=-1).min(dim=0)  # (n,)
+    inside = (ltrb(points.xy, targets.boxes[gt]).amin(dim=-1) > 0)[:, None]
+    noise = torch.randn(n, 4, generator=generator) * (0.12 + 0.35 * distance[:, None]) * size[gt].repeat(1, 2)
+    around = torch.cat((points.xy - points.stride[:, None], points.xy + points.stride[:, None]), dim=1)
+    boxes = torch.where(inside, targets.boxes[gt] + noise, around)
+    logits = torch.randn(n, num_classes, generator=generator) * 0.6 - 3.5
+    confidence = (4.5 - 6 * distance).clamp(min=0)[:, None] * inside
+    logits = logits.scatter_add(1, targets.labels[gt][:, None], confidence)
+    return Predictions(logits, boxes)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the picture; 2 and one line on standard error for faulty input."""
+    parser = argparse.ArgumentParser(prog="python -m otalab.viz.hero", description=__doc__)
+    parser.add_argument("out", metavar="OUT.png", help="the picture to write")
+    parser.add_argument("--checkpoint", help="model.safetensors, or the folder of a run, trained on shapes")
+    parser.add_argument("--seed", type=int, default=SEED, help="seed of the scene (default %(default)s)")
+    options = parser.parse_args(arguments)
+    try:
+        figure = hero(options.checkpoint, options.seed)
+        with write_whole(options.out) as path:
+            figure.savefig(path, format="png", metadata={"Software": None})
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

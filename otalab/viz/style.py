@@ -1,0 +1,123 @@
+"""House style of the figures: one colour a gt everywhere, dark ink on white, no state outside a `with` block."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from torch import Tensor
+
+from otalab.errors import InputError
+
+# Okabe and Ito (2008) in an order that keeps neighbours apart, then five of Paul Tol's "muted" scheme.
+PALETTE = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442",
+    "#882255", "#44AA99", "#332288", "#999933", "#AA4499",
+)  # fmt: skip
+INK = "#1d2129"  # text and what matters
+MUTED = "#69707c"  # axes, units, remarks
+BACKGROUND = "#b4b9c1"  # points and labels of the background
+HATCH = "#dfe2e7"  # forbidden routes, ignored regions
+PAPER = "#ffffff"
+
+RC = {
+    "figure.facecolor": PAPER,
+    "figure.dpi": 120,
+    "savefig.facecolor": PAPER,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with Matplotlib, so a figure is the same on every machine
+    "font.size": 10,
+    "text.color": INK,
+    "axes.facecolor": PAPER,
+    "axes.edgecolor": BACKGROUND,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#e8eaed",
+    "grid.linewidth": 0.8,
+    "xtick.color": BACKGROUND,
+    "ytick.color": BACKGROUND,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "hatch.linewidth": 0.7,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The house style inside the block; Matplotlib's own settings are as they were after it."""
+    with matplotlib.rc_context(RC):
+        yield
+
+
+def gt_colour(index: int) -> str:
+    """The colour of gt `index` in every figure, "#RRGGBB". Twelve colours, then they repeat: figures number gts too.
+
+    A negative index (background, ignored) is grey.
+    """
+    return PALETTE[index % len(PALETTE)] if index >= 0 else BACKGROUND
+
+
+def text_colour(fill: str) -> str:
+    """Ink or white, whichever is read more easily on `fill` (contrast after WCAG 2)."""
+    rgb = np.array(to_rgb(fill))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+    return "#ffffff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.06 else INK
+
+
+def chip(ax: Axes, x: float, y: float, text: str, fill: str, **options) -> None:
+    """`text` on a small rounded patch of colour `fill`; `options` go to `ax.annotate` or override its defaults."""
+    patch = {"boxstyle": "round,pad=0.22", "facecolor": fill, "edgecolor": PAPER, "linewidth": 0.6}
+    ax.annotate(
+        text,
+        (x, y),
+        **{
+            "color": text_colour(fill),
+            "fontsize": 8,
+            "fontweight": "bold",
+            "ha": "center",
+            "va": "center",
+            "bbox": patch,
+            "annotation_clip": False,
+            "zorder": 5,
+        }
+        | options,
+    )
+
+
+def array(values: Tensor | np.ndarray | Sequence) -> np.ndarray:
+    """A tensor of any device, an array or a sequence as an array."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def image_array(image: Tensor | np.ndarray) -> np.ndarray:
+    """An image as (H, W, 3) float in 0..1, from (3, H, W) or (H, W, 3), float in 0..1 or uint8.
+
+    Raises InputError for other shapes.
+    """
+    values = array(image)
+    if values.ndim == 3 and values.shape[0] == 3 and values.shape[2] != 3:
+        values = values.transpose(1, 2, 0)
+    if values.ndim != 3 or values.shape[2] != 3:
+        raise InputError(f"an image has the shape (3, H, W) or (H, W, 3), not {tuple(values.shape)}")
+    return values / 255 if values.dtype == np.uint8 else values.clip(0, 1)
+
+
+def plural(count: int, noun: str, many: str | None = None) -> str:
+    """ "1 point", "2 points"; `many` where an s does not do."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"

@@ -1,0 +1,129 @@
+"""A run's log as a picture: losses over steps, and average precision at its evaluations."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from otalab.errors import InputError
+from otalab.viz.style import BACKGROUND, INK, MUTED, plural, style
+
+LOSSES = {"loss": INK, "classification": "#0072B2", "box": "#D55E00", "quality": "#009E73"}
+METRICS = {"AP": INK, "AP50": "#0072B2", "AP75": "#D55E00"}
+
+
+def read_log(path: str | Path) -> list[dict]:
+    """The lines of a run's log.jsonl, given the file or the run's folder. A last line that was cut off is left out.
+
+    Raises InputError when there is no log or a line before the last is damaged.
+    """
+    path = Path(path)
+    path = path / "log.jsonl" if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"no log at {path}")
+    texts = path.read_text().splitlines()
+    lines = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError as error:
+            if number < len(texts):
+                raise InputError(f"{path}, line {number}: {error}") from error
+    return lines
+
+
+def smooth(values: Float[np.ndarray, " s"], window: int = 21) -> Float[np.ndarray, " s"]:
+    """Centred moving average with a bell of `window` steps, cut off at both ends: it lags nowhere."""
+    bell = np.hanning(min(max(window, 1), len(values)) + 2)[1:-1]
+    return np.convolve(values, bell, "same") / np.convolve(np.ones(len(values)), bell, "same")
+
+
+def draw_losses(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
+    """Training losses over steps: smoothed in colour, the total also as it was."""
+    lines = [line for line in log_lines if "loss" in line]
+    ax.set(xlabel="step", ylabel="loss")
+    ax.grid(axis="y")
+    if not lines:
+        return nothing(ax, "No training step in the log" if title is None else title)
+    step = np.array([line["step"] for line in lines])
+    raw = np.array([line["loss"] for line in lines], dtype=float)
+    ax.plot(step, raw, color=BACKGROUND, lw=0.6)
+    window, ends = max(5, len(lines) // 25), []
+    for name, colour in LOSSES.items():
+        if any(name in line for line in lines):
+            values = np.array([line.get(name, np.nan) for line in lines], dtype=float)
+            means = smooth(values, window)
+            ax.plot(step, means, color=colour, lw=2.2 if name == "loss" else 1.6)
+            ends.append((means[-1], name if name != "loss" else "total", colour))
+    ax.set(xlim=(0, step[-1]), ylim=(0, 1.05 * float(np.nanmax(raw))))
+    name_ends(ax, ends)
+    steps = plural(int(step[-1]), "step")
+    ax.set_title(f"Loss went from {raw[0]:.2f} to {smooth(raw, window)[-1]:.2f} in {steps}" if title is None else title)
+    return ax
+
+
+def draw_ap(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
+    """COCO's average precision, in percent, at each evaluation."""
+    lines = [line for line in log_lines if np.isfinite(line.get("metrics", {}).get("AP", np.nan))]
+    ax.set(xlabel="step", ylabel="average precision (%)")
+    ax.grid(axis="y")
+    if not lines:
+        return nothing(ax, "Not evaluated yet" if title is None else title)
+    step = np.array([line["step"] for line in lines])
+    ends = []
+    for name, colour in METRICS.items():
+        values = 100 * np.array([line["metrics"].get(name, np.nan) for line in lines], dtype=float)
+        wide = 2.2 if name == "AP" else 1.6
+        ax.plot(step, values, color=colour, marker="o", markersize=4.5, lw=wide, clip_on=False, zorder=3)
+        ends.append((values[-1], f"{name} {values[-1]:.1f}", colour))
+    top = np.nanmax([end[0] for end in ends])
+    last = max(step[-1], max((line["step"] for line in log_lines), default=0))
+    ax.set(xlim=(0, last), ylim=(0, min(100, max(1.3 * top, 5))))
+    name_ends(ax, ends)
+    ap = 100 * lines[-1]["metrics"]["AP"]
+    best = 100 * max(line["metrics"]["AP"] for line in lines)
+    text = f"AP reaches {ap:.1f} %" if best - ap < 0.05 else f"AP ends at {ap:.1f} %, after a best of {best:.1f} %"
+    ax.set_title(text if title is None else title)
+    return ax
+
+
+def draw_training(axes: Sequence[Axes], log_lines: Sequence[dict]) -> Sequence[Axes]:
+    """Losses on the first of two axes, average precision on the second. See `read_log` for the lines."""
+    left, right = axes
+    draw_losses(left, log_lines)
+    draw_ap(right, log_lines)
+    return axes
+
+
+def training_figure(log_lines: Sequence[dict]) -> Figure:
+    """`draw_training` on a figure of its own."""
+    with style():
+        figure = Figure(figsize=(10.7, 3.6), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.06)
+        draw_training(figure.subplots(1, 2), log_lines)
+    return figure
+
+
+def name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]], spacing: float = 0.075) -> None:
+    """Names at the right ends of curves, (value, name, colour) each, pushed apart where they would overlap."""
+    low, high = ax.get_ylim()
+    ends = sorted((end for end in ends if np.isfinite(end[0])), key=lambda end: end[0])
+    at = [(value - low) / (high - low) for value, _, _ in ends]
+    for i in range(1, len(at)):
+        at[i] = max(at[i], at[i - 1] + spacing)
+    for y, (_, name, colour) in zip(at, ends, strict=True):
+        ax.annotate(
+            name, (1, y), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points", color=colour,
+            va="center", fontsize=9, fontweight="bold", annotation_clip=False,
+        )  # fmt: skip
+
+
+def nothing(ax: Axes, title: str) -> Axes:
+    """An empty plot that says why it is empty."""
+    ax.set(xticks=[], yticks=[], title=title)
+    ax.text(0.5, 0.5, "nothing to show", transform=ax.transAxes, ha="center", va="center", color=MUTED)
+    return ax

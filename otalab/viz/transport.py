@@ -1,0 +1,207 @@
+"""The transport problem as a picture: cost and plan on the anchor points that can become positive.
+
+Rows are suppliers (gts in their colours, the background last), columns anchor points. Both matrices show the same
+columns in the same order, so that the eye can go from a cost to the label that was shipped for it.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from otalab.assign.types import AnchorPoints, Assignment, Targets
+from otalab.errors import InputError
+from otalab.viz.style import HATCH, INK, MUTED, PAPER, array, chip, gt_colour, plural
+
+FORBIDDEN = 100.0
+"""A cost from here on is a forbidden route: +inf, or the constant that an assigner adds outside the centre prior."""
+
+CHEAP_TO_DEAR = LinearSegmentedColormap.from_list("otalab.cost", ["#2b3340", "#6b7685", "#aeb6c2", "#dde1e7"])
+GREY = "#7d8591"  # labels that the background ships
+LINE = "#d5d9df"  # between cells
+MOST_LINED = 120  # columns; lines between more would drown the cells
+
+
+def candidate_columns(
+    assignment: Assignment, points: AnchorPoints | None = None, forbidden: float = FORBIDDEN
+) -> Int[np.ndarray, " c"]:
+    """Indices of the anchor points that at least one gt may supply at a cost below `forbidden`.
+
+    Sorted by level, then by owner (gts in order, the background last), then by the gt they are cheapest for, then as
+    the points come. Raises InputError for an assignment that no transport problem stands behind.
+    """
+    cost = matrix(assignment, "cost")[:-1]
+    columns = np.flatnonzero((cost < forbidden).any(axis=0)) if len(cost) else np.zeros(0, dtype=np.int64)
+    level = array(points.level)[columns] if points is not None else np.zeros(len(columns), dtype=np.int64)
+    matched = array(assignment.matched_gt)[columns]
+    owner = np.where(matched >= 0, matched, len(cost))
+    cheapest = cost[:, columns].argmin(axis=0) if len(columns) else owner
+    return columns[np.lexsort((columns, cheapest, owner, level))]
+
+
+def gt_names(targets: Targets, class_names: Sequence[str] | None = None) -> list[str]:
+    """A name for each gt: its class."""
+    labels = targets.labels.tolist()
+    return [class_names[label] if class_names is not None else f"class {label}" for label in labels]
+
+
+def draw_cost(
+    ax: Axes,
+    assignment: Assignment,
+    points: AnchorPoints | None = None,
+    names: Sequence[str] | None = None,
+    columns: Int[np.ndarray, " c"] | None = None,
+    title: str | None = None,
+    show_k: bool = True,
+    show_levels: bool = True,
+    forbidden: float = FORBIDDEN,
+) -> Axes:
+    """The cost (m + 1, c) of each label: dark is cheap, hatched is forbidden, what was shipped is underlined.
+
+    points group the columns by level, names (`gt_names`) label the rows, columns replace `candidate_columns`.
+    The scale ends at the 90th percentile of the gts' costs: beyond it all is dear.
+    """
+    columns = candidate_columns(assignment, points, forbidden) if columns is None else columns
+    cost = matrix(assignment, "cost")[:, columns]
+    allowed = cost < forbidden
+    top = float(np.percentile(cost[:-1][allowed[:-1]], 90)) if allowed[:-1].any() else 1.0
+    scale = ScalarMappable(Normalize(0, max(top, 1e-6)), CHEAP_TO_DEAR)
+    x = paint(ax, scale.to_rgba(cost)[..., :3], allowed, columns, points, show_levels)
+    matched = array(assignment.matched_gt)[columns]
+    for column in np.flatnonzero(matched >= 0):
+        row = int(matched[column])
+        ax.add_patch(Rectangle((x[column], row + 0.66), 1, 0.34, facecolor=gt_colour(row), lw=0, zorder=2))
+    rows(ax, assignment, names, show_k)
+    scale_bar(ax, scale, top)
+    if title is None:
+        several = contested(assignment, columns, forbidden)
+        title = f"Cost: {several} of {plural(len(columns), 'point')} have several takers"
+    ax.set_title(title)
+    return ax
+
+
+def draw_plan(
+    ax: Axes,
+    assignment: Assignment,
+    points: AnchorPoints | None = None,
+    names: Sequence[str] | None = None,
+    columns: Int[np.ndarray, " c"] | None = None,
+    title: str | None = None,
+    show_k: bool = True,
+    show_levels: bool = True,
+    forbidden: float = FORBIDDEN,
+) -> Axes:
+    """The plan (m + 1, c) beneath the cost: a cell is filled with its gt's colour as far as the label is shipped.
+
+    Arguments as in `draw_cost`. Shares of an approximate plan are paler colours; forbidden routes are hatched.
+    """
+    columns = candidate_columns(assignment, points, forbidden) if columns is None else columns
+    plan = matrix(assignment, "plan")[:, columns]
+    allowed = matrix(assignment, "cost")[:, columns] < forbidden
+    colours = np.array([to_rgb(gt_colour(i)) for i in range(len(plan) - 1)] + [to_rgb(GREY)])[:, None]  # (m + 1, 1, 3)
+    share = plan.clip(0, 1)[..., None]
+    pixels = np.array(to_rgb(PAPER)) * (1 - share) + colours * share
+    seen = allowed | (plan > 1e-3)  # mass on a forbidden route must be seen
+    paint(ax, pixels, seen, columns, points, show_levels)
+    rows(ax, assignment, names, show_k)
+    if title is None:
+        shipped = int(array(assignment.supply)[:-1].sum())
+        title = f"Plan: {plural(shipped, 'label')} shipped"
+    ax.set_title(title)
+    return ax
+
+
+def contested(assignment: Assignment, columns: np.ndarray, forbidden: float = FORBIDDEN) -> int:
+    """How many of the columns more than one gt may supply."""
+    return int(((matrix(assignment, "cost")[:-1, columns] < forbidden).sum(axis=0) > 1).sum())
+
+
+def matrix(assignment: Assignment, name: str) -> np.ndarray:
+    """The cost or the plan as an array (m + 1, n)."""
+    values: Tensor | None = getattr(assignment, name)
+    if values is None and len(assignment.deficit) == 0:  # no gt: the background supplies everybody
+        return np.full((1, len(assignment.matched_gt)), 1.0 if name == "plan" else 0.0)
+    if values is None:
+        raise InputError(f"this assigner solves no transport problem, so there is no {name} to draw")
+    return array(values)
+
+
+def paint(
+    ax: Axes,
+    pixels: Float[np.ndarray, "m1 c 3"],
+    allowed: Bool[np.ndarray, "m1 c"],
+    columns: Int[np.ndarray, " c"],
+    points: AnchorPoints | None,
+    show_levels: bool,
+) -> Float[np.ndarray, " c"]:
+    """The cells, each of side 1, hatched where not allowed, with a gap between levels; the left edge of each column."""
+    count, height = len(columns), len(pixels)
+    stride = array(points.stride)[columns] if points is not None else np.zeros(count)
+    block = np.cumsum(np.diff(stride, prepend=stride[:1]) != 0)  # (c,) a block is a level
+    x = np.arange(count) + block * max(0.8, 0.015 * count)
+    right = x[-1] + 1 if count else 1
+    ax.set(xlim=(0, right), ylim=(height, 0), xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    for left, stop in runs(block):
+        edges = (x[left], x[stop - 1] + 1)
+        ax.imshow(pixels[:, left:stop], extent=(*edges, height, 0), aspect="auto", interpolation="nearest", zorder=1)
+        if count <= MOST_LINED:
+            ax.vlines(np.append(x[left:stop], edges[1]), 0, height, color=LINE, lw=0.5)
+        ax.hlines(np.arange(height + 1), *edges, color=LINE, lw=0.5)
+        for row in range(height):
+            for first, last in runs(allowed[row, left:stop]):
+                if not allowed[row, left + first]:
+                    hatched(ax, x[left + first], row, last - first)
+        if show_levels and points is not None:
+            name = f"{stride[left]:g}" if (stop - left) / count < 0.25 else f"stride {stride[left]:g} px"
+            ax.text(sum(edges) / 2, height + 0.15, name, ha="center", va="top", color=MUTED, fontsize=9)
+    ax.hlines(height - 1, 0, right, color=PAPER, lw=5, zorder=3)  # the background stands apart
+    ax.autoscale(False)
+    ax.set(xlim=(0, right), ylim=(height, 0))
+    levels = show_levels and points is not None and count > 0
+    ax.set_xlabel("candidate anchor points" + ", by level" * levels, labelpad=15 if levels else 4)
+    return x
+
+
+def hatched(ax: Axes, x: float, row: int, width: int) -> None:
+    """A run of forbidden routes."""
+    ax.add_patch(Rectangle((x, row), width, 1, facecolor="#f3f4f6", edgecolor=HATCH, hatch="////", lw=0, zorder=2))
+
+
+def runs(values: np.ndarray) -> list[tuple[int, int]]:
+    """(first, last + 1) of each run of equal values."""
+    if len(values) == 0:
+        return []
+    bounds = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return list(pairwise(bounds))
+
+
+def rows(ax: Axes, assignment: Assignment, names: Sequence[str] | None, show_k: bool) -> None:
+    """Row labels: the gt's number on its colour, its class and its supply k."""
+    supply = array(assignment.supply).tolist()
+    at_left = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
+    for row, k in enumerate(supply):
+        gt = row < len(supply) - 1
+        name = [names[row]] if gt and names is not None else []
+        label = ", ".join(name + [f"k = {k}"] * show_k) if gt else "background"
+        chip(ax, 0, row + 0.5, str(row + 1) if gt else "–", gt_colour(row) if gt else GREY, xytext=(-9, 0), **at_left)
+        ax.annotate(label, (0, row + 0.5), xytext=(-18, 0), ha="right", va="center", color=INK, fontsize=8.5, **at_left)
+
+
+def scale_bar(ax: Axes, shown: ScalarMappable, top: float) -> None:
+    """A slim colour bar at the right of the matrix, cheap above."""
+    bar = ax.figure.colorbar(shown, cax=ax.inset_axes((1.014, 0, 0.016, 1)), ticks=[0, top / 2, top])
+    bar.ax.set_yticklabels(["0", "loss", f"{top:.2g}+"])
+    bar.ax.tick_params(length=0, labelsize=9, pad=3)
+    bar.ax.invert_yaxis()
+    bar.outline.set_visible(False)
+    first, _, last = bar.ax.get_yticklabels()
+    first.set_va("top")
+    last.set_va("bottom")

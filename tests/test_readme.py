@@ -1,0 +1,51 @@
+"""README.md keeps its word: its examples run, its commands parse, its links lead somewhere, its numbers were printed."""
+
+import contextlib
+import io
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from otalab.cli import parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = re.findall(r"^    (otalab (?:.*\\\n)*.*)$", README, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_examples_run_and_print_what_the_readme_shows(example):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(example, "README.md", "exec"), {})
+    for line in printed.getvalue().splitlines():
+        assert f"    {line}\n" in README
+
+
+def test_there_are_examples_and_commands():
+    assert len(EXAMPLES) >= 2
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_parse(command):
+    parser().parse_args(shlex.split(command, comments=True)[1:])
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/ledger.md", "data/README.md", "notebooks/README.md"])
+def test_links_lead_to_files(page):
+    text = (ROOT / page).read_text()
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        if not link.startswith("http"):
+            assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_speed_table_is_the_recorded_run():
+    bench = json.loads((ROOT / "benchmarks/assign.json").read_text())
+    exact = bench["rows"][-1]
+    assert exact["way"] == "ota (exact)"
+    assert f"{exact['speed_up']:.0f}x" in README
