@@ -30,7 +30,7 @@ fast: $(READY)   ## the tests that take seconds
 	$(RUN) -m pytest -m 'not slow'
 
 bench: $(READY)  ## measure the speed of an assignment; writes benchmarks/assign.json
-	$(RUN) benchmarks/assign.py
+	$(RUN) -m otalab bench --json benchmarks/assign.json
 
 picture: $(READY) ## draw the picture at the top of README.md from runs/demo
 	$(RUN) -m otalab.viz.hero docs/hero.png --checkpoint runs/demo

@@ -1,7 +1,7 @@
 """The command line: `otalab COMMAND --help` explains each."""
 
 import argparse
-import json
+import os
 import sys
 import types
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import get_args, get_origin
 from otalab import __version__
 from otalab.detect.config import TrainConfig
 from otalab.errors import InputError
+from otalab.files import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return arguments.run(arguments) or 0
-    except InputError as error:
+    except BrokenPipeError:  # `otalab ... | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit would fail again
+        return 141
+    except (InputError, OSError) as error:
         print(f"otalab: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -30,9 +34,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Tells of a wrong flag as of all input at fault: in one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"otalab: error: {message}; see {self.prog} --help\n")
+
+
+def count(text: str) -> int:
+    """The type of a flag that counts something."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def parser() -> Parser:
     """All commands and their flags."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="otalab",
         description="Optimal-transport label assignment for object detection: learn it, check it, train with it.",
         epilog="exit status: 0 done, 1 a check failed, 2 input at fault, 130 interrupted",
@@ -42,15 +60,15 @@ def parser() -> argparse.ArgumentParser:
 
     demo = add(commands, "demo", run_demo, "verify the solvers, train a mini detector on shapes, write a report")
     demo.add_argument("--out", default="runs/demo", help="folder for the run and its report (default: %(default)s)")
-    demo.add_argument("--epochs", type=int, help="train so many epochs instead of the demo's")
-    demo.add_argument("--train-images", type=int, default=2000, help="training scenes to draw (default: %(default)s)")
+    demo.add_argument("--epochs", type=count, help="train so many epochs instead of the demo's")
+    demo.add_argument("--train-images", type=count, default=2000, help="training scenes to draw (default: %(default)s)")
 
     verify = add(commands, "verify", run_verify, "put all solvers in a table and check them against exact solutions")
     verify.add_argument("--eps", type=float, default=0.1, help="entropic regularisation (default: %(default)s)")
     verify.add_argument("--iterations", type=int, default=50, help="Sinkhorn iterations (default: %(default)s)")
     verify.add_argument("--checkpoint", help="a run's folder: also verify on the problems that its detector meets")
     verify.add_argument("--data", help="with --checkpoint: COCO-format folder to take images from")
-    verify.add_argument("--images", type=int, default=3, help="with --checkpoint: how many (default: %(default)s)")
+    verify.add_argument("--images", type=count, default=3, help="with --checkpoint: how many (default: %(default)s)")
     verify.add_argument("--json", type=Path, help="also write the figures here")
 
     train = add(commands, "train", run_train, "train a detector on a COCO-format folder")
@@ -64,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--backend", choices=("pycocotools", "faster-coco-eval"), help="default: the faster, if there"
     )
-    evaluate.add_argument("--batch-size", type=int, default=16, help="images at a time (default: %(default)s)")
-    evaluate.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default: %(default)s)")
+    evaluate.add_argument("--batch-size", type=count, default=16, help="images at a time (default: %(default)s)")
+    evaluate.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
     evaluate.add_argument("--json", type=Path, help="also write the metrics here")
 
     predict = add(commands, "predict", run_predict, "detect the objects of an image: boxes and a drawn picture")
@@ -73,11 +91,11 @@ def parser() -> argparse.ArgumentParser:
     predict.add_argument("images", nargs="+", type=Path, help="image files")
     predict.add_argument("--out", type=Path, default=Path("runs/predict"), help="folder (default: %(default)s)")
     predict.add_argument("--threshold", type=float, default=0.3, help="least score to keep (default: %(default)s)")
-    predict.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default: %(default)s)")
+    predict.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
 
     bench = add(commands, "bench", run_bench, "time label assignment against the textbook way")
     bench.add_argument(
-        "--rounds", type=int, default=7, help="interleaved rounds; medians are kept (default: %(default)s)"
+        "--rounds", type=count, default=7, help="interleaved rounds; medians are kept (default: %(default)s)"
     )
     bench.add_argument("--json", type=Path, help="also write the figures here")
 
@@ -85,15 +103,15 @@ def parser() -> argparse.ArgumentParser:
     kinds = data.add_subparsers(title="data sets", metavar="SET", required=True)
     shapes = add(kinds, "shapes", run_shapes, "draw the synthetic shapes set, in seconds and without a network")
     shapes.add_argument("--out", default="data/shapes", help="folder (default: %(default)s)")
-    shapes.add_argument("--train", type=int, default=2000, help="training images (default: %(default)s)")
-    shapes.add_argument("--val", type=int, default=300, help="validation images (default: %(default)s)")
+    shapes.add_argument("--train", type=count, default=2000, help="training images (default: %(default)s)")
+    shapes.add_argument("--val", type=count, default=300, help="validation images (default: %(default)s)")
     shapes.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: %(default)s)")
     shapes.add_argument("--overwrite", action="store_true", help="replace another set in the folder")
     coco = add(kinds, "coco", run_coco, "download COCO 2017, or some photos of it")
     coco.add_argument("--out", default="data/coco", help="folder (default: %(default)s)")
     coco.add_argument("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="(default: both)")
-    coco.add_argument("--max-images", type=int, help="only so many photos of each, one by one; all of them otherwise")
-    coco.add_argument("--longest-side", type=int, help="with --max-images: shrink the photos to so many px")
+    coco.add_argument("--max-images", type=count, help="only so many photos of each, one by one; all of them otherwise")
+    coco.add_argument("--longest-side", type=count, help="with --max-images: shrink the photos to so many px")
     summary = add(kinds, "summary", run_summary, "count images, boxes and classes of a COCO-format folder")
     summary.add_argument("folder", help="COCO-format folder")
     return top
@@ -137,13 +155,13 @@ def run_verify(a) -> int:
 
     cases = [toy_case(), random_case(), simulated_case()]
     if a.checkpoint:
-        from otalab.data.coco import CocoDataset
         from otalab.detect.checkpoint import load_model
+        from otalab.detect.evaluate import open_split
 
         if not a.data:
             raise InputError("--checkpoint needs --data, a COCO-format folder with the images to verify on")
         model, description = load_model(a.checkpoint)
-        dataset = CocoDataset.from_folder(a.data, "val", categories=description["class_names"])
+        dataset = open_split(a.data, "val", description["class_names"])
         cases += list(detector_cases(model, dataset, a.images))
     results = []
     for case in cases:
@@ -170,13 +188,12 @@ def run_train(a) -> int:
 
 
 def run_eval(a) -> int:
-    from otalab.data.coco import CocoDataset
     from otalab.detect.checkpoint import load_model
-    from otalab.detect.evaluate import evaluate
+    from otalab.detect.evaluate import evaluate, open_split
     from otalab.detect.train import pick_device
 
     model, description = load_model(a.checkpoint, pick_device(a.device))
-    dataset = CocoDataset.from_folder(a.data, a.split, categories=description["class_names"])
+    dataset = open_split(a.data, a.split, description["class_names"])
     metrics = evaluate(model, dataset, a.batch_size, backend=a.backend)
     print_metrics(metrics)
     if a.json:
@@ -221,10 +238,18 @@ def run_coco(a) -> int:
 
 
 def run_summary(a) -> int:
-    from otalab.data.coco import CocoDataset
+    from otalab.data.coco import CocoDataset, find_split
 
+    missing = {}
     for split in ("train", "val"):
+        try:
+            find_split(a.folder, split)
+        except InputError as error:
+            missing[split] = error
+            continue
         print(f"{split}: {CocoDataset.from_folder(a.folder, split).summary()}")
+    if len(missing) == 2:
+        raise missing["train"]
     return 0
 
 
@@ -237,11 +262,3 @@ def print_metrics(metrics: dict[str, float]) -> None:
     for name, value in metrics.items():
         if name.startswith("AP/"):
             print(f"{name[3:]:<20}{value:8.3f}{metrics['AP50/' + name[3:]]:8.3f}")
-
-
-def write_json(path: Path, value) -> None:
-    """Write figures as JSON, whole."""
-    from otalab.files import write_whole
-
-    with write_whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, default=lambda o: None) + "\n")

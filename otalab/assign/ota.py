@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -45,7 +46,8 @@ class OTA(Assigner):
         k = dynamic_k(dense_iou, self.q, slack=1e-06) if self.k is None else fixed_k(m, self.k, iou.device)
         dense = torch.full_like(dense_iou, torch.inf)
         dense[gt, column] = d
-        owner = torch.from_numpy(semi_assign(dense.cpu().numpy(), k.cpu().numpy())).to(columns.device)
+        owner = share_among_twins(semi_assign(dense.cpu().numpy(), k.cpu().numpy()), targets)
+        owner = torch.from_numpy(owner).to(columns.device)
         matched_gt = torch.full((n,), -1, dtype=torch.int64, device=columns.device)
         matched_gt[columns] = owner
         shipped = torch.bincount(owner + 1, minlength=m + 1)[1:]
@@ -101,6 +103,16 @@ class SinkhornOTA(Assigner):
             make_cost=lambda: cost,
             make_plan=lambda: plan,
         )
+
+
+def share_among_twins(owner: np.ndarray, targets: Targets) -> np.ndarray:
+    """Deal the points of gts of one box and class out in turn: the cost stays, and none starves beside its twin."""
+    gts = torch.cat((targets.boxes, targets.labels[:, None]), dim=1)
+    kind = gts.unique(dim=0, return_inverse=True)[1].cpu().numpy()  # (m,)
+    for twins in np.flatnonzero(np.bincount(kind) > 1):
+        columns = np.flatnonzero((owner >= 0) & (kind[owner] == twins))
+        owner[columns] = np.resize(np.flatnonzero(kind == twins), len(columns))
+    return owner
 
 
 def price(

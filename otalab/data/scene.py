@@ -6,6 +6,7 @@ clusters of one kind. Shapes are arranged back to front on masks alone, and pain
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -102,10 +103,10 @@ class _Shape:
     top: int
     colour: np.ndarray
 
-    @property
+    @cached_property
     def pixels(self) -> int:
         """Pixels of the whole shape, those outside the image included."""
-        return int((self.alpha >= 0.5).sum())
+        return int(np.count_nonzero(self.alpha >= 0.5))
 
     def window(self, side: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Index of the patch in the image, and of that part in the patch."""
@@ -153,7 +154,7 @@ def _arrange(config: ShapesConfig, ground: np.ndarray, rng: np.random.Generator)
             below = coverage[:m, window[0], window[1]]
             covered = below * (1 - alpha)
             left = seen[:m] - (below >= 0.5).sum((1, 2)) + (covered >= 0.5).sum((1, 2))
-            own, least = (alpha >= 0.5).sum(), max(config.min_visible * shape.pixels, 1)
+            own, least = np.count_nonzero(alpha >= 0.5), max(config.min_visible * shape.pixels, 1)
             if own >= least and (left >= need[:m]).all():
                 below[:] = covered
                 coverage[m, window[0], window[1]] = alpha

@@ -1,5 +1,6 @@
 """Backbones with a feature pyramid: `tiny` for lessons on a CPU, and torchvision's for real photos."""
 
+import pickle
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -68,11 +69,12 @@ TORCHVISION = {
 BACKBONES = ("tiny", *TORCHVISION)
 
 
-def build_body(name: str, weights: str | None = None) -> tuple[nn.Module, Sequence[int]]:
+def build_body(name: str, weights: str | None = None, load: bool = True) -> tuple[nn.Module, Sequence[int]]:
     """A backbone that maps images to {c3, c4, c5} (`tiny`: c2 too), and the channels of its maps.
 
     `weights` is torchvision's name of a weights entry ("DEFAULT", "IMAGENET1K_V1"); with it, batch norms are frozen
-    and so are the layers up to stride 4. Raises InputError for an unknown backbone or weights.
+    and so are the first layers (TORCHVISION names them). `load=False` builds the same modules without fetching the
+    weights, for a checkpoint to fill. Raises InputError for an unknown backbone or weights, or if they cannot be had.
     """
     if name == "tiny":
         if weights is not None:
@@ -86,12 +88,15 @@ def build_body(name: str, weights: str | None = None) -> tuple[nn.Module, Sequen
             get_model_weights(name)[weights]
         except KeyError as error:
             known = ", ".join(get_model_weights(name).__members__)
-            raise InputError(f"weights {weights!r} of {name} are none of DEFAULT, {known}") from error
+            raise InputError(f"weights {weights!r} of {name} are none of {known}") from error
     norm = FrozenBatchNorm2d if weights is not None else nn.BatchNorm2d
     try:
-        model = get_model(name, weights=weights, norm_layer=norm)
-    except OSError as error:  # no network, a full disk: torchvision downloads what its cache lacks
-        raise InputError(f"cannot load weights {weights!r} of {name}: {error}; they are cached in TORCH_HOME") from error
+        model = get_model(name, weights=weights if load else None, norm_layer=norm)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        # no network, a full disk, a damaged cache: torchvision downloads what its cache lacks
+        raise InputError(
+            f"cannot load weights {weights!r} of {name}: {error}; they are cached in TORCH_HOME"
+        ) from error
     body = IntermediateLayerGetter(model.features if hasattr(model, "features") else model, layers)
     if weights is not None:
         for layer in frozen:
@@ -105,9 +110,9 @@ class PyramidBackbone(nn.Module):
     `tiny` has levels of strides 4 to 32; the others 8 to 128, the last two made from the level of stride 32.
     """
 
-    def __init__(self, name: str, weights: str | None, channels: int) -> None:
+    def __init__(self, name: str, weights: str | None, channels: int, load: bool = True) -> None:
         super().__init__()
-        self.body, inputs = build_body(name, weights)
+        self.body, inputs = build_body(name, weights, load)
         self.strides = (4, 8, 16, 32) if name == "tiny" else (8, 16, 32, 64, 128)
         extra = None if name == "tiny" else LastLevelP6P7(channels, channels)
         self.fpn = FeaturePyramidNetwork(list(inputs), channels, extra)

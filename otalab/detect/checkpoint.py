@@ -4,6 +4,7 @@
 `checkpoint.pt` holds the state of a run after an epoch, and is loaded with `weights_only=True`: it runs no code.
 """
 
+import io
 import json
 import pickle
 import zipfile
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from otalab.detect.detector import Detector, build_detector
 from otalab.errors import InputError
 from otalab.files import write_whole
+
+STATE = {"config", "epoch", "model", "average", "optimizer"}  # what the state of a run consists of
 
 
 def save_model(path: Path, model: Detector, settings: dict, class_names: list[str], category_ids: list[int]) -> None:
@@ -23,7 +26,7 @@ def save_model(path: Path, model: Detector, settings: dict, class_names: list[st
     description = {"settings": settings, "class_names": class_names, "category_ids": category_ids}
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with write_whole(path) as temporary:
-        save_file(tensors, temporary, metadata={"otalab": json.dumps(description)})
+        temporary.write_bytes(save(tensors, metadata={"otalab": json.dumps(description)}))
 
 
 def load_model(path: Path, device: str | torch.device = "cpu") -> tuple[Detector, dict]:
@@ -41,25 +44,32 @@ def load_model(path: Path, device: str | torch.device = "cpu") -> tuple[Detector
         with safe_open(path, framework="pt", device=str(device)) as file:
             description = json.loads((file.metadata() or {})["otalab"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        model = build_detector(**description["settings"]).to(device)
+        model = build_detector(**description["settings"], load_weights=False).to(device)
         model.load_state_dict(tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if not len(description["class_names"]) == len(description["category_ids"]) == model.num_classes:
+            raise InputError(f"{model.num_classes} classes, but other numbers of names and ids")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is not a whole otalab checkpoint ({first_line(error)})") from error
     return model.eval(), description
 
 
 def save_state(path: Path, state: dict) -> None:
     """Write the state of a run."""
+    content = io.BytesIO()  # torch.save's own file does not tell a full disk from other faults
+    torch.save(state, content)
     with write_whole(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_state(path: Path) -> dict:
-    """The state of a run. Raises InputError when the file is damaged."""
+    """The state of a run, as `save_state` wrote it. Raises InputError when the file is damaged or another's."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a whole checkpoint ({first_line(error)})") from error
+    if not isinstance(state, dict) or not state.keys() >= STATE:
+        raise InputError(f"{path} is not a checkpoint of a run")
+    return state
 
 
 def first_line(error: Exception) -> str:

@@ -26,7 +26,7 @@ class TrainConfig:
     size: int | None = setting(None, "shorter image side in px; none keeps the images' size")
     max_size: int | None = setting(None, "longest image side in px, after resizing")
     augment: str = setting("flip", "strength of augmentation", ("none", "flip", "light", "strong"))
-    workers: int = setting(0, "processes that load images beside the training process")
+    workers: int = setting(0, "processes that load images as they are needed; 0 keeps all of them in memory")
     # optimisation
     epochs: int = setting(12, "passes over the training images")
     batch_size: int = setting(16, "images a step")
@@ -41,14 +41,23 @@ class TrainConfig:
     # housekeeping
     eval_every: int = setting(0, "evaluate after each so many epochs; 0 only at the end")
     seed: int = setting(0, "seed of weights, order and augmentation")
-    device: str = setting("auto", "cpu, cuda, mps or auto")
+    device: str = setting("auto", "cpu, cuda or auto")
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("workers", 0), ("warmup", 0), ("eval_every", 0)):
-            if getattr(self, name) < low:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+        at_least = {"epochs": 1, "batch_size": 1, "workers": 0, "warmup": 0, "eval_every": 0, "seed": 0}
+        at_least |= {"backbone_lr": 0, "weight_decay": 0, "clip": 0, "max_images": 1, "size": 1, "max_size": 1}
+        for name, low in at_least.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value < float("inf"):
+                raise InputError(f"{name} is {value}; it must be a number of at least {low}")
         if not 0 < self.lr < float("inf"):
             raise InputError(f"lr is {self.lr}; it must be a positive number")
+        if self.max_size is not None and (self.size is None or self.max_size < self.size):
+            raise InputError(
+                f"max_size is {self.max_size}, size is {self.size}; max_size bounds a given size from above"
+            )
+        if self.seed >= 2**32:
+            raise InputError(f"seed is {self.seed}; it must be less than 2**32")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is {self.ema}; a decay lies in [0, 1)")
         for f in fields(self):

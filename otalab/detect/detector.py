@@ -4,8 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import clip_boxes_to_image
 
 from otalab.assign import AnchorPoints, Assignment, Predictions, Targets, build_assigner
+from otalab.assign.base import require_finite
 from otalab.detect.backbone import PyramidBackbone
 from otalab.detect.head import Head
 from otalab.detect.losses import detection_losses
@@ -36,9 +38,10 @@ class Detector(nn.Module):
         channels: int,
         num_convs: int,
         image_size: tuple[int, int] | None,
+        load_weights: bool = True,
     ) -> None:
         super().__init__()
-        self.backbone = PyramidBackbone(backbone, weights_backbone, channels)
+        self.backbone = PyramidBackbone(backbone, weights_backbone, channels, load_weights)
         self.head = Head(channels, num_classes, num_convs, self.backbone.strides)
         self.assigner = build_assigner(assigner)
         self.postprocess = PostProcess()
@@ -54,13 +57,17 @@ class Detector(nn.Module):
             points, predictions = self.predict(images)
             truth = [as_targets(t) for t in targets]
             return detection_losses(predictions, truth, self.assign(points, predictions, truth))
+        require_images(images)
         resized = [self.resize(image) for image in images]
         points, predictions = self.predict(resized)
         detections = []
         for image, small, prediction in zip(images, resized, predictions, strict=True):
+            require_finite("logits", prediction.logits)  # no threshold would let a NaN through, or tell of it
+            require_finite("predicted boxes", prediction.boxes)
             found = self.postprocess(points, prediction, small.shape[-2:])
             ratio = torch.tensor(image.shape[-2:]).flip(0) / torch.tensor(small.shape[-2:]).flip(0)  # (x, y)
-            found["boxes"] = found["boxes"] * ratio.repeat(2).to(found["boxes"])
+            boxes = found["boxes"] * ratio.repeat(2).to(found["boxes"])
+            found["boxes"] = clip_boxes_to_image(boxes, image.shape[-2:])  # the product may round up
             detections.append(found)
         return detections
 
@@ -79,7 +86,8 @@ class Detector(nn.Module):
         return self.assigner.assign_batch(points, [p.detach() for p in predictions], targets)
 
     def batch(self, images: list[Tensor]) -> Float[Tensor, "b 3 H W"]:
-        """Images, normalised, padded right and below to the largest and to a multiple of the coarsest feature map."""
+        """Images, normalised, padded right and below to the largest and to a multiple of 32 px."""
+        require_images(images)
         divisor = 32
         height, width = (-(-max(i.shape[d] for i in images) // divisor) * divisor for d in (-2, -1))
         batch = images[0].new_zeros(len(images), 3, height, width)
@@ -93,10 +101,20 @@ class Detector(nn.Module):
             return image
         height, width = image.shape[-2:]
         ratio = min(self.image_size[0] / min(height, width), self.image_size[1] / max(height, width))
-        size = round(height * ratio), round(width * ratio)
+        size = max(1, round(height * ratio)), max(1, round(width * ratio))
         if size == (height, width):
             return image
         return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def require_images(images: list[Tensor]) -> None:
+    """Raise InputError unless there are images, each (3, H, W) and of a float dtype."""
+    if len(images) == 0:
+        raise InputError("a batch needs at least one image")
+    for image in images:
+        if image.ndim != 3 or len(image) != 3 or 0 in image.shape or not image.is_floating_point():
+            shape, dtype = tuple(image.shape), str(image.dtype).removeprefix("torch.")
+            raise InputError(f"an image must be float (3, H, W) in 0..1, not {dtype} {shape}")
 
 
 def as_targets(target: dict[str, Tensor]) -> Targets:
@@ -112,6 +130,7 @@ def build_detector(
     channels: int | None = None,
     num_convs: int | None = None,
     image_size: tuple[int, int] | None = None,
+    load_weights: bool = True,
 ) -> Detector:
     """An FCOS-style detector.
 
@@ -120,6 +139,7 @@ def build_detector(
     channels, num_convs: width of FPN and head, and convolutions a tower; by default 48 and 2 for `tiny`, 128 and 2 for
                       `mobilenet_v2`, 256 and 4 (the paper) for the ResNets
     image_size:       (shorter, longer) side in px for evaluation, see `Detector`
+    load_weights:     False builds what `weights_backbone` asks for without fetching it: a checkpoint will fill it
     """
     default = {"tiny": (48, 2), "mobilenet_v2": (128, 2)}.get(backbone, (256, 4))
     return Detector(
@@ -130,4 +150,5 @@ def build_detector(
         default[0] if channels is None else channels,
         default[1] if num_convs is None else num_convs,
         image_size,
+        load_weights,
     )

@@ -1,8 +1,10 @@
-"""COCO evaluation: average precision by the reference implementation, or by a faster one that gives the same numbers."""
+"""COCO evaluation: average precision by the reference implementation, or by a faster one that gives equal numbers."""
 
 import contextlib
 import importlib.util
 import io
+from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +23,17 @@ def evaluate(
 ) -> dict[str, float]:
     """Average precision of a detector on a data set; see `coco_metrics` for the keys."""
     return coco_metrics(dataset.ground_truth(), detect(model, dataset, batch_size, progress), backend)
+
+
+def open_split(folder: str | Path, split: str, class_names: list[str], cache: bool = False) -> CocoDataset:
+    """A split whose labels mean what a detector's do. Raises InputError when its categories come in another order."""
+    dataset = CocoDataset.from_folder(folder, split, categories=class_names, cache=cache)
+    if dataset.class_names != class_names:
+        pair = next(p for p in zip_longest(class_names, dataset.class_names) if p[0] != p[1])
+        raise InputError(
+            f"{dataset.annotations} has {pair[1]!r} where the detector has {pair[0]!r}: sort its categories"
+        )
+    return dataset
 
 
 @torch.inference_mode()
@@ -55,6 +68,7 @@ def coco_metrics(ground_truth: dict, results: list[dict], backend: str | None = 
     gt to measure are NaN. Raises InputError for an unknown backend.
     """
     COCO, COCOeval = load_backend(backend)
+    results = [dict(result) for result in results]  # pycocotools writes into them
     with contextlib.redirect_stdout(io.StringIO()):  # both print tables
         truth = COCO()
         truth.dataset = ground_truth
@@ -80,9 +94,12 @@ def coco_metrics(ground_truth: dict, results: list[dict], backend: str | None = 
 
 def load_backend(name: str | None):
     """The classes COCO and COCOeval of a backend."""
+    there = importlib.util.find_spec("faster_coco_eval") is not None
     if name is None:
-        name = "faster-coco-eval" if importlib.util.find_spec("faster_coco_eval") else "pycocotools"
+        name = "faster-coco-eval" if there else "pycocotools"
     if name == "faster-coco-eval":
+        if not there:
+            raise InputError("evaluation backend faster-coco-eval is not installed; it is in the extra 'fast'")
         from faster_coco_eval import COCO, COCOeval_faster
 
         return COCO, COCOeval_faster

@@ -48,6 +48,7 @@ def detection_losses(
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of a tensor over all processes of a distributed run; the value itself in a single process."""
     if dist.is_available() and dist.is_initialized():
+        value = value.clone()
         dist.all_reduce(value)
         value = value / dist.get_world_size()
     return value

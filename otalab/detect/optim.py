@@ -28,7 +28,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 
 def lr_factor(step: int, total: int, config: TrainConfig) -> float:
-    """The learning rate at `step` of `total`, as a fraction of its peak: a pure function, so resuming needs no state."""
+    """The learning rate at `step` of `total` as a fraction of its peak: a pure function, so a run can be resumed."""
     if step < config.warmup:
         return 1e-3 + (1 - 1e-3) * step / config.warmup
     if config.schedule == "step":

@@ -22,7 +22,10 @@ class PostProcess:
     per_image: int = 100
 
     def __call__(self, points: AnchorPoints, predictions: Predictions, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Boxes (d, 4) xyxy px clipped to `size` (height, width), labels (d,), scores (d,), best first."""
+        """Boxes (d, 4) xyxy px clipped to `size` (height, width), labels (d,), scores (d,), best first.
+
+        A box of which nothing is left inside the image is dropped.
+        """
         scores = predictions.logits.sigmoid()
         if predictions.quality is not None:
             scores = (scores * predictions.quality.sigmoid()[:, None]).sqrt()  # (n, C)
@@ -37,5 +40,10 @@ class PostProcess:
             labels.append(label)
             kept_scores.append(best)
         boxes, labels, scores = torch.cat(boxes), torch.cat(labels), torch.cat(kept_scores)
-        keep = batched_nms(boxes, scores, labels, self.nms_iou)[: self.per_image]
-        return {"boxes": clip_boxes_to_image(boxes[keep], size), "labels": labels[keep], "scores": scores[keep]}
+        if len(boxes) == 0:
+            return {"boxes": boxes, "labels": labels, "scores": scores}
+        # batched_nms tells classes apart by shifting their boxes, which must not be negative for that
+        keep = batched_nms(boxes - boxes.min(), scores, labels, self.nms_iou)[: self.per_image]
+        boxes, labels, scores = clip_boxes_to_image(boxes[keep], size), labels[keep], scores[keep]
+        seen = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # not those that lie in the padding
+        return {"boxes": boxes[seen], "labels": labels[seen], "scores": scores[seen]}

@@ -2,10 +2,12 @@
 
 import copy
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,13 +16,13 @@ from tqdm import tqdm
 
 from otalab.data.coco import CocoDataset, collate
 from otalab.data.transforms import train_transforms
-from otalab.detect.checkpoint import load_state, save_model, save_state
+from otalab.detect.checkpoint import first_line, load_state, save_model, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector, build_detector
-from otalab.detect.evaluate import evaluate
+from otalab.detect.evaluate import evaluate, open_split
 from otalab.detect.optim import build_optimizer, lr_factor, update_ema
 from otalab.errors import InputError
-from otalab.files import write_whole
+from otalab.files import to_json, write_json, write_whole
 
 
 def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> dict[str, float]:
@@ -28,8 +30,8 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
 
     Writes into `config.out`: config.json, log.jsonl (a line for every step and every evaluation), checkpoint.pt after
     each epoch, model.safetensors and metrics.json. With `resume` the run goes on after its last whole epoch and ends
-    with the weights of a run that was never stopped. Raises InputError for input at fault, and when the loss is not
-    finite, naming step and images.
+    with the weights of a run that was never stopped. Raises InputError for input at fault, and when the loss or its
+    gradient is not finite, naming step (from 1, as in the log) and images; the last checkpoint stays as it is.
     """
     out = Path(config.out)
     device = pick_device(config.device)
@@ -45,15 +47,15 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     total = config.epochs * steps_an_epoch
     metrics: dict[str, float] = {}
 
-    with (out / "log.jsonl").open("a", buffering=1) as log:
-        bar = tqdm(
-            total=total,
-            initial=first_epoch * steps_an_epoch,
-            unit="step",
-            disable=not progress,
-            smoothing=0.05,
-            mininterval=0.2 if sys.stderr.isatty() else 30,  # a log file is no place for an animation
-        )
+    bar = tqdm(
+        total=total,
+        initial=first_epoch * steps_an_epoch,
+        unit="step",
+        disable=not progress,
+        smoothing=0.05,
+        mininterval=0.2 if sys.stderr.isatty() else 30,  # a log file is no place for an animation
+    )
+    with bar, (out / "log.jsonl").open("a", buffering=1) as log:
         for epoch in range(first_epoch, config.epochs):
             model.train()
             step = epoch * steps_an_epoch
@@ -63,13 +65,13 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["lr"] = peak * factor
                 images, targets = to_device(images, targets, device)
-                losses = model(images, targets)
-                loss = sum(losses.values())
-                require_finite_loss(loss, losses, step, targets)
-                optimizer.zero_grad()
-                loss.backward()
-                if config.clip:
-                    torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+                with named_in_errors(step + 1, targets):
+                    losses = model(images, targets)
+                    loss = sum(losses.values())
+                    require_finite_loss(loss, losses)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    clip_gradient(model, config.clip)
                 optimizer.step()
                 if config.ema:
                     update_ema(average, model, config.ema, step)
@@ -83,9 +85,9 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
             if last or (config.eval_every and (epoch + 1) % config.eval_every == 0):
                 metrics = evaluate(average, valset, config.batch_size, progress=False)
                 write_line(log, {"step": step, "epoch": epoch, "metrics": metrics})
-                bar.write(f"epoch {epoch + 1}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
+                if progress:
+                    bar.write(f"epoch {epoch + 1}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
             save_state(out / "checkpoint.pt", run_state(config, epoch + 1, model, average, optimizer))
-        bar.close()
     if not metrics:  # resumed after its last epoch
         metrics = evaluate(average, valset, config.batch_size, progress=False)
     save_model(out / "model.safetensors", average, settings, trainset.class_names, trainset.category_ids)
@@ -94,7 +96,8 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
 
 
 def open_data(config: TrainConfig) -> tuple[CocoDataset, CocoDataset]:
-    """The training and validation splits of the run's folder."""
+    """The training and validation splits of the run's folder, decoded once and for all unless workers decode them."""
+    in_memory = config.workers == 0
     trainset = CocoDataset.from_folder(
         config.data,
         "train",
@@ -103,12 +106,9 @@ def open_data(config: TrainConfig) -> tuple[CocoDataset, CocoDataset]:
         max_images=config.max_images,
         keep_empty=False,
         seed=config.seed,
-        cache=True,
+        cache=in_memory,
     )
-    if len(trainset) == 0:
-        raise InputError(f"{config.data}: no training image has a box of the chosen categories")
-    valset = CocoDataset.from_folder(config.data, "val", categories=trainset.class_names, cache=True)
-    return trainset, valset
+    return trainset, open_split(config.data, "val", trainset.class_names, cache=in_memory)
 
 
 def model_settings(config: TrainConfig, trainset: CocoDataset) -> dict:
@@ -126,21 +126,24 @@ def model_settings(config: TrainConfig, trainset: CocoDataset) -> dict:
 def start(out: Path, config: TrainConfig, resume: bool, model, average, optimizer) -> int:
     """Prepare the run's folder, load its last state when resuming, and return the first epoch to run."""
     path = out / "checkpoint.pt"
-    if path.exists() and not resume:
+    if not resume and (path.exists() or (out / "model.safetensors").exists()):
         raise InputError(f"{out} holds a run already; resume it (--resume) or choose another folder (--out)")
     if not path.exists():
         write_json(out / "config.json", asdict(config))
         (out / "log.jsonl").unlink(missing_ok=True)
         return 0
     state = load_state(path)
-    stored, given = state["config"], json.loads(json.dumps(asdict(replace(config, device="auto"))))
+    stored, given = state["config"], kept_settings(config)
     different = {k: (stored.get(k), v) for k, v in given.items() if stored.get(k) != v}
     if different:
         name, (old, new) = next(iter(different.items()))
         raise InputError(f"{out} was started with {name}={old}, not {new}; a resumed run keeps its settings")
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
+    try:
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"{path} does not fit the detector: {first_line(error)}") from error
     drop_lines_after(out / "log.jsonl", state["epoch"])
     return state["epoch"]
 
@@ -148,7 +151,7 @@ def start(out: Path, config: TrainConfig, resume: bool, model, average, optimize
 def run_state(config: TrainConfig, epoch: int, model: Detector, average: Detector, optimizer) -> dict:
     """All that a run needs to go on after `epoch` epochs."""
     return {
-        "config": json.loads(json.dumps(asdict(replace(config, device="auto")))),
+        "config": kept_settings(config),
         "epoch": epoch,
         "model": model.state_dict(),
         "average": average.state_dict(),
@@ -156,8 +159,16 @@ def run_state(config: TrainConfig, epoch: int, model: Detector, average: Detecto
     }
 
 
+def kept_settings(config: TrainConfig) -> dict:
+    """The settings that a resumed run must share; its folder may have moved, and its device changed."""
+    return {k: v for k, v in json.loads(json.dumps(asdict(config))).items() if k not in ("out", "device")}
+
+
 def batches(dataset: CocoDataset, config: TrainConfig, epoch: int, steps: int) -> Iterator:
-    """The batches of an epoch; order and augmentation depend on seed and epoch alone, so that a run can be resumed."""
+    """The batches of an epoch; order and augmentation depend on seed and epoch alone, so that a run can be resumed.
+
+    Loader processes draw from generators of their own: another number of workers augments otherwise, in equal order.
+    """
     seed = config.seed * 100_003 + epoch
     torch.manual_seed(seed)  # torchvision's transforms draw from the global generator
     loader = DataLoader(
@@ -168,16 +179,34 @@ def batches(dataset: CocoDataset, config: TrainConfig, epoch: int, steps: int) -
         collate_fn=collate,
         generator=torch.Generator().manual_seed(seed),
     )
-    for _, batch in zip(range(steps), loader, strict=False):  # an incomplete last batch is left out
-        yield batch
+    try:
+        for _, batch in zip(range(steps), loader, strict=False):  # an incomplete last batch is left out
+            yield batch
+    except InputError as error:  # a loader process sends its traceback along; the message is the last line
+        raise InputError(str(error).strip().splitlines()[-1].removeprefix("otalab.errors.InputError: ")) from error
 
 
-def require_finite_loss(loss: torch.Tensor, losses: dict, step: int, targets: list[dict]) -> None:
-    """Stop before a broken step reaches the weights, and name the batch."""
+@contextmanager
+def named_in_errors(step: int, targets: list[dict]) -> Iterator[None]:
+    """Make an InputError say at which step, and on which images, it arose."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"step {step}, image ids {[int(t['image_id']) for t in targets]}: {error}") from error
+
+
+def require_finite_loss(loss: torch.Tensor, losses: dict[str, torch.Tensor]) -> None:
+    """Raise InputError before a broken step reaches the weights."""
     if not loss.isfinite():
         parts = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
-        images = [int(t["image_id"]) for t in targets]
-        raise InputError(f"the loss is not finite at step {step} ({parts}); image ids {images}; try a lower --lr")
+        raise InputError(f"the loss is not finite ({parts}); try a lower --lr")
+
+
+def clip_gradient(model: torch.nn.Module, limit: float) -> None:
+    """Scale the gradient down to the norm `limit`, if not 0. Raises InputError when it is not finite."""
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
+    if not norm.isfinite():
+        raise InputError(f"the gradient is not finite (norm {norm.item():.3g}); try a lower --lr")
 
 
 def to_device(images: list, targets: list[dict], device: torch.device) -> tuple[list, list[dict]]:
@@ -187,31 +216,26 @@ def to_device(images: list, targets: list[dict], device: torch.device) -> tuple[
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" prefers an accelerator."""
-    if name != "auto":
-        try:
-            return torch.device(name)
-        except RuntimeError as error:
-            raise InputError(f"device {name!r} is not one that torch knows") from error
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
+    """The device of that name; "auto" is CUDA where there is one, else the CPU (assignment needs float64: not MPS)."""
+    there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if name == "auto":
+        name = "cuda" if len(there) > 1 else "cpu"
+    if name not in there and not (name == "cuda" and len(there) > 1):
+        raise InputError(f"device {name!r} is not here; there is {', '.join(there)}")
+    return torch.device(name)
 
 
 def write_line(log, line: dict) -> None:
     """Append one line to the run's log."""
-    log.write(json.dumps(line) + "\n")
-
-
-def write_json(path: Path, value: dict) -> None:
-    """Write a JSON file whole."""
-    with write_whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
+    log.write(to_json(line) + "\n")
 
 
 def drop_lines_after(path: Path, epoch: int) -> None:
     """Forget the log of epochs that will be run again."""
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["epoch"] < epoch]
-        with write_whole(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept))
+    kept = []
+    with suppress(FileNotFoundError, ValueError):  # a killed run may have cut its last line short
+        for line in path.read_text().splitlines():
+            if json.loads(line)["epoch"] < epoch:
+                kept.append(line)
+    with write_whole(path) as temporary:
+        temporary.write_text("".join(line + "\n" for line in kept))

@@ -74,7 +74,7 @@ def _linprog(cost: Matrix, supply: Rows, demand: Columns) -> Found:
     if result.status != 0:
         raise RuntimeError(f"HiGHS: {result.message}")
     plan = np.zeros(m * n)
-    plan[is_open] = result.x
+    plan[is_open] = result.x.clip(min=0)  # rounding leaves entries like -1e-17
     f, g = np.split(result.eqlin.marginals, [m])
     return plan.reshape(m, n), f, g, True, int(result.nit)
 

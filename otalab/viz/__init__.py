@@ -1,0 +1,35 @@
+"""Figures: functions that take and return a Matplotlib Axes, one colour a gt everywhere, and no pyplot.
+
+with style():
+    figure = Figure()
+    draw_assignment(figure.subplots(), image, points, assignment, targets)
+"""
+
+from otalab.viz.boxes import draw_assignment, draw_boxes, show_image
+from otalab.viz.detections import detection_grid, draw_detections, match_detections
+from otalab.viz.story import assignment_story
+from otalab.viz.style import PALETTE, gt_colour, style
+from otalab.viz.training import draw_ap, draw_losses, draw_training, read_log, training_figure
+from otalab.viz.transport import candidate_columns, draw_cost, draw_plan, gt_names
+
+__all__ = [
+    "PALETTE",
+    "assignment_story",
+    "candidate_columns",
+    "detection_grid",
+    "draw_ap",
+    "draw_assignment",
+    "draw_boxes",
+    "draw_cost",
+    "draw_detections",
+    "draw_losses",
+    "draw_plan",
+    "draw_training",
+    "gt_colour",
+    "gt_names",
+    "match_detections",
+    "read_log",
+    "show_image",
+    "style",
+    "training_figure",
+]

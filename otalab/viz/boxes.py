@@ -76,35 +76,42 @@ def draw_box(ax: Axes, box: np.ndarray, colour: str, linestyle: str = "-", linew
 
 
 def tag_box(
-    ax: Axes, box: np.ndarray, text: str, colour: str, fontsize: float = 7.5, others: np.ndarray | None = None
+    ax: Axes,
+    box: np.ndarray,
+    text: str,
+    colour: str,
+    fontsize: float = 7.5,
+    others: np.ndarray | None = None,
+    below: bool = False,
 ) -> None:
-    """A tag outside one of the box's corners: the one where fewest `others` (m, 4) lie, inside the image if need be."""
+    """A tag outside one of the box's corners: where it stays in the image and fewest `others` (m, 4) lie under it.
+
+    `below` tries the lower corners first. The tag's size is estimated, for its font is measured only when it is drawn.
+    """
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     x1, y1, x2, y2 = np.clip(array(box), (left, top, left, top), (right, bottom, right, bottom)).tolist()
-    room = 0.06 * (bottom - top)  # about a tag's height
-    corners = [(x1, y1, "left", -1), (x2, y1, "right", -1), (x1, y2, "left", 1), (x2, y2, "right", 1)]
+    px = (right - left) / (ax.bbox.width * 72 / ax.figure.dpi)  # image px to a pt
+    wide, high = (0.68 * fontsize * len(text) + 6) * px, 1.8 * fontsize * px
+    corners = [(x1, y1, 1, -1), (x2, y1, -1, -1), (x1, y2, 1, 1), (x2, y2, -1, 1)]  # (x, y, tag's direction from there)
 
-    def badness(corner: tuple[float, float, str, int]) -> int:
-        x, y = corner[0] + room * (1 if corner[2] == "left" else -1), corner[1] + room * corner[3] / 2
-        if not top <= y + room * corner[3] / 2 <= bottom:
-            return 100
-        if others is None:
-            return 0
-        inside = (others[:, 0] < x) & (x < others[:, 2]) & (others[:, 1] < y) & (y < others[:, 3])
-        return int(inside.sum())
+    def badness(corner: tuple[float, float, int, int]) -> float:
+        x, y, along, down = corner
+        outside = not (left <= x + along * wide <= right) or not (top <= y + down * high <= bottom)
+        x, y = x + along * wide / 2, y + down * high / 2
+        hidden = 0 if others is None else ((others[:, :2] < (x, y)) & (others[:, 2:] > (x, y))).all(axis=1).sum()
+        return 100 * outside + float(hidden)
 
-    x, y, side, down = min(corners, key=badness)
-    within = badness((x, y, side, down)) == 100
+    x, y, along, down = min(corners[2:] + corners[:2] if below else corners, key=badness)
     chip(
         ax,
-        x,
-        y,
+        min(max(x, left + wide * (along < 0)), right - wide * (along > 0)),
+        min(max(y, top + high * (down < 0)), bottom - high * (down > 0)),
         text,
         colour,
         fontsize=fontsize,
-        ha=side,
-        va="bottom" if (down < 0) != within else "top",
-        xytext=(2 if side == "left" else -2, down * (-3 if within else 2) * -1),
+        ha="left" if along > 0 else "right",
+        va="bottom" if down < 0 else "top",
+        xytext=(2 * along, -2 * down),
         textcoords="offset points",
     )
 
@@ -129,7 +136,7 @@ def draw_assignment(
         for x1, y1, x2, y2 in array(targets.ignore_boxes).tolist():
             ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=MUTED, hatch="////", lw=0.8))
     draw_boxes(ax, targets.boxes, numbered=True, linewidth=1.6)
-    size = dot_size(level) ** 2  # pt^2
+    size = dot_sizes(ax, points) ** 2  # pt^2
     for kind, options in (
         (matched == -1, {"c": MUTED, "s": size * 0.14, "linewidths": 0, "alpha": 0.5}),
         (matched == IGNORED, {"c": MUTED, "s": size * 0.6, "marker": "x", "linewidths": 1}),
@@ -149,9 +156,11 @@ def draw_assignment(
     return ax
 
 
-def dot_size(level: np.ndarray | int) -> np.ndarray | float:
-    """Diameter in pt of a positive point of that level."""
-    return 3.8 + 1.9 * level
+def dot_sizes(ax: Axes, points: AnchorPoints) -> np.ndarray:
+    """Diameter in pt of each positive point: dots of the finest level do not touch, coarser levels are larger."""
+    width = abs(ax.get_xlim()[1] - ax.get_xlim()[0])
+    spacing = float(points.stride.min()) / width * ax.bbox.width * 72 / ax.figure.dpi  # pt
+    return min(max(0.62 * spacing, 2.5), 5.5) + 1.9 * array(points.level)
 
 
 def scatter(ax: Axes, xy: np.ndarray, index: np.ndarray, **options) -> None:
@@ -162,12 +171,13 @@ def scatter(ax: Axes, xy: np.ndarray, index: np.ndarray, **options) -> None:
 
 def point_legend(ax: Axes, points: AnchorPoints, ignored: bool = False) -> None:
     """Beneath the axes: the dot of each stride, the background's and the ignored points'."""
-    first = {int(level): float(stride) for level, stride in zip(points.level, points.stride, strict=True)}
+    _, first = np.unique(array(points.level), return_index=True)
+    diameter, stride = dot_sizes(ax, points), array(points.stride)
 
     def dot(colour: str, size: float, label: str, marker: str = "o") -> Line2D:
         return Line2D([], [], color=colour, marker=marker, markersize=size, linestyle="", label=label)
 
-    handles = [dot(INK, dot_size(level), f"{stride:g}") for level, stride in sorted(first.items())]
+    handles = [dot(INK, diameter[i], f"{stride[i]:g}") for i in first]
     handles[0].set_label(f"stride {handles[0].get_label()}")
     handles[-1].set_label(f"{handles[-1].get_label()} px")
     handles.append(dot(MUTED, 2.6, "background"))
@@ -180,9 +190,9 @@ def point_legend(ax: Axes, points: AnchorPoints, ignored: bool = False) -> None:
         ncols=len(handles),
         borderaxespad=0.4,
         borderpad=0,
-        handletextpad=0.1,
+        handletextpad=0.3,
         handlelength=1.3,
-        columnspacing=0.8,
-        fontsize=8.5,
+        columnspacing=0.7,
+        fontsize=8,
         labelcolor=MUTED,
     )

@@ -80,7 +80,7 @@ def draw_detections(
         colour = gt_colour(gt) if gt >= 0 else INK
         name = class_names[label] if class_names is not None else str(label)
         draw_box(ax, box, colour, linestyle="-" if gt >= 0 else (0, (3, 1.5)), linewidth=1.6)
-        tag_box(ax, box, score if gt >= 0 else f"{name} {score}", colour, fontsize=6.5, others=shown)
+        tag_box(ax, box, score if gt >= 0 else f"{name} {score}", colour, fontsize=6.5, others=shown, below=gt < 0)
     return ax
 
 

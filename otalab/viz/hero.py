@@ -20,7 +20,7 @@ from otalab.viz.transport import candidate_columns
 
 # chosen by eye among some thousand seeds: overlapping objects of several classes, none cut by the image's border
 SCENE = ShapesConfig(
-    crowd=0.9, min_objects=5, max_objects=5, min_size=24, max_size=50, texture=0.25, noise=1.5, min_visible=0.45
+    crowd=0.9, min_objects=5, max_objects=5, min_size=24.0, max_size=50.0, texture=0.25, noise=1.5, min_visible=0.45
 )
 SEED = 229
 

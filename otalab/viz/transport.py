@@ -184,13 +184,16 @@ def runs(values: np.ndarray) -> list[tuple[int, int]]:
 
 
 def rows(ax: Axes, assignment: Assignment, names: Sequence[str] | None, show_k: bool) -> None:
-    """Row labels: the gt's number on its colour, its class and its supply k."""
-    supply = array(assignment.supply).tolist()
+    """Row labels: the gt's number on its colour, its class, its k and how many of them it did not get."""
+    supply, deficit = array(assignment.supply).tolist(), array(assignment.deficit).tolist()
     at_left = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
     for row, k in enumerate(supply):
         gt = row < len(supply) - 1
         name = [names[row]] if gt and names is not None else []
-        label = ", ".join(name + [f"k = {k}"] * show_k) if gt else "background"
+        label = "background"
+        if gt:
+            wanted = [f"k = {k + deficit[row]}"] + [f"{deficit[row]} short"] * (deficit[row] > 0)
+            label = ", ".join(name + wanted * show_k)
         chip(ax, 0, row + 0.5, str(row + 1) if gt else "–", gt_colour(row) if gt else GREY, xytext=(-9, 0), **at_left)
         ax.annotate(label, (0, row + 0.5), xytext=(-18, 0), ha="right", va="center", color=INK, fontsize=8.5, **at_left)
 

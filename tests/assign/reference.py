@@ -1,7 +1,7 @@
-"""The authors' assignment, written anew in NumPy from its description: dense, literal, slow; the oracle of `ota-official`.
+"""The authors' assignment, written anew in NumPy from its description: dense, literal, slow.
 
-Independent of otalab on purpose. In float64 it is what `ota-official` must give, label for label; in float32 it shows
-what the code gives as it is run in practice.
+The oracle of `ota-official`, independent of otalab on purpose. In float64 it is what must come out, label for label; in
+float32 it shows what the code gives as it is run in practice.
 """
 
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def one_hot(label, num_classes, dtype):
 
 def focal(logits, target):
     """Elementwise sigmoid focal loss, alpha 0.25, gamma 2."""
-    p = 1 / (1 + np.exp(-logits))
+    p = np.exp(-np.logaddexp(0, -logits))
     cross_entropy = np.maximum(logits, 0) - logits * target + np.log1p(np.exp(-np.abs(logits)))
     p_of_target = p * target + (1 - p) * (1 - target)
     return (0.25 * target + 0.75 * (1 - target)) * (1 - p_of_target) ** 2 * cross_entropy

@@ -1,0 +1,216 @@
+"""What every assigner promises about its input: faults are named, dtype, device and batching do not matter."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from otalab.assign import ASSIGNERS, AnchorPoints, Predictions, Targets, build_assigner
+from otalab.assign.base import validate
+from otalab.errors import InputError
+
+from .cases import make_case
+
+NAMES = sorted(ASSIGNERS)
+OTAS = ["ota", "ota-paper", "ota-official"]
+
+
+def test_an_unknown_name_is_an_error_that_lists_the_known():
+    with pytest.raises(InputError, match="assigner 'otta' is none of ota, ota-paper, ota-official"):
+        build_assigner("otta")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("label", [-1, 4, 1000])
+def test_a_label_that_is_no_class_is_an_error_that_names_it(name, label):
+    points, predictions, targets = make_case(0, num_gt=3, num_classes=4)
+    labels = targets.labels.clone()
+    labels[1] = label
+    with pytest.raises(InputError, match=rf"{label}.* are not all in 0\.\.3"):
+        build_assigner(name)(points, predictions, Targets(targets.boxes, labels))
+
+
+@pytest.mark.parametrize("what", ["predicted boxes", "gt boxes"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_coordinate_that_is_not_finite_is_an_error_that_names_its_place(name, what):
+    points, predictions, targets = make_case(0, num_gt=3)
+    (targets if what == "gt boxes" else predictions).boxes[2, 1] = float("nan")
+    with pytest.raises(InputError, match=rf"{what}: 1 non-finite values, the first is nan at \(2, 1\)"):
+        build_assigner(name)(points, predictions, targets)
+
+
+def test_finite_values_whose_sum_overflows_are_no_error():
+    points, predictions, targets = make_case(0, num_gt=2, stage="middle")
+    predictions = Predictions(predictions.logits.half().clamp(min=-9) * 0 - 9000, predictions.boxes.half())
+    assert predictions.logits.sum().isinf()
+    assert build_assigner("ota")(points, predictions, targets).positive.any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_points_of_another_image_are_an_error_that_names_the_numbers(name):
+    _, predictions, targets = make_case(0, (128, 160))
+    points = AnchorPoints.for_image((64, 64))
+    with pytest.raises(InputError, match=r"86 anchor points need logits \(86, C\) and boxes \(86, 4\), not \(430, 4\)"):
+        build_assigner(name)(points, predictions, targets)
+
+
+@pytest.mark.parametrize(
+    "logits, boxes, gt_boxes, gt_labels",
+    [
+        ((86,), (86, 4), (2, 4), (2,)),
+        ((86, 3), (86, 5), (2, 4), (2,)),
+        ((86, 3), (84, 4), (2, 4), (2,)),
+        ((86, 3), (86, 4), (2, 5), (2,)),
+        ((86, 3), (86, 4), (2, 4), (3,)),
+        ((86, 3), (86, 4), (2, 4), (2, 1)),
+    ],
+)
+def test_shapes_that_do_not_fit_are_errors_even_where_nobody_checks_annotations(logits, boxes, gt_boxes, gt_labels):
+    points = AnchorPoints.for_image((64, 64))
+    predictions, targets = object.__new__(Predictions), object.__new__(Targets)  # past the annotation checks of tests
+    predictions.__dict__.update(logits=torch.zeros(logits), boxes=torch.zeros(boxes), quality=None)
+    targets.__dict__.update(boxes=torch.zeros(gt_boxes), labels=torch.zeros(gt_labels).long(), ignore_boxes=None)
+    with pytest.raises(InputError, match=r"86 anchor points need|gt boxes must be \(m, 4\)"):
+        validate(points, predictions, targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", NAMES)
+def test_low_precision_input_gets_the_labels_of_the_same_numbers_in_float64(name, dtype):
+    for seed in range(3):
+        case = make_case(seed, num_gt=6, scene="crowd").to(dtype)
+        low, high = build_assigner(name)(*case), build_assigner(name)(*case.to(torch.float64))
+        assert low.matched_gt.tolist() == high.matched_gt.tolist()
+        assert low.supply.tolist() == high.supply.tolist()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_of_any_integer_type_will_do(name):
+    points, predictions, targets = make_case(0)
+    short = Targets(targets.boxes, targets.labels.to(torch.int16))
+    a, b = build_assigner(name)(points, predictions, targets), build_assigner(name)(points, predictions, short)
+    assert a.matched_gt.tolist() == b.matched_gt.tolist()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_changes_nothing(name):
+    case = make_case(1, scene="crowd", dtype=torch.float32)
+    expected = build_assigner(name)(*case)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assignment = build_assigner(name)(*case)
+        assert assignment.matched_gt.tolist() == expected.matched_gt.tolist()
+        if expected.cost is not None:
+            assert torch.equal(assignment.cost, expected.cost)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_in_an_assignment_hangs_on_the_graph(name):
+    points, predictions, targets = make_case(0, dtype=torch.float32)
+    live = Predictions(predictions.logits.requires_grad_(), predictions.boxes.requires_grad_())
+    assignment = build_assigner(name)(points, live, targets)
+    for tensor in (assignment.matched_gt, assignment.supply, assignment.cost, assignment.plan):
+        assert tensor is None or not tensor.requires_grad
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_tensor_is_made_without_a_device(name):
+    case = make_case(0, scene="crowd")
+    ignore = torch.tensor([[0.0, 0.0, 40.0, 40.0]], dtype=torch.float64)
+    targets = Targets(case.targets.boxes, case.targets.labels, ignore)
+    expected = build_assigner(name)(case.points, case.predictions, targets)
+    with torch.device("meta"):  # a tensor made on the default device now breaks the computation
+        assignment = build_assigner(name)(case.points, case.predictions, targets)
+        empty = build_assigner(name)(case.points, case.predictions, Targets(targets.boxes[:0], targets.labels[:0]))
+        made = [assignment.matched_gt, assignment.supply, assignment.deficit, assignment.counts, empty.supply]
+        made += [tensor for tensor in (assignment.cost, assignment.plan) if tensor is not None]
+    assert {tensor.device.type for tensor in made} == {"cpu"}
+    assert assignment.matched_gt.tolist() == expected.matched_gt.tolist()
+
+
+class CountSynchronisations(TorchDispatchMode):
+    """Counts the operations that make the host wait for the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        waits = ("aten::_local_scalar_dense", "aten::nonzero", "aten::_unique2", "aten::unique_dim", "aten::is_nonzero")
+        self.count += function.name() in waits
+        return function(*args, **(kwargs or {}))
+
+
+def synchronisations(name, case, **options):
+    with CountSynchronisations() as counter:
+        build_assigner(name, **options)(*case)
+    return counter.count
+
+
+@pytest.mark.parametrize("name", OTAS)
+def test_the_host_waits_a_fixed_number_of_times(name):
+    few, many = make_case(0, num_gt=2), make_case(0, num_gt=12, size=(200, 304))
+    assert 0 < synchronisations(name, few) <= 12
+    assert synchronisations(name, few) == synchronisations(name, many)
+    if name != "ota":
+        assert synchronisations(name, few, max_iter=3) == synchronisations(name, few)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_is_a_loop(name):
+    cases = [make_case(seed, num_gt=seed, num_classes=4) for seed in range(4)]
+    points, assigner = cases[0].points, build_assigner(name)
+    batch = assigner.assign_batch(points, [c.predictions for c in cases], [c.targets for c in cases])
+    for case, assignment in zip(cases, batch, strict=True):
+        single = assigner(*case)
+        assert assignment.matched_gt.tolist() == single.matched_gt.tolist()
+        assert assignment.supply.tolist() == single.supply.tolist()
+    with pytest.raises(ValueError):
+        assigner.assign_batch(points, [c.predictions for c in cases], [cases[0].targets])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_points_in_an_ignore_region_are_ignored_unless_they_are_positive(name):
+    points, predictions, targets = make_case(0, num_gt=4, scene="huge")
+    region = torch.tensor([[10.0, 10.0, 90.0, 70.0], [20.0, 20.0, 40.0, 120.0]], dtype=torch.float64)
+    plain = build_assigner(name)(points, predictions, targets)
+    assignment = build_assigner(name)(points, predictions, Targets(targets.boxes, targets.labels, region))
+    inside = [any(l < x < r and t < y < b for l, t, r, b in region.tolist()) for x, y in points.xy.tolist()]
+    assert any(inside)
+    expected = [-2 if label == -1 and i else label for label, i in zip(plain.matched_gt.tolist(), inside, strict=True)]
+    assert assignment.matched_gt.tolist() == expected
+    assert assignment.counts.tolist() == plain.counts.tolist()
+    assert torch.equal(assignment.positive, plain.positive)
+
+
+def test_an_ignore_region_without_gts_leaves_the_rest_background():
+    points, predictions, _ = make_case(0, num_gt=0)
+    region = torch.tensor([[-10.0, -10.0, 13.0, 5.0]])
+    targets = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), region)
+    assignment = build_assigner("ota")(points, predictions, targets)
+    assert (assignment.matched_gt == -2).nonzero().flatten().tolist() == [0, 1]  # (4, 4) and (12, 4)
+    assert (assignment.matched_gt[2:] == -1).all()
+    assert assignment.counts.tolist() == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=25, deadline=None)
+@given(order=st.permutations(range(6)), seed=st.integers(0, 1000))
+def test_a_permutation_of_the_gts_permutes_the_labels(name, order, seed):
+    points, predictions, targets = make_case(seed, (96, 128), num_gt=6, scene="crowd")
+    order = torch.tensor(order)
+    plain = build_assigner(name)(points, predictions, targets)
+    permuted = build_assigner(name)(points, predictions, Targets(targets.boxes[order], targets.labels[order]))
+    back = torch.cat((order, torch.tensor([-1])))  # the last entry is what background's -1 points to
+    assert back[permuted.matched_gt].tolist() == plain.matched_gt.tolist()
+    assert permuted.counts.tolist() == plain.counts[order].tolist()
+
+
+def test_a_quality_branch_is_carried_but_not_needed():
+    points, predictions, targets = make_case(0)
+    quality = torch.zeros(len(points), dtype=torch.float64, requires_grad=True)
+    with_quality = Predictions(predictions.logits, predictions.boxes, quality)
+    assert not with_quality.detach().quality.requires_grad
+    assert predictions.detach().quality is None
+    a, b = (build_assigner("ota")(points, p, targets) for p in (predictions, with_quality))
+    assert a.matched_gt.tolist() == b.matched_gt.tolist()

@@ -1,0 +1,56 @@
+"""What the tests share: one thread, a tiny shapes set, and a detector for it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Sums come out bit for bit alike, and tests do not compete with each other."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory) -> Path:
+    """16 training and 8 validation scenes of 64 px; not to be written into."""
+    from otalab.data import ShapesConfig, make_shapes
+
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    return make_shapes(folder, 16, 8, ShapesConfig(image_size=64, max_size=40.0), progress=False)
+
+
+@pytest.fixture
+def own_shapes(shapes, tmp_path) -> Path:
+    """A copy of the shapes set that a test may damage."""
+    return Path(shutil.copytree(shapes, tmp_path / "own_shapes"))
+
+
+@pytest.fixture
+def edit_annotations(own_shapes):
+    """`edit_annotations(change, split="train")` calls `change` on a split's annotations and returns the copy's folder."""
+
+    def edit(change, split: str = "train") -> Path:
+        path = own_shapes / split / "instances.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+        return own_shapes
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def detector_folder(tmp_path_factory) -> Path:
+    """The model.safetensors of an untrained detector of the shapes that detects something everywhere."""
+    from detect.models import eager_detector
+    from otalab.data import CLASS_NAMES
+    from otalab.detect.checkpoint import save_model
+
+    path = tmp_path_factory.mktemp("detector") / "model.safetensors"
+    settings = {"backbone": "tiny", "num_classes": len(CLASS_NAMES), "assigner": "ota"}
+    save_model(path, eager_detector(num_classes=len(CLASS_NAMES)), settings, list(CLASS_NAMES), [1, 2, 3, 4, 5, 6])
+    return path.parent

@@ -1,0 +1,257 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from otalab.assign import ASSIGNERS, AnchorPoints
+from otalab.detect import build_detector
+from otalab.detect.detector import as_targets
+from otalab.detect.head import flat
+from otalab.errors import InputError
+
+from .models import eager_detector, gradients, noise, target
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def detector():
+    return eager_detector()
+
+
+def test_in_training_it_returns_losses_and_in_evaluation_boxes_labels_and_scores(detector):
+    images = noise((64, 96), (40, 50))
+    losses = detector.train()(images, [target((4, 4, 40, 30)), target()])
+    assert set(losses) == {"classification", "box", "quality"}
+    assert all(loss.shape == () and loss.isfinite() and loss.requires_grad for loss in losses.values())
+
+    found = detector.eval()(images)
+    assert [set(f) for f in found] == [{"boxes", "labels", "scores"}] * 2
+    for f in found:
+        assert 0 < len(f["boxes"]) == len(f["labels"]) == len(f["scores"]) <= 100
+        assert f["boxes"].dtype == f["scores"].dtype == torch.float32 and f["labels"].dtype == torch.int64
+        assert f["labels"].min() >= 0 and f["labels"].max() < 3
+        assert f["scores"].min() > 0.05 and f["scores"].max() <= 1
+
+
+def test_in_training_it_asks_for_targets(detector):
+    with pytest.raises(InputError, match="needs targets"):
+        detector.train()(noise((64, 64)))
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "mobilenet_v2"])
+def test_an_image_in_a_batch_of_equal_sizes_gets_what_it_gets_alone(backbone):
+    model = eager_detector(backbone)
+    images = noise((64, 96), (64, 96), (64, 96))
+    with torch.inference_mode():
+        together, dense = model(images), model.predict(images)[1]
+        for image, found, batched in zip(images, together, dense, strict=True):
+            (alone,), (single,) = model([image]), model.predict([image])[1]
+            assert_close(batched.logits, single.logits, rtol=1e-4, atol=1e-4)
+            assert_close(batched.boxes, single.boxes, rtol=1e-4, atol=1e-3)
+            assert_close(batched.quality, single.quality, rtol=1e-4, atol=1e-4)
+            assert torch.equal(found["labels"], alone["labels"])
+            assert_close(found["boxes"], alone["boxes"], rtol=1e-4, atol=1e-3)
+            assert_close(found["scores"], alone["scores"], rtol=1e-4, atol=1e-5)
+
+
+def test_no_box_lies_in_the_padding_or_is_empty(detector):
+    sizes = [(33, 41), (96, 64), (50, 120)]
+    for (height, width), found in zip(sizes, detector(noise(*sizes)), strict=True):
+        x1, y1, x2, y2 = found["boxes"].unbind(1)
+        assert len(x1) and x1.min() >= 0 and y1.min() >= 0 and x2.max() <= width and y2.max() <= height
+        assert (x2 > x1).all() and (y2 > y1).all()
+
+
+def test_points_in_the_padding_would_see_boxes_outside_if_they_were_not_dropped(detector):
+    points, (small, _) = detector.predict(noise((33, 41), (96, 128)))
+    outside = (small.boxes[:, 0] >= 41) | (small.boxes[:, 1] >= 33)
+    assert outside.any()  # or the test above proves little
+
+
+def test_boxes_come_back_in_the_pixels_of_the_image_as_given(detector):
+    (image,) = noise((128, 160))
+    detector.image_size = (64, 200)
+    small = detector.resize(image)
+    assert small.shape == (3, 64, 80)
+    (found,) = detector([image])
+    detector.image_size = None
+    (in_small,) = detector([small])
+    assert_close(found["boxes"], in_small["boxes"] * 2)
+    assert torch.equal(found["scores"], in_small["scores"])
+
+
+@pytest.mark.parametrize(
+    ("size", "image_size", "resized"),
+    [
+        ((100, 200), (50, 1000), (50, 100)),
+        ((200, 100), (50, 1000), (100, 50)),
+        ((100, 400), (50, 100), (25, 100)),  # the longer side decides
+        ((50, 60), (100, 1000), (100, 120)),
+        ((1, 4000), (64, 128), (1, 128)),  # never to nothing
+    ],
+)
+def test_evaluation_resizes_the_shorter_side_and_bounds_the_longer(size, image_size, resized, detector):
+    detector.image_size = image_size
+    assert detector.resize(torch.rand(3, *size)).shape[-2:] == resized
+
+
+def test_scaling_boxes_back_never_leaves_the_image(detector, monkeypatch):
+    def everything(points, predictions, size):  # the whole of the resized image, found at once
+        height, width = size
+        box = torch.tensor([[0.0, 0.0, width, height]])
+        return {"boxes": box, "labels": torch.zeros(1, dtype=torch.int64), "scores": torch.ones(1)}
+
+    detector.postprocess = everything
+    detector.image_size = (32, 33)
+    predicted = detector.predict(noise((32, 32)))
+    monkeypatch.setattr(detector, "predict", lambda images: predicted)
+    for width in range(33, 400):
+        ((box,),) = (found["boxes"] for found in detector([torch.zeros(3, 33, width)]))
+        assert box[2] <= width and box[3] <= 33, width
+        assert_close(box, torch.tensor([0.0, 0.0, width, 33]))
+
+
+def test_points_and_feature_maps_agree_in_number_and_order():
+    model = eager_detector("mobilenet_v2")
+    features = model.backbone(model.batch(noise((70, 100))))
+    points, (prediction,) = model.predict(noise((70, 100)))
+    expected = AnchorPoints.for_image((96, 128), model.backbone.strides)  # padded to multiples of 32
+    assert torch.equal(points.xy, expected.xy) and torch.equal(points.level, expected.level)
+    assert [f.shape[-2] * f.shape[-1] for f in features] == points.level.bincount().tolist()
+    assert len(prediction.logits) == len(prediction.boxes) == len(prediction.quality) == len(points)
+
+    for feature, stride in zip(features, model.backbone.strides, strict=True):  # where a cell goes, its point is
+        rows, columns = feature.shape[-2:]
+        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        centres = torch.stack((x, y)).float().add(0.5).mul(stride)
+        on_level = points.stride == stride
+        assert torch.equal(flat(centres[None])[0], points.xy[on_level])
+
+
+def test_a_point_looks_at_the_place_where_it_stands(detector):
+    """Moving a bright spot moves the change in the finest map's logits with it."""
+    for x, y in [(20, 12), (44, 52), (92, 36)]:
+        plain, spotted = torch.zeros(3, 64, 128), torch.zeros(3, 64, 128)
+        spotted[:, y - 2 : y + 2, x - 2 : x + 2] = 1
+        with torch.inference_mode():
+            points, (before, after) = detector.predict([plain, spotted])
+        finest = points.level == 0
+        change = (after.logits - before.logits).abs().sum(dim=1)[finest]
+        strongest = points.xy[finest][change.topk(5).indices].mean(dim=0)
+        assert (strongest - torch.tensor([x, y])).abs().max() <= 8
+
+
+def test_boxes_contain_their_points(detector):
+    points, (prediction,) = detector.predict(noise((64, 64)))
+    assert (prediction.boxes[:, :2] <= points.xy).all() and (prediction.boxes[:, 2:] >= points.xy).all()
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [target(), target((200, 200, 220, 230)), target((10, 10, 10, 30))],
+    ids=["no gt", "a gt outside the image", "a gt of no area"],
+)
+def test_a_batch_without_positives_has_finite_losses_and_gradients(empty, detector):
+    losses = detector.train()(noise((64, 64)), [empty])
+    assert all(loss.isfinite() for loss in losses.values())
+    assert losses["classification"] > 0
+    sum(losses.values()).backward()
+    assert all(g is not None and g.isfinite().all() for g in gradients(detector).values())
+
+
+def test_a_background_point_under_an_ignore_box_costs_nothing(detector):
+    everywhere = target() | {"ignore_boxes": torch.tensor([[-1.0, -1.0, 65.0, 65.0]])}
+    losses = detector.train()(noise((64, 64)), [everywhere])
+    assert losses["classification"] == 0
+
+
+def test_a_step_is_the_sum_of_its_images(detector):
+    """Frozen statistics, one normaliser: the batch's loss is the mean of the images' losses by positives."""
+    images, targets = noise((64, 64), (64, 64)), [target((4, 4, 40, 30)), target((20, 20, 60, 60), (2, 30, 12, 60))]
+    positives = []
+
+    def with_evaluation_statistics(images, targets):
+        detector.train()
+        detector.backbone.eval()
+        points, predictions = detector.predict(images)
+        truth = [as_targets(t) for t in targets]
+        positives.append(sum(int(a.positive.sum()) for a in detector.assign(points, predictions, truth)))
+        return detector(images, targets)
+
+    together = with_evaluation_statistics(images, targets)
+    alone = [with_evaluation_statistics([i], [t]) for i, t in zip(images, targets, strict=True)]
+    total, *each = positives
+    assert total == sum(each) and min(each) > 0
+    for name, loss in together.items():
+        expected = sum(n * a[name] for n, a in zip(each, alone, strict=True)) / total
+        assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_nan_in_an_image_is_an_error_and_never_an_empty_answer(mode, detector):
+    images = noise((64, 64), (64, 64))
+    images[1][0, 10, 10] = NAN
+    with pytest.raises(InputError, match="non-finite"):
+        getattr(detector, mode)()(images, [target((4, 4, 40, 30))] * 2)
+
+
+def test_a_nan_in_the_weights_is_an_error(detector):
+    with torch.no_grad():
+        detector.head.logits.bias[1] = NAN
+    with pytest.raises(InputError, match=r"logits: \d+ non-finite values, the first is nan at \(0, 1\)"):
+        detector(noise((64, 64)))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.zeros(3, 64, 64, dtype=torch.uint8),
+        torch.rand(1, 64, 64),
+        torch.rand(64, 64),
+        torch.rand(1, 3, 64, 64),
+        torch.rand(3, 0, 64),
+    ],
+    ids=["bytes", "grey", "no channels", "a batch", "no pixels"],
+)
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_an_image_of_another_shape_or_dtype_is_an_error_and_never_converted(mode, image, detector):
+    with pytest.raises(InputError, match=r"must be float \(3, H, W\)"):
+        getattr(detector, mode)()([image], [target()])
+
+
+def test_a_batch_of_no_images_is_an_error(detector):
+    with pytest.raises(InputError, match="at least one image"):
+        detector([])
+
+
+def test_a_label_that_the_detector_does_not_have_is_an_error(detector):
+    with pytest.raises(InputError, match=r"\[3\] are not all in 0..2"):
+        detector.train()(noise((64, 64)), [target((4, 4, 40, 30), labels=[3])])
+
+
+def test_an_unknown_assigner_is_an_error():
+    with pytest.raises(InputError, match="'otta' is none of ota"):
+        build_detector(assigner="otta")
+
+
+def test_bfloat16_autocast_gives_losses_in_float32(detector):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = detector.train()(noise((64, 64)), [target((4, 4, 40, 30))])
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("assigner", sorted(ASSIGNERS))
+def test_a_detector_trains_some_steps_with_every_assigner(assigner):
+    torch.manual_seed(0)
+    model = build_detector("tiny", 2, assigner).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    batch = noise((64, 64), (64, 64)), [target((4, 4, 40, 30), (30, 20, 60, 62)), target((10, 10, 22, 24))]
+    totals = []
+    for _ in range(4):
+        losses = model(*batch)
+        assert all(loss.isfinite() for loss in losses.values()), losses
+        totals.append(sum(losses.values()))
+        optimizer.zero_grad()
+        totals[-1].backward()
+        optimizer.step()
+    assert totals[-1] < totals[0]

@@ -1,0 +1,139 @@
+import math
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.testing import assert_close
+
+from otalab.assign import Assignment, Predictions, Targets
+from otalab.detect.losses import detection_losses, mean_over_processes
+
+POSITIVE_IOU = 1e-7  # what torchvision's GIoU adds to the areas it divides by, in px^2: the reason for RTOL
+RTOL = 1e-8  # boxes are larger than 10 px^2
+
+
+def scene(matched: list[list[int]], seed: int = 0) -> tuple[list[Predictions], list[Targets], list[Assignment]]:
+    """A batch in float64: image i has the labels matched[i], three gts and four classes."""
+    torch.manual_seed(seed)
+    predictions, targets, assignments = [], [], []
+    for labels in matched:
+        n = len(labels)
+        corner, size = 50 * torch.rand(n, 2), 5 + 40 * torch.rand(n, 2)
+        boxes = torch.cat((corner, corner + size), dim=1).double().requires_grad_()
+        logits = (2 * torch.randn(n, 4)).double().requires_grad_()
+        quality = torch.randn(n).double().requires_grad_()
+        predictions.append(Predictions(logits, boxes, quality))
+        gts = torch.tensor([[0, 0, 30, 30], [20, 10, 60, 50], [5, 40, 25, 80]]).double()
+        targets.append(Targets(gts, torch.tensor([3, 0, 3])))
+        none = torch.zeros(3, dtype=torch.int64)
+        assignments.append(Assignment(torch.tensor(labels), torch.zeros(4, dtype=torch.int64), none))
+    return predictions, targets, assignments
+
+
+def point_by_point(predictions, targets, assignments) -> dict[str, float]:
+    """The same losses, one point and one class at a time, from the definitions."""
+    focal = giou_sum = bce = 0.0
+    positives = 0
+    for p, t, a in zip(predictions, targets, assignments, strict=True):
+        for i, gt in enumerate(a.matched_gt.tolist()):
+            if gt == -2:
+                continue
+            for c in range(p.logits.shape[1]):
+                probability = 1 / (1 + math.exp(-p.logits[i, c].item()))
+                if gt >= 0 and t.labels[gt] == c:
+                    focal += -0.25 * (1 - probability) ** 2 * math.log(probability)
+                else:
+                    focal += -0.75 * probability**2 * math.log(1 - probability)
+            if gt >= 0:
+                positives += 1
+                iou, giou = overlaps(p.boxes[i].tolist(), t.boxes[gt].tolist())
+                giou_sum += 1 - giou
+                quality = 1 / (1 + math.exp(-p.quality[i].item()))
+                bce += -(iou * math.log(quality) + (1 - iou) * math.log(1 - quality))
+    normaliser = max(1, positives)
+    return {"classification": focal / normaliser, "box": 2 * giou_sum / normaliser, "quality": 0.5 * bce / normaliser}
+
+
+def overlaps(a: list[float], b: list[float]) -> tuple[float, float]:
+    """IoU and GIoU of two boxes."""
+
+    def area(x1, y1, x2, y2):
+        return max(0.0, x2 - x1) * max(0.0, y2 - y1)
+
+    shared = area(max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
+    hull = area(min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
+    union = area(*a) + area(*b) - shared
+    return shared / union, shared / union - (hull - union) / hull
+
+
+@pytest.mark.parametrize(
+    "matched",
+    [
+        [[0, -1, 1, -2, 2, -1, 0, -2], [-1, -1, 2, -2]],
+        [[-1, -1], [0, 1]],  # an image without positives beside one with
+        [[-1, -2, -1]],  # no positive at all
+        [[-2, -2]],
+        [[0]],
+    ],
+)
+def test_losses_equal_the_definitions_summed_point_by_point(matched):
+    batch = scene(matched)
+    found = {name: loss.item() for name, loss in detection_losses(*batch).items()}
+    assert found == pytest.approx(point_by_point(*batch), rel=RTOL, abs=1e-12)
+
+
+def test_an_ignored_point_has_no_loss_and_no_gradient():
+    batch = scene([[0, -1, -2, 1, -2]])
+    (p,) = batch[0]
+    sum(detection_losses(*batch).values()).backward()
+    ignored, background = [2, 4], [1]
+    for values in (p.logits, p.boxes, p.quality):
+        assert values.grad[ignored].eq(0).all()
+    assert p.logits.grad[background].ne(0).all()
+    assert p.boxes.grad[background].eq(0).all() and p.quality.grad[background].eq(0).all()
+    assert p.boxes.grad[[0, 3]].ne(0).any(dim=1).all() and p.quality.grad[[0, 3]].ne(0).all()
+
+
+def test_the_quality_target_is_a_number_not_a_path_for_gradients():
+    batch = scene([[0, 1, -1]])
+    (p,) = batch[0]
+    gradient = torch.autograd.grad(detection_losses(*batch)["quality"], p.boxes, allow_unused=True)[0]
+    assert gradient is None or gradient.eq(0).all()
+
+
+def test_losses_do_not_depend_on_how_images_are_ordered():
+    predictions, targets, assignments = scene([[0, -1, 1, -2], [-1, 2], [-1]])
+    there = detection_losses(predictions, targets, assignments)
+    back = detection_losses(predictions[::-1], targets[::-1], assignments[::-1])
+    assert_close(there, back, rtol=1e-12, atol=0)
+
+
+def test_a_single_process_is_its_own_mean():
+    assert mean_over_processes(torch.tensor(3.0)) == 3
+
+
+MATCHED = [[0, -1, 1, 2, 0], [-1, -1, 2]]  # of process 0 and of process 1: four positives and one
+
+
+def one_of_two(rank: int, folder: str) -> None:
+    """A process: its losses, and its count of positives after the mean, into `folder`."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    try:
+        count = torch.tensor(float(4 - 3 * rank))
+        mean = mean_over_processes(count)
+        losses = {name: loss.item() for name, loss in detection_losses(*scene([MATCHED[rank]], seed=rank)).items()}
+        torch.save({"count": count, "mean": mean, "losses": losses}, f"{folder}/{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_divide_by_the_mean_of_their_positives(tmp_path):
+    mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    for rank, positives in enumerate((4, 1)):
+        said = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert said["mean"] == 2.5 and said["count"] == positives  # and the count is not overwritten
+        alone = point_by_point(*scene([MATCHED[rank]], seed=rank))
+        assert said["losses"] == pytest.approx({k: v * positives / 2.5 for k, v in alone.items()}, rel=RTOL)

@@ -1,0 +1,108 @@
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from otalab.assign import AnchorPoints, Targets
+from otalab.detect import build_detector
+from otalab.detect.checkpoint import save_model
+from otalab.errors import InputError
+from otalab.viz import assignment_story, gt_colour
+from otalab.viz.hero import hero, jittered_predictions, main
+
+from .scenes import NAMES, assigned, rendered, scene, texts
+
+
+def count_near(pixels, colour, tolerance=12):
+    distance = np.abs(pixels[..., :3].astype(int) - (np.array(to_rgb(colour)) * 255).round().astype(int))
+    return int((distance.max(axis=-1) <= tolerance).sum())
+
+
+def test_each_gt_has_one_colour_in_image_cost_plan_and_points():
+    s = scene()
+    figure = assignment_story(s.image, s.points, assigned(s), s.targets, NAMES)
+    pixels = rendered(figure)
+    height, width = pixels.shape[:2]
+    for ax in figure.axes[:4]:
+        box = ax.get_position()
+        rows = slice(int((1 - box.y1) * height), int((1 - box.y0) * height))
+        part = pixels[rows, int(box.x0 * width) : int(box.x1 * width)]
+        for gt in range(3):
+            assert count_near(part, gt_colour(gt)) > 30, (ax, gt)
+        assert count_near(part, gt_colour(5)) == 0  # and no colour of a gt that is not there
+
+
+def test_the_story_is_about_1600_by_600_px():
+    s = scene()
+    assert rendered(assignment_story(s.image, s.points, assigned(s), s.targets)).shape == (600, 1605, 4)
+
+
+def test_the_story_counts_what_it_shows():
+    s = scene()
+    assignment = assigned(s)
+    written = texts(assignment_story(s.image, s.points, assignment, s.targets, NAMES, note="made up"))
+    several = int((assignment.cost[:-1].isfinite().sum(dim=0) > 1).sum())
+    positive = int(assignment.positive.sum())
+    assert f"{several} points could learn several objects; transport decides them all at once" in written
+    assert {"3 objects, 80 anchor points", f"{positive} points learn an object", "made up"} <= written
+
+
+@pytest.mark.parametrize("num_gt", [0, 1])
+def test_a_story_without_a_contest_renders(num_gt):
+    s = scene(num_gt, ignore=True)
+    figure = assignment_story(s.image, s.points, assigned(s), s.targets, NAMES)
+    rendered(figure)
+    assert "No point is wanted twice: every object has its candidate points to itself" in texts(figure)
+
+
+def test_making_figures_leaves_no_setting_behind():
+    before = dict(matplotlib.rcParams)
+    s = scene()
+    rendered(assignment_story(s.image, s.points, assigned(s), s.targets))
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_story_of_an_assigner_without_transport_is_refused():
+    s = scene()
+    with pytest.raises(InputError, match="no transport problem"):
+        assignment_story(s.image, s.points, assigned(s, "fcos"), s.targets)
+
+
+def test_the_command_writes_the_same_picture_twice(tmp_path):
+    assert main([str(tmp_path / "a.png")]) == 0
+    assert main([str(tmp_path / "b.png")]) == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert Image.open(tmp_path / "a.png").size == (1605, 600)
+
+
+def test_the_picture_says_whose_predictions_it_shows(tmp_path, detector_folder):
+    assert "Synthetic scene; predictions: the ground truth, jittered." in texts(hero())
+    assert "Synthetic scene; predictions: a trained detector's." in texts(hero(detector_folder))
+
+
+def test_a_checkpoint_of_other_classes_is_refused_in_one_line(tmp_path, capsys):
+    settings = {"backbone": "tiny", "num_classes": 2, "assigner": "ota"}
+    save_model(tmp_path / "model.safetensors", build_detector(**settings), settings, ["cat", "dog"], [1, 2])
+    assert main([str(tmp_path / "out.png"), "--checkpoint", str(tmp_path)]) == 2
+    assert "knows the classes cat, dog" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_missing_checkpoint_is_named(tmp_path, capsys):
+    assert main([str(tmp_path / "out.png"), "--checkpoint", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert str(tmp_path / "none") in error and error.count("\n") == 1
+
+
+def test_jittered_predictions_are_better_at_the_centre_of_a_gt():
+    points = AnchorPoints.for_image((128, 128), (4, 8))
+    targets = Targets(torch.tensor([[16.0, 16, 112, 112]]), torch.tensor([2]))
+    predictions = jittered_predictions(points, targets, 6, seed=3)
+    distance = (points.xy - 64).abs().amax(dim=1)
+    near, far = distance < 16, (distance > 32) & (distance < 48)
+    error = (predictions.boxes - targets.boxes).abs().mean(dim=1)
+    assert error[near].mean() < 0.7 * error[far].mean()
+    assert predictions.logits[near, 2].mean() > predictions.logits[far, 2].mean() + 1
+    assert predictions.logits[:, 0].mean() < -3

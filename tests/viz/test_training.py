@@ -1,0 +1,101 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from matplotlib.figure import Figure
+
+from otalab.errors import InputError
+from otalab.viz import draw_ap, draw_losses, draw_training, read_log, training_figure
+from otalab.viz.training import smooth
+
+from .scenes import axes, rendered, texts
+
+
+def log(steps=40, every=20, ap=(0.1, 0.3)):
+    lines = []
+    for step in range(1, steps + 1):
+        loss = 2 / step**0.5
+        lines.append(
+            {"step": step, "epoch": 0, "loss": loss, "classification": loss / 2, "box": loss / 4, "quality": loss / 4}
+        )
+        if step % every == 0:
+            value = ap[step // every - 1]
+            lines.append({"step": step, "epoch": 0, "metrics": {"AP": value, "AP50": value * 2, "AP75": value}})
+    return lines
+
+
+def test_both_axes_are_returned_with_units_and_findings():
+    pair = Figure().subplots(1, 2)
+    assert draw_training(pair, log()) is pair
+    assert [ax.get_xlabel() for ax in pair] == ["step", "step"]
+    assert [ax.get_ylabel() for ax in pair] == ["loss", "average precision (%)"]
+    assert pair[0].get_title().startswith("Loss went from 2.00 to 0.3")
+    assert pair[1].get_title() == "AP reaches 30.0 %"
+
+
+def test_ap_is_shown_in_percent_at_its_steps():
+    curve = draw_ap(axes(), log()).lines[0]
+    assert curve.get_xdata().tolist() == [20, 40]
+    assert curve.get_ydata() == pytest.approx([10, 30])
+
+
+def test_a_worse_end_is_not_called_a_success():
+    assert draw_ap(axes(), log(ap=(0.4, 0.3))).get_title() == "AP ends at 30.0 %, after a best of 40.0 %"
+
+
+def test_every_loss_is_drawn_and_named():
+    ax = draw_losses(axes(), log())
+    assert {"total", "classification", "box", "quality"} <= texts(ax.figure)
+    assert len(ax.lines) == 5  # the total as it was, and four smoothed
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        log(1, 99),
+        log(40, 99),
+        [{"step": 5, "metrics": {"AP": 0.2}}],
+        [{"step": 5, "metrics": {"AP": float("nan")}}],
+    ],
+    ids=["empty", "one step", "no evaluation", "no step", "AP is NaN"],
+)
+def test_a_log_that_lacks_something_renders(lines):
+    figure = training_figure(lines)
+    rendered(figure)
+    if not any(np.isfinite(line.get("metrics", {}).get("AP", np.nan)) for line in lines):
+        assert "Not evaluated yet" in texts(figure)
+
+
+@given(arrays(np.float64, st.integers(1, 60), elements=st.floats(0, 100)), st.integers(1, 30))
+def test_smoothing_keeps_length_range_and_constants(values, window):
+    smoothed = smooth(values, window)
+    assert smoothed.shape == values.shape
+    assert (smoothed >= values.min() - 1e-9).all() and (smoothed <= values.max() + 1e-9).all()
+    assert np.allclose(smooth(np.full_like(values, 3.0), window), 3)
+
+
+def test_smoothing_does_not_lag():
+    line = np.arange(200.0)
+    assert np.allclose(smooth(line, 21)[20:-20], line[20:-20])
+
+
+def test_a_log_is_read_from_the_file_or_the_folder(tmp_path):
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log()))
+    assert read_log(tmp_path) == read_log(tmp_path / "log.jsonl") == log()
+
+
+def test_a_last_line_that_is_being_written_is_left_out(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert read_log(tmp_path) == [{"step": 1, "loss": 2.0}]
+
+
+def test_a_damaged_or_missing_log_is_named(tmp_path):
+    with pytest.raises(InputError, match=str(tmp_path)):
+        read_log(tmp_path)
+    (tmp_path / "log.jsonl").write_text('{"step": 1\n{"step": 2}\n')
+    with pytest.raises(InputError, match="line 1"):
+        read_log(tmp_path)
