@@ -167,8 +167,8 @@ CSS = """
   --accent: #0072b2; --tint: #e8f2f9 }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171c; --ink: #e6e8ec; --muted: #9aa3b0; --line: #2c323b;
   --soft: #1c2027; --accent: #56b4e9; --tint: #17303f } }
-* { box-sizing: border-box } body { margin: 0; background: var(--paper); color: var(--ink); font: 1.0625rem/1.6 system-ui,
-  -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; -webkit-text-size-adjust: 100% }
+* { box-sizing: border-box } body { margin: 0; background: var(--paper); color: var(--ink); font: 1.0625rem/1.6
+  system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; -webkit-text-size-adjust: 100% }
 main { max-width: 68rem; margin: 0 auto; padding: 3.5rem 1.5rem 5rem }
 h1, h2 { line-height: 1.2; letter-spacing: -0.015em; text-wrap: balance; margin: 0 }
 h1 { font-size: clamp(1.9rem, 5vw, 2.75rem); font-weight: 750 }
@@ -179,7 +179,7 @@ p { max-width: 44rem; margin: 0.75rem 0 0 } header p { color: var(--muted) } hea
   container-type: inline-size }
 .cards dt { color: var(--muted); font-size: 0.875rem } .cards dd { margin: 0 }
 .cards .value { font-size: clamp(1.05rem, 14.5cqi, 2rem); font-weight: 700; line-height: 1.35 }
-.cards .value, .number { font-variant-numeric: tabular-nums lining-nums }
+.number { text-align: right; font-variant-numeric: tabular-nums lining-nums } strong { color: var(--accent) }
 .cards .remark { color: var(--muted); font-size: 0.8125rem; line-height: 1.4; margin-top: 0.25rem }
 .scroll { overflow-x: auto; margin-top: 1.75rem } .scroll:focus-visible { outline: 2px solid var(--accent) }
 table { border-collapse: collapse; min-width: min(100%, 34rem); font-size: 0.9375rem; line-height: 1.45 }
@@ -187,17 +187,14 @@ caption { caption-side: bottom; text-align: left; padding-top: 0.75rem }
 caption, figcaption { color: var(--muted); font-size: 0.875rem }
 th, td { padding: 0.55rem 0.9rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap }
 thead th { color: var(--muted); font-weight: 600; font-size: 0.8125rem; border-bottom: 2px solid var(--line);
-  vertical-align: bottom; white-space: normal } tbody th { font-weight: 500 }
-.number { text-align: right } strong { color: var(--accent) } sup { line-height: 0; font-size: 0.72em }
-.highlight > * { background: var(--tint) } tbody tr:hover > * { background: var(--soft) }
-tbody .highlight:hover > * { background: var(--tint) }
-figure { margin: 1.75rem 0 0 } figcaption { max-width: 44rem; margin-top: 0.75rem }
+  vertical-align: bottom; white-space: normal } tbody th { font-weight: 500 } sup { line-height: 0; font-size: 0.72em }
+tbody tr:hover > * { background: var(--soft) } tbody .highlight > * { background: var(--tint) }
+figure { margin: 1.75rem 0 0 } figure .scroll { margin: 0 } figcaption { max-width: 44rem; margin-top: 0.75rem }
 img { display: block; width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
-  border-radius: 0.75rem; padding: clamp(0.4rem, 1.5vw, 1rem) } figure .scroll { margin: 0 }
+  border-radius: 0.75rem; padding: clamp(0.4rem, 1.5vw, 1rem) }
 @media (max-width: 40rem) { main { padding: 2rem 1rem 3rem } h2 { margin-top: 2.75rem } img { min-width: 42rem } }
 @page { margin: 16mm } @media print { :root { --paper: #fff; --ink: #000; --muted: #444; --line: #ccc; --soft: #fff;
-  --accent: #005a8c; --tint: #eef4f8; color-scheme: light } body { font-size: 10pt }
-  main { max-width: none; padding: 0 } h2 { margin-top: 1.5rem } h2, .finding { break-after: avoid }
-  figure, table, .cards div { break-inside: avoid } .scroll { overflow: visible }
-  img { border: 0; padding: 0; min-width: 0 } }
+  --accent: #005a8c; --tint: #eef4f8; color-scheme: light } main { max-width: none; padding: 0 } h2 { margin-top: 2rem }
+  body { font-size: 10pt } h2, .finding { break-after: avoid } figure, table, .cards div { break-inside: avoid }
+  .scroll { overflow: visible } img { border: 0; padding: 0; min-width: 0 } }
 """.strip()

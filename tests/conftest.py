@@ -1,7 +1,9 @@
 """What the tests share: one thread, a tiny shapes set, and a detector for it."""
 
 import json
+import resource
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,7 @@ def own_shapes(shapes, tmp_path) -> Path:
 
 @pytest.fixture
 def edit_annotations(own_shapes):
-    """`edit_annotations(change, split="train")` calls `change` on a split's annotations and returns the copy's folder."""
+    """`edit_annotations(change, split="train")` calls `change` on annotations of the copy and returns its folder."""
 
     def edit(change, split: str = "train") -> Path:
         path = own_shapes / split / "instances.json"
@@ -44,9 +46,26 @@ def edit_annotations(own_shapes):
 
 
 @pytest.fixture(scope="session")
+def full_disk():
+    """`with full_disk():` lets no file grow beyond some 1000 bytes."""
+
+    @contextmanager
+    def limited(room: int = 1024):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
+
+
+@pytest.fixture(scope="session")
 def detector_folder(tmp_path_factory) -> Path:
     """The model.safetensors of an untrained detector of the shapes that detects something everywhere."""
     from detect.models import eager_detector
+
     from otalab.data import CLASS_NAMES
     from otalab.detect.checkpoint import save_model
 

@@ -43,7 +43,7 @@ class OTA(Assigner):
         columns, column = point.unique(return_inverse=True)  # only points with an arc can be positive
         dense_iou = torch.zeros(m, len(columns), dtype=iou.dtype, device=iou.device)
         dense_iou[gt, column] = iou
-        k = dynamic_k(dense_iou, self.q, slack=1e-06) if self.k is None else fixed_k(m, self.k, iou.device)
+        k = dynamic_k(dense_iou, self.q, slack=1e-6) if self.k is None else fixed_k(m, self.k, iou.device)
         dense = torch.full_like(dense_iou, torch.inf)
         dense[gt, column] = d
         owner = share_among_twins(semi_assign(dense.cpu().numpy(), k.cpu().numpy()), targets)

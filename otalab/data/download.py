@@ -62,15 +62,13 @@ def fetch(
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, attempts + 1):
-            fault = _receive(url, part, progress)
-            if fault is None:
+            if (fault := _receive(url, part, progress)) is None:
                 break
             if attempt == attempts:
                 raise InputError(f"cannot fetch {url}: {fault}")
             time.sleep(attempt)
         _tag(part).unlink(missing_ok=True)
-        fault = _checksum_fault(part, sha256, md5)
-        if fault is not None:
+        if fault := _checksum_fault(part, sha256, md5):
             part.unlink()
             raise InputError(f"{url} arrived damaged: {fault}")
         part.replace(path)
@@ -122,11 +120,9 @@ def _fetch_archive(name: str, folder: Path, progress: bool, choose: Callable[[st
     archive.unlink()
 
 
-def _fetch_subset(
-    content: dict, folder: Path, max_images: int, longest_side: int | None, seed: int, progress: bool
-) -> None:
+def _fetch_subset(content: dict, folder: Path, count: int, longest_side: int | None, seed: int, progress: bool) -> None:
     """Fetch the chosen images one by one, then write the annotation file that makes them a data set."""
-    rows = choose_images(content["images"], max_images, seed)
+    rows = choose_images(content["images"], count, seed)
     images = [{**row, **_shrunk(row, longest_side)} for row in rows]
     with ThreadPoolExecutor(8) as pool:
         work = pool.map(partial(_fetch_image, folder / "images"), images)

@@ -1,5 +1,7 @@
 """The FCOS-style detector, after torchvision's detection convention."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,7 +39,7 @@ class Detector(nn.Module):
         weights_backbone: str | None,
         channels: int,
         num_convs: int,
-        image_size: tuple[int, int] | None,
+        image_size: Sequence[int] | None,
         load_weights: bool = True,
     ) -> None:
         super().__init__()
@@ -129,7 +131,7 @@ def build_detector(
     weights_backbone: str | None = None,
     channels: int | None = None,
     num_convs: int | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: Sequence[int] | None = None,
     load_weights: bool = True,
 ) -> Detector:
     """An FCOS-style detector.

@@ -67,7 +67,7 @@ def _linprog(cost: Matrix, supply: Rows, demand: Columns) -> Found:
     col_sums = scipy.sparse.kron(np.ones((1, m)), scipy.sparse.eye_array(n))
     sums = scipy.sparse.vstack([row_sums, col_sums]).tocsc()[:, is_open]
     units = np.concatenate([supply, demand])
-    options = {"presolve": False}  # there is nothing to be found
+    options = {"presolve": False}  # it finds nothing here, and takes as long as the solver
     result = scipy.optimize.linprog(cost.ravel()[is_open], A_eq=sums, b_eq=units, method="highs-ipm", options=options)
     if result.status == 2:
         raise InputError(INFEASIBLE)
@@ -82,7 +82,7 @@ def _linprog(cost: Matrix, supply: Rows, demand: Columns) -> Found:
 def _emd(cost: Matrix, supply: Rows, demand: Columns, max_iter: int) -> Found:
     is_open = np.isfinite(cost)
     most, least = cost.max(where=is_open, initial=-np.inf), cost.min(where=is_open, initial=np.inf)
-    # An optimal f_i + g_j is, along a tree path, k + 1 costs less k others, k <= min(m, n): dearer is forbidden.
+    # Along a tree path an optimal f_i + g_j is k costs less k - 1 others, k <= min(m, n): a dearer route is not used.
     dear = (min(cost.shape) + 1) * (most - least) + 1
     priced = np.where(is_open, cost - least, dear)  # POT takes some feasible problems of negative costs for infeasible
     plan, log = ot.emd(supply, demand, priced, numItermax=max_iter, log=True)

@@ -64,12 +64,10 @@ def score_text(score: float) -> str:
     return f"{min(score, 0.99):.2f}"[1:]
 
 
-def draw_box(ax: Axes, box: np.ndarray, colour: str, linestyle: str = "-", linewidth: float = 2.0, **options) -> None:
-    """One box with a thin white halo, so that it is seen on any image."""
+def draw_box(ax: Axes, box: np.ndarray, colour: str, linewidth: float = 2.0, **options) -> None:
+    """One box with a thin white halo, so that it is seen on any image; `options` go to its Rectangle."""
     x1, y1, x2, y2 = map(float, box)
-    patch = Rectangle(
-        (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=linewidth, linestyle=linestyle, **options
-    )
+    patch = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=linewidth, **options)
     patch.set_path_effects([withStroke(linewidth=linewidth + 1.6, foreground=PAPER, alpha=0.9)])
     patch.set_zorder(3)
     ax.add_patch(patch)
@@ -182,7 +180,7 @@ def point_legend(ax: Axes, points: AnchorPoints, ignored: bool = False) -> None:
     handles[-1].set_label(f"{handles[-1].get_label()} px")
     handles.append(dot(MUTED, 2.6, "background"))
     if ignored:
-        handles.append(dot(MUTED, 5, "ignored", "x"))
+        handles.append(dot(MUTED, 5.0, "ignored", "x"))
     ax.legend(
         handles=handles,
         loc="upper left",

@@ -75,7 +75,7 @@ def draw_detections(
     shown = array(kept["boxes"])
     # false positives first, so that what was found lies on top
     for i in sorted(range(len(matches.gt)), key=lambda i: matches.gt[i] >= 0):
-        gt, label, box = matches.gt[i], int(kept["labels"][i]), shown[i]
+        gt, label, box = int(matches.gt[i]), int(kept["labels"][i]), shown[i]
         score = score_text(float(kept["scores"][i]))
         colour = gt_colour(gt) if gt >= 0 else INK
         name = class_names[label] if class_names is not None else str(label)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import SupportsIndex
 
 import matplotlib
 import numpy as np
@@ -64,11 +65,12 @@ def style() -> Iterator[None]:
         yield
 
 
-def gt_colour(index: int) -> str:
+def gt_colour(index: SupportsIndex) -> str:
     """The colour of gt `index` in every figure, "#RRGGBB". Twelve colours, then they repeat: figures number gts too.
 
     A negative index (background, ignored) is grey.
     """
+    index = int(index)
     return PALETTE[index % len(PALETTE)] if index >= 0 else BACKGROUND
 
 
@@ -80,7 +82,7 @@ def text_colour(fill: str) -> str:
     return "#ffffff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.06 else INK
 
 
-def chip(ax: Axes, x: float, y: float, text: str, fill: str, **options) -> None:
+def chip(ax: Axes, x: float | int, y: float | int, text: str, fill: str, **options) -> None:
     """`text` on a small rounded patch of colour `fill`; `options` go to `ax.annotate` or override its defaults."""
     patch = {"boxstyle": "round,pad=0.22", "facecolor": fill, "edgecolor": PAPER, "linewidth": 0.6}
     ax.annotate(

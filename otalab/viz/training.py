@@ -1,7 +1,7 @@
 """A run's log as a picture: losses over steps, and average precision at its evaluations."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +91,7 @@ def draw_ap(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Ax
     return ax
 
 
-def draw_training(axes: Sequence[Axes], log_lines: Sequence[dict]) -> Sequence[Axes]:
+def draw_training(axes: Iterable[Axes], log_lines: Sequence[dict]) -> Iterable[Axes]:
     """Losses on the first of two axes, average precision on the second. See `read_log` for the lines."""
     left, right = axes
     draw_losses(left, log_lines)

@@ -86,7 +86,7 @@ def test_the_off_prior_constant_is_added_outside_the_prior_only():
 
 @pytest.mark.parametrize("options", [{"cls": "hinge"}, {"reg": "l2"}])
 def test_an_unknown_loss_is_an_error_that_lists_the_known(options):
-    with pytest.raises(InputError, match="is none of (focal, ce|iou, giou, smooth-l1)"):
+    with pytest.raises(InputError, match=r"is none of (focal, ce|iou, giou, smooth-l1)"):
         Cost(**options)
 
 

@@ -23,7 +23,7 @@ def fcos_by_loop(points, boxes, radius):
                 continue
             if radius and max(abs(x - (left + right) / 2), abs(y - (top + bottom) / 2)) >= radius * stride:
                 continue
-            if level > 0 and max(sides) < 4 * stride or level < last and max(sides) > 8 * stride:
+            if (level > 0 and max(sides) < 4 * stride) or (level < last and max(sides) > 8 * stride):
                 continue
             area = (right - left) * (bottom - top)
             if area < smallest:

@@ -82,7 +82,9 @@ def test_weights_from_the_cache_arrive_and_their_first_layers_and_norms_are_froz
     frozen = TORCHVISION[name][2]
     for key, parameter in model.backbone.body.named_parameters():
         assert (parameter.grad is None) == (key.split(".")[0] in frozen), key
-    changed = {key.split(".")[0] for key, value in model.backbone.body.state_dict().items() if before[key].ne(value).any()}
+    changed = {
+        key.split(".")[0] for key, value in model.backbone.body.state_dict().items() if before[key].ne(value).any()
+    }
     assert changed and changed.isdisjoint(frozen)
     norms = [layer for layer in model.backbone.body.modules() if isinstance(layer, FrozenBatchNorm2d)]
     assert norms and not any(p.requires_grad for norm in norms for p in norm.parameters())

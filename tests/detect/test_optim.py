@@ -1,5 +1,6 @@
 import copy
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def test_cosine_falls_from_one_after_warm_up_to_nought_at_the_end():
     steps = [lr_factor(step, 1100, config) for step in range(100, 1101)]
     assert steps[0] == 1 and steps[-1] == pytest.approx(0)
     assert steps[500] == pytest.approx(0.5) and steps[250] == pytest.approx((1 + math.sqrt(0.5)) / 2)
-    assert all(a > b for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a > b for a, b in pairwise(steps))
 
 
 def test_step_divides_by_ten_after_two_thirds_and_after_eight_ninths():

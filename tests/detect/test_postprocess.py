@@ -25,7 +25,7 @@ def predictions(seed: int, num_classes: int = 3) -> Predictions:
     return Predictions(logits, torch.cat((centre - half, centre + half), dim=1), torch.randn(n, generator=generator))
 
 
-def step_by_step(settings: PostProcess, points: AnchorPoints, p: Predictions, size: tuple[int, int]) -> list[tuple]:
+def step_by_step(process: PostProcess, points: AnchorPoints, p: Predictions, size: tuple[int, int]) -> list[tuple]:
     """(score, label, box), best first, by loops."""
     candidates = []
     for level in sorted(set(points.level.tolist())):
@@ -33,16 +33,16 @@ def step_by_step(settings: PostProcess, points: AnchorPoints, p: Predictions, si
         for i in range(len(points)):
             for c in range(p.logits.shape[1]):
                 score = (p.logits[i, c].sigmoid() * p.quality[i].sigmoid()).sqrt().item()
-                if points.level[i] == level and score > settings.score_threshold:
+                if points.level[i] == level and score > process.score_threshold:
                     on_level.append((score, c, p.boxes[i].tolist()))
-        candidates += sorted(on_level, reverse=True)[: settings.per_level]
+        candidates += sorted(on_level, reverse=True)[: process.per_level]
     kept: list[tuple] = []
     for score, c, box in sorted(candidates, reverse=True):
-        if all(c != other or iou(box, taken) <= settings.nms_iou for _, other, taken in kept):
+        if all(c != other or iou(box, taken) <= process.nms_iou for _, other, taken in kept):
             kept.append((score, c, box))
     height, width = size
     clipped = []
-    for score, c, (x1, y1, x2, y2) in kept[: settings.per_image]:
+    for score, c, (x1, y1, x2, y2) in kept[: process.per_image]:
         box = [min(max(x1, 0), width), min(max(y1, 0), height), min(max(x2, 0), width), min(max(y2, 0), height)]
         if box[0] < box[2] and box[1] < box[3]:
             clipped.append((score, c, box))
@@ -55,9 +55,7 @@ def iou(a: list[float], b: list[float]) -> float:
     return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
 
 
-@given(
-    seed=st.integers(0, 10_000), per_level=st.sampled_from([5, 40, 1000]), per_image=st.sampled_from([1, 7, 100])
-)
+@given(seed=st.integers(0, 10_000), per_level=st.sampled_from([5, 40, 1000]), per_image=st.sampled_from([1, 7, 100]))
 @settings(deadline=None, max_examples=15)
 def test_detections_equal_those_found_step_by_step(seed, per_level, per_image):
     process = PostProcess(per_level=per_level, per_image=per_image)

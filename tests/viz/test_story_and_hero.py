@@ -74,10 +74,18 @@ def test_the_command_writes_the_same_picture_twice(tmp_path):
     assert main([str(tmp_path / "a.png")]) == 0
     assert main([str(tmp_path / "b.png")]) == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert Image.open(tmp_path / "a.png").size == (1605, 600)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (1605, 600)
 
 
-def test_the_picture_says_whose_predictions_it_shows(tmp_path, detector_folder):
+def test_the_picture_shows_a_crowd_without_a_detector_and_with_one(detector_folder):
+    for figure in (hero(), hero(detector_folder)):
+        headline = next(text for text in texts(figure) if text.endswith(", at the least total cost"))
+        assert int(headline.split()[0]) >= 20
+        assert any(text.startswith("5 objects, ") for text in texts(figure))
+
+
+def test_the_picture_says_whose_predictions_it_shows(detector_folder):
     assert "Synthetic scene; predictions: the ground truth, jittered." in texts(hero())
     assert "Synthetic scene; predictions: a trained detector's." in texts(hero(detector_folder))
 

@@ -126,7 +126,7 @@ def test_the_title_counts_the_points_with_several_takers():
     columns = candidate_columns(assignment, s.points)
     several = int((assignment.cost[:-1].isfinite().sum(dim=0) > 1).sum())
     assert contested(assignment, columns) == several > 0
-    title = draw_cost(axes(), assignment, s.points).get_title("left") or draw_cost(axes(), assignment).get_title()
+    title = draw_cost(axes(), assignment, s.points).get_title()
     assert title == f"Cost: {several} of {len(columns)} points have several takers"
 
 

@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+import torch
+from coco_files import box, fault, image, load, write
+from PIL import Image
+
+from otalab.data import find_split
+from otalab.errors import InputError
+
+# Where the files lie
+
+
+def test_both_layouts_and_the_split_itself_are_found(tmp_path):
+    root = write(tmp_path / "mini")
+    expected = (root / "train" / "instances.json", root / "train" / "images")
+    assert find_split(root, "train") == find_split(str(root / "train"), "train") == expected
+    (tmp_path / "coco" / "annotations").mkdir(parents=True)
+    (tmp_path / "coco" / "val2017").mkdir()
+    annotations = tmp_path / "coco" / "annotations" / "instances_val2017.json"
+    annotations.write_text("{}")
+    assert find_split(tmp_path / "coco", "val") == (annotations, tmp_path / "coco" / "val2017")
+
+
+def test_what_is_missing_is_named(tmp_path):
+    root = write(tmp_path / "mini")
+    with pytest.raises(InputError, match=r"no folder .*/nowhere"):
+        find_split(tmp_path / "nowhere", "train")
+    with pytest.raises(InputError, match=r"no val split .*val/instances.json and .*annotations/instances_val2017.json"):
+        find_split(root, "val")
+    with pytest.raises(InputError, match="no val split"):
+        find_split(root / "train", "val")  # the train split is not offered as val
+    (root / "train" / "images").rename(root / "train" / "pictures")
+    with pytest.raises(InputError, match=r"instances.json has no image folder .*train/images"):
+        find_split(root, "train")
+
+
+def test_images_may_lie_in_folders_of_their_own(tmp_path):
+    row = image(1, file_name="a/1.png")
+    root = write(tmp_path, images=[row], draw=False)
+    (root / "train" / "images" / "a").mkdir()
+    Image.new("RGB", (40, 30)).save(root / "train" / "images" / "a" / "1.png")
+    assert len(load(root)) == 1
+    assert "cannot list image folder" in fault(write(tmp_path / "b", images=[row], draw=False))
+
+
+# Bad input, each with one line
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": [,]}', "instances.json is not JSON: Expecting value at line 1, column 13"),
+        ('{\n "images": [', "at line 2, column"),
+        ("\udcff", "instances.json is not JSON"),
+        ("[]", "holds a list, not a COCO dictionary"),
+        ('{"images": [], "annotations": []}', "has no list 'categories'"),
+        ('{"images": [{"id": 1, "width": 4, "height": 4}]}', "images[0] has no 'file_name'"),
+        ('{"images": [3]}', "images[0] is not a dictionary"),
+    ],
+)
+def test_a_broken_annotation_file_says_where(tmp_path, text, message):
+    root = write(tmp_path)
+    (root / "train" / "instances.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert message in fault(root)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([box(1, image_id=8)], "annotation 1 names image 8, which is not listed"),
+        ([box(1), box(2, category=4)], "annotation 2 names category 4, which is not listed"),
+        ([box(4, bbox=(1, 2, 3))], "annotation 4 has bbox [1, 2, 3], not [x, y, width, height]"),
+        ([box(4, bbox=(1, 2, float("nan"), 4))], "annotation 4 has bbox [1, 2, nan, 4]; its values must be finite"),
+        ([box(4, bbox=(1, 2, "3", 4))], "annotation 4 has bbox"),
+        ([box(4, bbox=(1, 2, -3, 4))], "its sides not negative"),
+        ([{**box(4), "bbox": 5}], "annotations[0] has bbox 5, not of type list"),
+        ([box(4, area=None)], "annotation 4 has area None"),
+        ([box(4, iscrowd=2)], "iscrowd 2"),
+        ([{key: value for key, value in box(4).items() if key != "category_id"}], "has no 'category_id'"),
+        ([box(4), box(4)], "annotations has id 4 twice"),
+        ([box(4, image_id="1")], "annotations[0] has image_id '1', not of type int"),
+    ],
+)
+def test_a_bad_annotation_is_named(tmp_path, rows, message):
+    found = fault(write(tmp_path, annotations=rows))
+    assert message in found and "instances.json" in found
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (image(1, width=0), "image 1 is 0 x 30 px"),
+        (image(1, file_name="../1.png"), "image 1 lies outside the image folder: '../1.png'"),
+        (image(1, file_name="/etc/1.png"), "image 1 lies outside the image folder"),
+        (image(1, height=None), "images[0] has height None, not of type int"),
+    ],
+)
+def test_a_bad_image_row_is_named(tmp_path, row, message):
+    assert message in fault(write(tmp_path, images=[row], draw=False))
+
+
+def test_missing_images_are_counted_and_the_first_is_named_before_any_is_read(tmp_path):
+    root = write(tmp_path, images=[image(i) for i in range(1, 6)])
+    for i in (3, 4):
+        (root / "train" / "images" / f"{i}.png").unlink()
+    assert fault(root).startswith("2 of 5 images are missing in ")
+    assert fault(root).endswith("the first is 3.png")
+
+
+def test_a_truncated_or_wrong_image_file_is_named_when_it_is_read(tmp_path):
+    root = write(tmp_path, images=[image(1, file_name="1.jpg"), image(2), image(3)])
+    folder = root / "train" / "images"
+    noise = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "1.jpg")
+    (folder / "1.jpg").write_bytes((folder / "1.jpg").read_bytes()[:900])
+    (folder / "2.png").write_text("not a picture")
+    Image.new("RGB", (20, 30)).save(folder / "3.png")
+    data = load(root)
+    messages = (
+        r"cannot read image .*1\.jpg: .*truncated",
+        r"cannot read image .*2\.png",
+        r"3\.png is 20 x 30 px, .* 40 x 30",
+    )
+    for i, message in enumerate(messages):
+        with pytest.raises(InputError, match=message):
+            data[i]
+    with pytest.raises(InputError, match=r"1\.jpg"):
+        load(root, cache=True)  # reads everything at once
+
+
+def test_an_unknown_category_gets_near_names(tmp_path):
+    root = write(tmp_path)
+    assert fault(root, categories=["zebr"]).endswith("has no category 'zebr'; did you mean zebra?")
+    assert "it has dog, cat, zebra" in fault(root, categories=["qqqq"])
+
+
+def test_a_choice_that_leaves_nothing_is_an_error(tmp_path):
+    root = write(tmp_path)
+    assert "max_images must be at least 1, got 0" in fault(root, max_images=0)
+    assert "no image is left of 2" in fault(root, categories=["zebra"], keep_empty=False)
+    assert "no category is left" in fault(root, categories=[])
+
+
+# Image files of other kinds
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "LA", "RGBA", "CMYK", "I;16"])
+def test_images_of_every_mode_load_as_rgb(tmp_path, mode):
+    name = "1.jpg" if mode == "CMYK" else "1.png"
+    root = write(tmp_path, images=[image(1, file_name=name)], draw=False)
+    if mode == "I;16":
+        source = Image.fromarray(np.full((30, 40), 102 * 256, dtype=np.uint16))
+    else:
+        source = Image.new("RGB", (40, 30), (102, 102, 102)).convert(mode)  # a colour of the web palette
+    source.save(root / "train" / "images" / name)
+    picture, _ = load(root)[0]
+    assert picture.shape == (3, 30, 40)
+    assert torch.allclose(picture, torch.full((3, 30, 40), 102 / 255), atol=0.02)
+
+
+def test_a_palette_with_transparency_loads_without_a_warning(tmp_path):
+    root = write(tmp_path, images=[image(1)], draw=False)
+    source = Image.new("RGB", (40, 30), "red").convert("P", palette=Image.Palette.ADAPTIVE)
+    source.save(root / "train" / "images" / "1.png", transparency=b"\x80\x40")
+    picture, _ = load(root)[0]
+    assert picture[:, 0, 0].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_exif_orientation_does_not_turn_the_pixels(tmp_path):
+    root = write(tmp_path, images=[image(1, file_name="1.jpg")], draw=False)
+    pixels = np.zeros((30, 40, 3), dtype=np.uint8)
+    pixels[:, :20] = 255  # the left half is white, as the boxes see it
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees to view"
+    Image.fromarray(pixels).save(root / "train" / "images" / "1.jpg", exif=exif)
+    picture, _ = load(root)[0]
+    assert picture.shape == (3, 30, 40)
+    assert picture[:, :, :18].min() > 0.9 and picture[:, :, 22:].max() < 0.1

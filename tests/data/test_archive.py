@@ -1,0 +1,77 @@
+import io
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from otalab.data import safe_extract
+from otalab.errors import InputError
+
+
+def make_zip(path, files: dict[str, bytes], link: str | None = None):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, body in files.items():
+            archive.writestr(name, body)
+        if link:
+            info = zipfile.ZipInfo(link)
+            info.external_attr = 0o120777 << 16
+            archive.writestr(info, "/etc")
+    return path
+
+
+def make_tar(path, files: dict[str, bytes], link: str | None = None):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, body in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            archive.addfile(info, io.BytesIO(body))
+        if link:
+            info = tarfile.TarInfo(link)
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc"
+            archive.addfile(info)
+    return path
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_an_archive_is_extracted_all_or_as_chosen(tmp_path, make):
+    archive = make(tmp_path / "a", {"one.txt": b"1", "deep/er/two.txt": b"22"})
+    paths = safe_extract(archive, tmp_path / "all", progress=False)
+    assert [p.relative_to(tmp_path / "all").as_posix() for p in paths] == ["one.txt", "deep/er/two.txt"]
+    assert [p.read_bytes() for p in paths] == [b"1", b"22"]
+    safe_extract(archive, tmp_path / "some", choose=lambda name: name.endswith("two.txt"), progress=False)
+    assert [p.name for p in (tmp_path / "some").rglob("*.txt")] == ["two.txt"]
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil", "C:/evil", "..\\evil"])
+def test_a_member_that_climbs_out_stops_everything(tmp_path, make, name):
+    archive = make(tmp_path / "a", {"good.txt": b"1", name: b"2"})
+    with pytest.raises(InputError, match=r"will not extract .*evil"):
+        safe_extract(archive, tmp_path / "deep" / "out", progress=False)
+    assert [p.name for p in tmp_path.rglob("*")] == ["a"]
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar])
+def test_a_link_stops_everything(tmp_path, make):
+    archive = make(tmp_path / "a", {"good.txt": b"1"}, link="way-out")
+    with pytest.raises(InputError, match="will not extract 'way-out'"):
+        safe_extract(archive, tmp_path / "out", progress=False)
+    assert [p.name for p in tmp_path.rglob("*")] == ["a"]
+
+
+def test_a_damaged_or_missing_archive_is_named(tmp_path):
+    good = make_zip(tmp_path / "a.zip", {"x": np.random.default_rng(0).bytes(100_000)}).read_bytes()
+    (tmp_path / "flipped.zip").write_bytes(good[:5000] + b"oops" + good[5004:])
+    (tmp_path / "cut.zip").write_bytes(good[:5000])
+    for name in ("flipped.zip", "cut.zip", "none.zip"):
+        with pytest.raises(InputError, match=f"cannot extract .*{name}"):
+            safe_extract(tmp_path / name, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out" / "x").exists()
+
+
+def test_an_archive_larger_than_the_disk_is_refused(tmp_path, monkeypatch):
+    archive = make_zip(tmp_path / "a.zip", {"x": np.random.default_rng(0).bytes(100_000)})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(InputError, match=r"needs 0\.0 GB but .* has 0\.0 GB free"):
+        safe_extract(archive, tmp_path / "out", progress=False)

@@ -1,0 +1,105 @@
+"""COCO's own layout, from a server on this machine."""
+
+import hashlib
+import io
+import json
+import zipfile
+
+import pytest
+from PIL import Image
+
+from otalab.data import CocoDataset, download, fetch_coco
+from otalab.errors import InputError
+
+
+def as_zip(files: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, body in files.items():
+            archive.writestr(name, body)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def coco(server, monkeypatch):
+    """Twelve photos of 64 x 48 px, their zip and their annotations, under COCO's addresses."""
+    images, rows = [], []
+    for i in range(1, 13):
+        name = f"{i:012d}.jpg"
+        stream = io.BytesIO()
+        Image.new("RGB", (64, 48), (20 * i, 0, 0)).save(stream, "JPEG")
+        server.files[f"val2017/{name}"] = stream.getvalue()
+        address = server.url(f"val2017/{name}")
+        images.append({"id": i, "file_name": name, "width": 64, "height": 48, "coco_url": address})
+        box = {"bbox": [8.0, 12.0, 32.0, 24.0], "area": 700.0, "iscrowd": 0, "segmentation": [[1, 2, 3]]}
+        rows.append({"id": i, "image_id": i, "category_id": 1, **box})
+    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "person"}], "licenses": [7]}
+    names = {"annotations/instances_val2017.json": json.dumps(content).encode(), "annotations/captions.json": b"{}"}
+    server.files["annotations.zip"] = as_zip(names)
+    photos = {name: body for name, body in server.files.items() if name.startswith("val2017/")}
+    server.files["val2017.zip"] = as_zip(photos)
+    names = {"annotations": "annotations.zip", "val": "val2017.zip"}
+    monkeypatch.setattr(download, "COCO_URLS", {key: server.url(name) for key, name in names.items()})
+    sums = {key: hashlib.md5(server.files[name]).hexdigest() for key, name in names.items()}
+    monkeypatch.setattr(download, "COCO_MD5", sums)
+    return server
+
+
+def test_a_whole_split_lands_in_the_official_layout_once(coco, tmp_path):
+    folder = fetch_coco(tmp_path / "coco", "val", progress=False)
+    data = CocoDataset.from_folder(folder, "val")
+    assert len(data) == 12 and len(list(data)) == 12
+    assert sorted(p.name for p in folder.iterdir()) == ["annotations", "val2017"]  # the archives are gone
+    assert [p.name for p in (folder / "annotations").iterdir()] == ["instances_val2017.json"]
+    asked = len(coco.asked)
+    fetch_coco(folder, "val", progress=False)
+    assert len(coco.asked) == asked
+    next((folder / "val2017").iterdir()).unlink()
+    fetch_coco(folder, "val", progress=False)
+    assert len(CocoDataset.from_folder(folder, "val")) == 12
+
+
+def test_a_subset_is_fetched_photo_by_photo(coco, tmp_path):
+    folder = fetch_coco(tmp_path / "coco", "val", max_images=4, seed=2, progress=False)
+    data = CocoDataset.from_folder(folder, "val")
+    assert data.image_ids == CocoDataset(*fetch_all(tmp_path), max_images=4, seed=2).image_ids
+    assert [round(255 * picture[0, 0, 0].item() / 20) for picture, _ in data] == data.image_ids
+    content = json.loads((folder / "val" / "instances.json").read_text())
+    assert content["licenses"] == [7] and len(content["annotations"]) == 4
+    assert all("segmentation" not in row and row["bbox"] == [8.0, 12.0, 32.0, 24.0] for row in content["annotations"])
+    asked = len(coco.asked)
+    fetch_coco(folder, "val", max_images=6, seed=2, progress=False)
+    assert len(coco.asked) == asked + 2  # the larger choice adds two
+
+
+def fetch_all(tmp_path):
+    folder = fetch_coco(tmp_path / "all", "val", progress=False)
+    return folder / "annotations" / "instances_val2017.json", folder / "val2017"
+
+
+def test_a_subset_may_be_shrunk_with_its_boxes(coco, tmp_path):
+    folder = fetch_coco(tmp_path / "coco", "val", max_images=3, longest_side=32, progress=False)
+    picture, target = CocoDataset.from_folder(folder, "val")[0]
+    assert picture.shape == (3, 24, 32)
+    assert target["boxes"].tolist() == [[4.0, 6.0, 20.0, 18.0]]
+    rows = json.loads((folder / "val" / "instances.json").read_text())["annotations"]
+    assert [row["area"] for row in rows] == [175.0] * 3
+    fetch_coco(folder, "val", max_images=3, longest_side=500, progress=False)  # never enlarged; the originals again
+    assert CocoDataset.from_folder(folder, "val")[0][0].shape == (3, 48, 64)
+    assert sorted(p.suffix for p in (folder / "val" / "images").iterdir()) == [".jpg"] * 3
+
+
+def test_a_photo_that_fails_leaves_no_annotation_file(coco, tmp_path):
+    for i in range(1, 13):
+        if i % 2:
+            del coco.files[f"val2017/{i:012d}.jpg"]
+    with pytest.raises(InputError, match="HTTP 404"):
+        fetch_coco(tmp_path / "coco", "val", max_images=12, progress=False)
+    assert not (tmp_path / "coco" / "val" / "instances.json").exists()
+
+
+def test_wrong_options_are_named(tmp_path):
+    with pytest.raises(InputError, match="split must be train or val, got 'test'"):
+        fetch_coco(tmp_path, "test")
+    with pytest.raises(InputError, match=r"longest_side 320 must .* go with max_images"):
+        fetch_coco(tmp_path, "val", longest_side=320)

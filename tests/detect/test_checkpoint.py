@@ -1,0 +1,211 @@
+import json
+import os
+import pickle
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from otalab.detect import checkpoint
+from otalab.detect.checkpoint import load_model, load_state, save_model, save_state
+from otalab.errors import InputError
+
+from .models import eager_detector, noise
+
+NAMES, IDS = ["cat", "dog", "owl"], [3, 7, 90]
+SETTINGS = {"backbone": "tiny", "num_classes": 3, "assigner": "fcos", "image_size": (48, 200)}
+STATE = {"config": {}, "epoch": 1, "model": {"w": torch.arange(1000.0)}, "average": {}, "optimizer": {}}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A detector's model.safetensors, for reading."""
+    path = tmp_path_factory.mktemp("saved") / "model.safetensors"
+    save_model(path, eager_detector(assigner="fcos", image_size=(48, 200)), SETTINGS, NAMES, IDS)
+    return path
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    """The same, for damaging."""
+    return shutil.copy(saved, tmp_path / "model.safetensors")
+
+
+def test_a_saved_detector_comes_back_with_the_same_detections_and_description(saved):
+    model = eager_detector(assigner="fcos", image_size=(48, 200))
+    loaded, description = load_model(saved)
+    assert not loaded.training and loaded.assigner == model.assigner
+    assert description["class_names"] == NAMES and description["category_ids"] == IDS
+    images = noise((64, 96), (40, 50))
+    for ours, theirs in zip(model(images), loaded(images), strict=True):
+        assert len(ours["boxes"]) > 10
+        assert all(torch.equal(ours[key], theirs[key]) for key in ("boxes", "labels", "scores"))
+
+
+def test_a_run_is_loaded_by_its_folder(saved):
+    assert load_model(saved.parent)[1] == load_model(saved)[1]
+
+
+def test_a_trained_layout_of_memory_does_not_reach_the_file(saved, tmp_path):
+    model = eager_detector(assigner="fcos", image_size=(48, 200)).to(memory_format=torch.channels_last)
+    save_model(tmp_path / "model.safetensors", model, SETTINGS, NAMES, IDS)
+    assert (tmp_path / "model.safetensors").read_bytes() == saved.read_bytes()
+
+
+def test_a_detector_that_began_with_pretrained_weights_is_loaded_without_them(tmp_path, monkeypatch):
+    settings = {"backbone": "mobilenet_v2", "num_classes": 3, "weights_backbone": "DEFAULT"}
+    model = eager_detector("mobilenet_v2", weights_backbone="DEFAULT", load_weights=False)
+    save_model(tmp_path / "model.safetensors", model, settings, NAMES, IDS)
+
+    def fetch(*args, **kwargs):
+        raise AssertionError("asked for pretrained weights")
+
+    monkeypatch.setattr("torchvision.models._api.WeightsEnum.get_state_dict", fetch)
+    loaded, _ = load_model(tmp_path)
+    (image,) = noise((64, 64))
+    assert torch.equal(model([image])[0]["boxes"], loaded([image])[0]["boxes"])
+
+
+@pytest.mark.parametrize("share", [0, 0.0001, 0.1, 0.5, 0.999])
+def test_a_file_cut_short_is_named(share, copy):
+    with open(copy, "r+b") as file:
+        file.truncate(int(os.path.getsize(copy) * share))
+    one_line(copy, load_model, "is not a whole otalab checkpoint")
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x00" * 100, b"\xff" * 100, b'{"a": 1}'])
+def test_a_file_of_something_else_is_named(content, copy):
+    with open(copy, "wb") as file:
+        file.write(content)
+    one_line(copy, load_model, "is not a whole otalab checkpoint")
+
+
+def description(**changes) -> str:
+    return json.dumps({"settings": SETTINGS, "class_names": NAMES, "category_ids": IDS} | changes)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        (None, "not a whole"),
+        ({"format": "pt"}, "not a whole"),
+        ({"otalab": "{"}, "not a whole"),
+        ({"otalab": "[]"}, "not a whole"),
+        ({"otalab": description(settings={"backbone": "resnet51"})}, "resnet51"),
+        ({"otalab": description(settings={"colour": "red"})}, "colour"),
+        ({"otalab": description(settings=SETTINGS | {"backbone": "resnet18"})}, "not a whole"),
+        ({"otalab": description(class_names=NAMES[:2])}, "other numbers of names and ids"),
+        ({"otalab": '{"settings": {"num_classes": 3}}'}, "class_names"),
+    ],
+)
+def test_a_file_of_weights_that_are_not_such_a_detectors_is_named(metadata, says, saved, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(dict(eager_detector().state_dict()), path, metadata=metadata)
+    one_line(path, load_model, says)
+
+
+@pytest.mark.parametrize("load", [load_model, load_state])
+def test_a_file_that_is_not_there_is_named(load, tmp_path):
+    one_line(tmp_path / "nothing.pt", load, "nothing.pt")
+
+
+def test_a_folder_without_a_detector_is_named(tmp_path):
+    one_line(tmp_path, load_model, "no checkpoint at .*model.safetensors")
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    save_state(tmp_path / "checkpoint.pt", STATE)
+    loaded = load_state(tmp_path / "checkpoint.pt")
+    assert torch.equal(loaded.pop("model")["w"], STATE["model"]["w"])
+    assert loaded == {key: value for key, value in STATE.items() if key != "model"}
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
+def test_a_state_cut_short_is_named(share, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_state(path, STATE)
+    with open(path, "r+b") as file:
+        file.truncate(int(path.stat().st_size * share))
+    one_line(path, load_state, "not a whole checkpoint")
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello", b"\x80", b"\x80\x02.", b"PK\x05\x06" + bytes(18), bytes(1000), b"\xff\xd8" * 500]
+)
+def test_a_state_of_something_else_is_named(content, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content)
+    one_line(path, load_state, "not a whole checkpoint")
+
+
+@pytest.mark.parametrize("other", [[1, 2], {"model": {}}, torch.zeros(3), dict.fromkeys("abcde")])
+def test_a_state_of_another_program_is_named(other, tmp_path):
+    torch.save(other, tmp_path / "checkpoint.pt")
+    one_line(tmp_path / "checkpoint.pt", load_state, "not a checkpoint of a run")
+
+
+class Exploit:
+    """A pickle that makes a file when it is loaded."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_code_in_a_file_does_not_run(save, tmp_path):
+    path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
+    save(STATE | {"optimizer": Exploit(str(trace))}, path)
+    one_line(path, load_state, "not a whole checkpoint")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kind", ["model.safetensors", "checkpoint.pt"])
+def test_a_full_disk_leaves_the_old_file_and_no_other(kind, tmp_path, full_disk):
+    path = tmp_path / kind
+    path.write_bytes(b"old")
+    with full_disk(room=2000), pytest.raises(InputError, match=rf"^cannot write {path}: File too large$"):
+        if kind == "checkpoint.pt":
+            save_state(path, STATE)
+        else:
+            save_model(path, eager_detector(), SETTINGS, NAMES, IDS)
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == [kind]
+
+
+@pytest.mark.parametrize("kind", ["model.safetensors", "checkpoint.pt"])
+def test_an_interruption_leaves_the_old_file_and_no_other(kind, tmp_path, monkeypatch):
+    path = tmp_path / kind
+    path.write_bytes(b"old")
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        if kind == "checkpoint.pt":
+            save_state(path, STATE)
+        else:
+            save_model(path, eager_detector(), SETTINGS, NAMES, IDS)
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == [kind]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "checkpoint.pt"
+    with pytest.raises(InputError, match=f"cannot write {path}"):
+        save_state(path, STATE)
+
+
+def test_a_run_of_text_becomes_its_first_line():
+    assert checkpoint.first_line(ValueError("one\ntwo")) == "one"
+    assert checkpoint.first_line(ValueError()) == "ValueError"
+
+
+def one_line(path, load, says: str) -> None:
+    """Loading raises InputError, in one line."""
+    with pytest.raises(InputError, match=says) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)

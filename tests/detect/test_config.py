@@ -1,0 +1,73 @@
+import argparse
+from dataclasses import fields
+
+import pytest
+
+from otalab.cli import add_settings
+from otalab.detect.config import TrainConfig
+from otalab.errors import InputError
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"workers": -1},
+        {"warmup": -1},
+        {"eval_every": -1},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"lr": 0.0},
+        {"lr": -1e-3},
+        {"lr": NAN},
+        {"lr": INF},
+        {"backbone_lr": -0.1},
+        {"backbone_lr": NAN},
+        {"weight_decay": -0.1},
+        {"weight_decay": INF},
+        {"clip": -1.0},
+        {"clip": NAN},
+        {"ema": 1.0},
+        {"ema": -0.1},
+        {"ema": NAN},
+        {"max_images": 0},
+        {"size": 0},
+        {"max_size": 100},  # of no size
+        {"size": 100, "max_size": 99},
+        {"backbone": "resnet51"},
+        {"augment": "much"},
+        {"optimizer": "adam"},
+        {"schedule": "linear"},
+    ],
+)
+def test_a_setting_out_of_range_is_named_with_its_value(wrong):
+    with pytest.raises(InputError) as caught:
+        TrainConfig(**wrong)
+    name, value = list(wrong.items())[-1]
+    assert str(caught.value).startswith(name) and str(value) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_extremes_that_make_sense_are_taken():
+    TrainConfig(epochs=1, batch_size=1, workers=0, warmup=0, eval_every=0, ema=0.0, clip=0.0, weight_decay=0.0)
+    TrainConfig(size=100, max_size=100, backbone_lr=0.0, seed=2**32 - 1)
+
+
+def test_every_setting_has_a_flag_that_sets_it_and_a_help_text():
+    command = argparse.ArgumentParser()
+    add_settings(command)
+    examples = {str: "word", int: "7", float: "0.25", int | None: "9", str | None: "word"}
+    help = command.format_help()
+    for field in fields(TrainConfig):
+        flag = "--" + field.name.replace("_", "-")
+        assert flag in help and field.metadata["help"]
+        if field.name == "categories":
+            assert command.parse_args([flag, "cat", "traffic light"]).categories == ["cat", "traffic light"]
+            continue
+        text = field.metadata["choices"][-1] if field.metadata["choices"] else examples[field.type]
+        value = getattr(command.parse_args([flag, text]), field.name)
+        assert str(value) == text
+        assert not hasattr(command.parse_args([]), field.name)  # what is not given is left to TrainConfig
