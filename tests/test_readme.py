@@ -33,7 +33,7 @@ def test_there_are_examples_and_commands():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command):
-    parser().parse_args(shlex.split(command, comments=True)[1:])
+    parser().parse_args(shlex.split(command.replace("\\\n", " "), comments=True)[1:])
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/ledger.md", "data/README.md", "notebooks/README.md"])
