@@ -240,16 +240,18 @@ def run_coco(a) -> int:
 def run_summary(a) -> int:
     from otalab.data.coco import CocoDataset, find_split
 
-    missing = {}
+    lines, missing = [], []
     for split in ("train", "val"):
         try:
             find_split(a.folder, split)
         except InputError as error:
-            missing[split] = error
-            continue
-        print(f"{split}: {CocoDataset.from_folder(a.folder, split).summary()}")
+            missing.append(error)
+            lines.append(f"{split}: {error}")
+        else:
+            lines.append(f"{split}: {CocoDataset.from_folder(a.folder, split).summary()}")
     if len(missing) == 2:
-        raise missing["train"]
+        raise missing[0]
+    print(*lines, sep="\n")
     return 0
 
 

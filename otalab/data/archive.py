@@ -10,9 +10,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from tqdm import tqdm
-
 from otalab.errors import InputError
+from otalab.progress import progress_bar
 
 
 class _Member(NamedTuple):
@@ -71,7 +70,7 @@ def _extract(
     need, free = sum(m.size for m in members), shutil.disk_usage(folder).free
     if need > free:
         raise InputError(f"{archive} needs {need / 1e9:.1f} GB but {folder} has {free / 1e9:.1f} GB free")
-    return [_write(m, folder) for m in tqdm(members, desc=archive.name, unit="file", disable=not progress)]
+    return [_write(m, folder) for m in progress_bar(members, desc=archive.name, unit="file", disable=not progress)]
 
 
 def _write(member: _Member, folder: Path) -> Path:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from PIL import Image
-from tqdm import tqdm
 
 from otalab.data.annotations import check_files, choose_images, read_annotations, read_image
 from otalab.data.archive import safe_extract
 from otalab.errors import InputError
 from otalab.files import write_whole
+from otalab.progress import progress_bar
 
 __all__ = ["COCO_MD5", "COCO_URLS", "fetch", "fetch_coco", "safe_extract"]
 
@@ -126,7 +126,7 @@ def _fetch_subset(content: dict, folder: Path, count: int, longest_side: int | N
     images = [{**row, **_shrunk(row, longest_side)} for row in rows]
     with ThreadPoolExecutor(8) as pool:
         work = pool.map(partial(_fetch_image, folder / "images"), images)
-        list(tqdm(work, desc=f"{folder.name} images", total=len(images), unit="image", disable=not progress))
+        list(progress_bar(work, desc=f"{folder.name} images", total=len(images), unit="image", disable=not progress))
     scale = {
         row["id"]: (image["width"] / row["width"], image["height"] / row["height"])
         for row, image in zip(rows, images, strict=True)
@@ -215,7 +215,7 @@ def _copy(
     response: http.client.HTTPResponse, file: IO[bytes], done: int, total: int | None, title: str | None
 ) -> str | None:
     """Copy the body to the file; return what cut it short, None when complete."""
-    with tqdm(desc=title, total=total, initial=done, unit="B", unit_scale=True, disable=title is None) as bar:
+    with progress_bar(desc=title, total=total, initial=done, unit="B", unit_scale=True, disable=title is None) as bar:
         while True:
             try:
                 chunk = response.read(_CHUNK)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from otalab.data.scene import CLASS_NAMES, Scene, ShapesConfig, draw_scene
 from otalab.errors import InputError
 from otalab.files import write_whole
+from otalab.progress import progress_bar
 
 __all__ = ["CLASS_NAMES", "SPLITS", "VERSION", "Scene", "ShapesConfig", "draw_scene", "make_shapes"]
 
@@ -103,7 +103,7 @@ def _write_split(folder: Path, split: int, count: int, config: ShapesConfig, pro
     """Write `count` images, then the annotation file that makes them a data set."""
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []
-    for i in tqdm(range(count), desc=f"shapes {folder.name}", unit="image", disable=not progress):
+    for i in progress_bar(range(count), desc=f"shapes {folder.name}", unit="image", disable=not progress):
         scene = draw_scene(config, np.random.default_rng([config.seed, split, i]))
         name = f"{i:06d}.png"
         Image.fromarray(scene.image).save(folder / "images" / name, compress_level=1)

@@ -28,7 +28,7 @@ def save_model(path: Path, model: Detector, settings: dict, class_names: list[st
         temporary.write_bytes(save(tensors, metadata={"otalab": json.dumps(description)}))
 
 
-def load_model(path: Path, device: str | torch.device = "cpu") -> tuple[Detector, dict]:
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[Detector, dict]:
     """The detector in a `model.safetensors` (or in the folder of a run), in evaluation mode, and its description.
 
     The description is a dict of "settings", "class_names" (label to name) and "category_ids" (label to COCO id).

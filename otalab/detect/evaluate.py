@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from otalab.data.coco import CocoDataset, collate
 from otalab.detect.detector import Detector
 from otalab.errors import InputError
+from otalab.progress import progress_bar
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -43,7 +43,7 @@ def detect(model: Detector, dataset: CocoDataset, batch_size: int = 16, progress
     model.eval()
     results = []
     loader = DataLoader(dataset, batch_size, collate_fn=collate)
-    for images, targets in tqdm(loader, unit="batch", desc="evaluate", disable=not progress, leave=False):
+    for images, targets in progress_bar(loader, unit="batch", desc="evaluate", disable=not progress, leave=False):
         for found, target in zip(model([i.to(device) for i in images]), targets, strict=True):
             boxes = found["boxes"].double().cpu()
             boxes[:, 2:] -= boxes[:, :2]

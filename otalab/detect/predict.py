@@ -25,7 +25,7 @@ def predict(
     from `threshold`. Raises InputError for a missing or damaged checkpoint or image, and for images whose results
     would overwrite each other or an image.
     """
-    from otalab.viz.boxes import save_detections
+    from otalab.viz.detections import save_detections  # drawing needs no import before there is a picture
 
     pictures = [out / f"{path.stem}.png" for path in images]
     clash = {p for p in pictures if pictures.count(p) > 1 or p.resolve() in {path.resolve() for path in images}}

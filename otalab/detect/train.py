@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from otalab.data.coco import CocoDataset, collate
 from otalab.data.transforms import train_transforms
@@ -23,6 +21,7 @@ from otalab.detect.evaluate import evaluate, open_split
 from otalab.detect.optim import build_optimizer, lr_factor, update_ema
 from otalab.errors import InputError
 from otalab.files import to_json, write_json, write_whole
+from otalab.progress import progress_bar
 
 
 def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> dict[str, float]:
@@ -47,13 +46,12 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     total = config.epochs * steps_an_epoch
     metrics: dict[str, float] = {}
 
-    bar = tqdm(
+    bar = progress_bar(
         total=total,
         initial=first_epoch * steps_an_epoch,
         unit="step",
         disable=not progress,
         smoothing=0.05,
-        mininterval=0.2 if sys.stderr.isatty() else 30,  # a log file is no place for an animation
     )
     with bar, (out / "log.jsonl").open("a", buffering=1) as log:
         for epoch in range(first_epoch, config.epochs):

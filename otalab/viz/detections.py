@@ -1,10 +1,11 @@
 """Detections beside the ground truth: what was found, what was made up, what was missed."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -12,6 +13,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from otalab.assign.types import Targets
+from otalab.files import write_whole
 from otalab.viz.boxes import draw_box, draw_boxes, score_text, show_image, tag_box
 from otalab.viz.style import INK, MUTED, PAPER, array, gt_colour, plural, style
 
@@ -82,6 +84,25 @@ def draw_detections(
         draw_box(ax, box, colour, linestyle="-" if gt >= 0 else (0, (3, 1.5)), linewidth=1.6)
         tag_box(ax, box, score if gt >= 0 else f"{name} {score}", colour, fontsize=6.5, others=shown, below=gt < 0)
     return ax
+
+
+def save_detections(
+    path: str | Path,
+    image: UInt8[np.ndarray, "h w 3"],
+    detection: Mapping[str, Tensor],
+    class_names: Sequence[str],
+    width: int = 960,
+) -> None:
+    """Write a PNG of about `width` px: the image and its detections, one colour a class."""
+    labels = detection["labels"].tolist()
+    with style():
+        size = np.array([1, image.shape[0] / image.shape[1]]) * width / 150
+        figure = Figure(figsize=size.tolist(), dpi=150)
+        ax = show_image(figure.add_axes((0, 0, 1, 1)), image)
+        colours = [gt_colour(label) for label in labels]
+        draw_boxes(ax, detection["boxes"], labels, class_names, detection["scores"], colours)
+        with write_whole(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def match_above(
