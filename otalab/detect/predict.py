@@ -11,7 +11,6 @@ from otalab.errors import InputError
 from otalab.files import write_json
 
 
-@torch.inference_mode()
 def predict(
     checkpoint: str | Path,
     images: Sequence[Path],
@@ -36,7 +35,8 @@ def predict(
     for path, picture in zip(images, pictures, strict=True):
         pixels = read_image(path)
         image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-        found = model([image.to(device)])[0]
+        with torch.inference_mode():
+            found = model([image.to(device)])[0]
         keep = found["scores"] >= threshold
         found = {name: value[keep].cpu() for name, value in found.items()}
         rows = [

@@ -117,6 +117,13 @@ def test_an_infeasible_plan_below_the_optimum_is_rejected_with_its_negative_gap(
     assert not certificate.is_optimal(0.1)
 
 
+def test_a_plan_that_leaves_out_one_dear_unit_is_rejected_though_its_sums_are_nearly_right():
+    problem = TransportProblem([[0.0, 1e6]], [1001], [1000, 1])
+    certificate = certify(problem, [[1000.0, 0.0]])
+    assert certificate.row_error <= 1e-3 * 1001 and certificate.col_error <= 1e-3 * 1000
+    assert certificate.gap == -1e6 and not certificate.is_optimal(1e-3)
+
+
 def test_a_forbidden_route_costs_nothing_unused_and_everything_used():
     problem = TransportProblem([[0.0, np.inf], [1.0, 1.0]], [1, 1], [1, 1])
     assert certify(problem, np.eye(2)).objective == 1
