@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from otalab.assign import ASSIGNERS, AnchorPoints, Predictions, Targets, build_assigner
-from otalab.assign.base import validate
+from otalab.assign import ASSIGNERS, AnchorPoints, Assigner, Predictions, Targets, build_assigner
+from otalab.assign.base import all_background, validate
 from otalab.errors import InputError
 
 from .cases import make_case
@@ -104,6 +104,30 @@ def test_autocast_changes_nothing(name):
         assert assignment.matched_gt.tolist() == expected.matched_gt.tolist()
         if expected.cost is not None:
             assert torch.equal(assignment.cost, expected.cost)
+
+
+class Probe(Assigner):
+    """Looks at what a subclass is given, and under which conditions."""
+
+    def assign(self, points, predictions, targets):
+        self.autocast = torch.is_autocast_enabled("cpu")
+        self.gradients = torch.is_grad_enabled()
+        self.dtypes = {points.xy.dtype, points.stride.dtype, predictions.boxes.dtype, targets.boxes.dtype}
+        self.logits, self.labels = predictions.logits, targets.labels
+        return all_background(points)
+
+
+def test_a_subclass_is_given_float64_geometry_outside_autocast_and_gradients():
+    points, predictions, targets = make_case(0).to(torch.bfloat16)
+    probe = Probe()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        probe(points, Predictions(predictions.logits.requires_grad_(), predictions.boxes), targets)
+    assert not probe.autocast
+    assert not probe.gradients
+    assert probe.dtypes == {torch.float64}
+    assert probe.logits.dtype == torch.bfloat16  # an assigner upcasts the few that it reads
+    assert not probe.logits.requires_grad
+    assert probe.labels.dtype == torch.int64
 
 
 @pytest.mark.parametrize("name", NAMES)
