@@ -117,6 +117,12 @@ def test_an_infeasible_plan_below_the_optimum_is_rejected_with_its_negative_gap(
     assert not certificate.is_optimal(0.1)
 
 
+@pytest.mark.parametrize("plan", [[[1, 1], [0, 0]], [[1, 0], [1, 0]], [[2, -1], [-1, 2]]])
+def test_constant_costs_hide_no_wrong_row_column_or_sign(plan):
+    certificate = certify(TransportProblem(torch.ones(2, 2), [1, 1], [1, 1]), plan)
+    assert certificate.gap == 0 and not certificate.is_optimal(0.1)
+
+
 def test_a_plan_that_leaves_out_one_dear_unit_is_rejected_though_its_sums_are_nearly_right():
     problem = TransportProblem([[0.0, 1e6]], [1001], [1000, 1])
     certificate = certify(problem, [[1000.0, 0.0]])
@@ -176,9 +182,13 @@ def test_the_empty_plan_is_optimal(shape):
 
 
 def test_an_optimum_of_zero_among_large_costs_is_granted_float64s_rounding():
-    cost = 1e6 * (torch.rand(6, 6, generator=torch.Generator().manual_seed(0)).double() + 0.1)
-    cost.fill_diagonal_(0.0)
-    problem = TransportProblem(cost, torch.ones(6), torch.ones(6))
-    f = 1e5 * torch.rand(6, generator=torch.Generator().manual_seed(1)).double() / 3
-    assert certify(problem, torch.eye(6), f).is_optimal()
-    assert not certify(problem, torch.eye(6).roll(1, 0), f).is_optimal()
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(60, generator=generator)
+    cost = 1e6 * (torch.rand(60, 60, generator=generator).double() + 0.1)
+    cost[order, torch.arange(60)] = 0.0
+    problem = TransportProblem(cost, torch.ones(60), torch.ones(60))
+    f = 1e5 * torch.rand(60, generator=generator, dtype=torch.float64)
+    plan = (cost == 0).double()
+    certificate = certify(problem, plan, f)
+    assert certificate.objective == 0 and certificate.gap != 0 and certificate.is_optimal()
+    assert not certify(problem, plan.roll(1, 0), f).is_optimal()
