@@ -18,7 +18,7 @@ from otalab.viz.detections import detection_grid
 from otalab.viz.story import assignment_story
 from otalab.viz.training import read_log, training_figure
 
-RECIPE = {"batch_size": 8, "lr": 2e-3, "epochs": 4, "augment": "flip", "eval_every": 1}
+RECIPE = {"batch_size": 8, "lr": 2e-3, "epochs": 5, "augment": "flip", "eval_every": 1}
 SOLVER_COLUMNS = [
     Column("method", "method"),
     Column("objective", "objective", ".6f"),
