@@ -90,7 +90,7 @@ def parser() -> Parser:
     predict.add_argument("checkpoint", help="a run's folder, or its model.safetensors")
     predict.add_argument("images", nargs="+", type=Path, help="image files")
     predict.add_argument("--out", type=Path, default=Path("runs/predict"), help="folder (default: %(default)s)")
-    predict.add_argument("--threshold", type=float, default=0.3, help="least score to keep (default: %(default)s)")
+    predict.add_argument("--threshold", type=float, default=0.45, help="least score to keep (default: %(default)s)")
     predict.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
 
     bench = add(commands, "bench", run_bench, "time label assignment against the textbook way")

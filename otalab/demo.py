@@ -140,7 +140,7 @@ def build_report(
         detections = model([image for image, _ in scenes])
     report.add_section("See for yourself", "The first eight held-out scenes, not chosen.")
     report.add_figure(
-        detection_grid([i for i, _ in scenes], [t for _, t in scenes], detections, heldout.class_names, 4, 0.4),
+        detection_grid([i for i, _ in scenes], [t for _, t in scenes], detections, heldout.class_names, 4, 0.55),
         "Ground truth above, detections beneath.",
         "Eight scenes, each with its true boxes above and the detected boxes beneath.",
     )

@@ -15,7 +15,7 @@ def predict(
     checkpoint: str | Path,
     images: Sequence[Path],
     out: Path,
-    threshold: float = 0.3,
+    threshold: float = 0.45,
     device: str | torch.device = "cpu",
 ) -> Iterator[str]:
     """Detect objects in image files; for each, write `out/NAME.json` and `out/NAME.png` and yield a line of text.
