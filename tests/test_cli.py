@@ -403,6 +403,6 @@ def test_a_fault_of_the_program_is_not_hidden(monkeypatch):
 
 def test_a_reader_that_leaves_early_is_no_error():
     talkative = "import otalab.bench as b, otalab.cli as c, sys; b.bench_assign = lambda n: 'line\\n' * 10**6; "
-    command = f'{sys.executable} -c "{talkative} sys.exit(c.main([\'bench\']))" | head -n 1; exit ${{PIPESTATUS[0]}}'
+    command = f"{sys.executable} -c \"{talkative} sys.exit(c.main(['bench']))\" | head -n 1; exit ${{PIPESTATUS[0]}}"
     said = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (said.returncode, said.stdout, said.stderr) == (141, "line\n", "")

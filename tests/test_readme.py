@@ -1,4 +1,4 @@
-"""README.md keeps its word: its examples run, its commands parse, its links lead somewhere, its numbers were printed."""
+"""README.md keeps its word: examples run, commands parse, links lead somewhere, numbers were printed."""
 
 import contextlib
 import io
