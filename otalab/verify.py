@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from otalab.assign import AnchorPoints, Predictions, RadiusPrior, SinkhornOTA, Targets, build_assigner
+from otalab.assign import AnchorPoints, Predictions, Targets, build_assigner
 from otalab.simulate import random_targets, simulate_predictions
 from otalab.transport import Comparison, TransportProblem, compare, solve
 
@@ -108,15 +108,10 @@ def random_case(num_rows: int = 12, num_columns: int = 400, seed: int = 0) -> Ca
 
 
 def image_case(title: str, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Case:
-    """The problem of one image: Eq. 2 and 3, the authors' prior at a price of 100, dynamic k.
-
-    Where every gt finds its k inside its prior, `ota` must have the same optimum, and its labels are checked too.
-    """
-    smoothed = SinkhornOTA(prior=RadiusPrior(), prior_k=True)(points, predictions, targets)
-    exact = build_assigner("ota")(points, predictions, targets)
-    problem = TransportProblem(smoothed.cost, smoothed.supply, torch.ones(len(points)))
-    same = torch.equal(exact.supply, smoothed.supply)
-    return Case(title, problem, exact.matched_gt if same else None)
+    """The problem that `ota` solves for one image, every point and forbidden pair included, and its labels."""
+    assignment = build_assigner("ota")(points, predictions, targets)
+    problem = TransportProblem(assignment.cost, assignment.supply, torch.ones(len(points)))
+    return Case(title, problem, assignment.matched_gt)
 
 
 def simulated_case(size: tuple[int, int] = (256, 320), num_gt: int = 12, num_classes: int = 80, seed: int = 0) -> Case:
