@@ -73,3 +73,30 @@ def detector_folder(tmp_path_factory) -> Path:
     settings = {"backbone": "tiny", "num_classes": len(CLASS_NAMES), "assigner": "ota"}
     save_model(path, eager_detector(num_classes=len(CLASS_NAMES)), settings, list(CLASS_NAMES), [1, 2, 3, 4, 5, 6])
     return path.parent
+
+
+@pytest.fixture
+def refused(capsys):
+    """`refused(arguments)` runs a command that must fail for its input; returns what it says."""
+
+    from command_line import otalab
+
+    def check(*arguments) -> str:
+        assert otalab(*arguments) == 2
+        out, err = capsys.readouterr()
+        assert err.startswith("otalab: error: ") and err.count("\n") == 1 and err.endswith("\n"), err
+        assert out == ""
+        return err
+
+    return check
+
+
+@pytest.fixture
+def train_flags(shapes, tmp_path):
+    """Arguments of a training run of a second, with changes."""
+
+    def flags(**changes) -> list:
+        values = {"data": shapes, "out": tmp_path / "run", "epochs": 1, "batch-size": 8, "device": "cpu"} | changes
+        return ["train", *(word for name, value in values.items() for word in (f"--{name}", value))]
+
+    return flags

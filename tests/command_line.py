@@ -1,0 +1,28 @@
+"""Running the command line, and reading what it wrote."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from otalab.cli import main
+
+
+def run(*arguments, **options) -> subprocess.CompletedProcess:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "otalab", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def otalab(*arguments) -> int:
+    """The command line in this process; the exit status."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse's way
+        return stop.code
+
+
+def read(path) -> dict:
+    """JSON, without literals that JSON does not know."""
+    return json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} in {path}"))

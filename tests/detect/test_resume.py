@@ -1,0 +1,141 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from otalab.detect import train as train_module
+from otalab.detect.checkpoint import load_state
+from otalab.detect.train import train
+from otalab.errors import InputError
+
+from .runs import EPOCHS, STEPS, log_of, metrics_of, same_weights, steps_of
+
+
+def interrupt_at(step: int, monkeypatch) -> None:
+    """Let the run be stopped in the middle of a step, before its weights are averaged."""
+    update = train_module.update_ema
+
+    def stop(average, model, decay, at):
+        if at == step:
+            raise KeyboardInterrupt
+        update(average, model, decay, at)
+
+    monkeypatch.setattr(train_module, "update_ema", stop)
+
+
+@pytest.mark.parametrize("step", [1, 6, 11])
+def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_bits(step, setup, finished, monkeypatch):
+    config = setup()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(step, patch)
+        train(config, progress=False)
+    assert not (Path(config.out) / "model.safetensors").exists()
+    train(config, resume=True, progress=False)
+    assert same_weights(config.out, finished)
+    assert steps_of(config.out) == steps_of(finished)
+    assert metrics_of(config.out) == metrics_of(finished)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, setup, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    train(setup(), resume=True, progress=False)
+    assert same_weights(tmp_path / "run", finished)
+    assert metrics_of(tmp_path / "run") == metrics_of(finished)
+    assert log_of(tmp_path / "run") == log_of(finished)
+
+
+def test_resuming_what_never_began_begins(setup, tmp_path):
+    train(setup(epochs=1), resume=True, progress=False)
+    assert steps_of(tmp_path / "run") == [1, 2, 3, 4]
+
+
+def test_a_log_that_was_cut_short_is_mended(setup, finished, tmp_path, monkeypatch):
+    config = setup()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(6, patch)
+        train(config, progress=False)
+    with open(tmp_path / "run" / "log.jsonl", "a") as log:
+        log.write('{"step": 7, "epoch": 1, "metrics": {"AP": 0.5}')
+    train(config, resume=True, progress=False)
+    assert steps_of(tmp_path / "run") == steps_of(finished)
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_resumed_by_another_to_the_same_bits(shapes, finished, tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "otalab", "train", "--data", shapes, "--out", out, "--epochs", str(EPOCHS)]
+    command += ["--batch-size", "4", "--warmup", "2", "--device", "cpu"]
+    quiet = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+    process = subprocess.Popen(command, **quiet)
+    log = out / "log.jsonl"
+    try:
+        deadline = time.monotonic() + 120
+        while not log.exists() or log.read_text().count("\n") < STEPS + 2:  # in the middle of the second epoch
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    done = load_state(out / "checkpoint.pt")["epoch"]
+    assert 1 <= done < EPOCHS and len(log_of(out)) > done * STEPS
+    assert not (out / "model.safetensors").exists()
+
+    subprocess.run([*command, "--resume"], check=True, **quiet)
+    assert same_weights(out, finished)
+    assert steps_of(out) == steps_of(finished)
+    assert not [name for name in os.listdir(out) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("kept", ["checkpoint.pt", "model.safetensors"])
+def test_a_folder_that_holds_a_run_is_left_alone(kept, setup, finished, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(finished / kept, tmp_path / "run")
+    before = (tmp_path / "run" / kept).read_bytes()
+    with pytest.raises(InputError, match=r"run holds a run already; resume it \(--resume\) or"):
+        train(setup(), progress=False)
+    assert os.listdir(tmp_path / "run") == [kept] and (tmp_path / "run" / kept).read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [{"lr": 2e-3}, {"augment": "none"}, {"categories": ("square",)}, {"epochs": 4}])
+def test_a_resumed_run_keeps_its_settings(change, setup, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    ((name, value),) = change.items()
+    with pytest.raises(InputError, match=f"was started with {name}=") as caught:
+        train(setup(**change), resume=True, progress=False)
+    assert str(list(value) if isinstance(value, tuple) else value) in str(caught.value)
+    assert log_of(tmp_path / "run") == log_of(finished)
+
+
+def test_a_run_whose_folder_was_moved_is_resumed(finished, setup, tmp_path):
+    shutil.copytree(finished, tmp_path / "moved")
+    train(setup(out=str(tmp_path / "moved")), resume=True, progress=False)
+    assert same_weights(tmp_path / "moved", finished)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_run_left_as_it_is(setup, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:50_000])
+    with pytest.raises(InputError, match=r"run/checkpoint.pt is not a whole checkpoint"):
+        train(setup(), resume=True, progress=False)
+    assert log_of(tmp_path / "run") == log_of(finished)
+
+
+def test_a_checkpoint_of_another_model_is_named(setup, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = load_state(path)
+    state["model"].popitem()
+    torch.save(state, path)
+    with pytest.raises(InputError, match="does not fit the detector") as caught:
+        train(setup(), resume=True, progress=False)
+    assert "\n" not in str(caught.value)
