@@ -78,6 +78,7 @@ def test_a_batch_shares_marginals_and_gives_back_its_problems():
         ([[1, 1], [-INF, 1]], [1, 1], [1, 1], r"cost\[1, 0\] is -inf"),
         ([[1, 1], [1, 1]], [3, -1], [1, 1], r"supply\[1\] is -1"),
         ([[1, 1], [1, 1]], [1, 1], [NAN, 1], r"demand\[0\] is nan"),
+        ([[1, 1], [1, 1]], [1, 0], [2, -1], r"demand\[1\] is -1"),
         ([[1, 1], [1, 1]], [1, INF], [1, 1], r"supply\[1\] is inf"),
         ([[1] * 86] * 2, [14, 86], [1] * 86, "supply sums to 100 but demand is 86;"),
         ([[[1, 1]], [[1, 1]]], [[2], [3]], [1, 1], "supply sums to 3 but demand is 2 in problem 1"),
