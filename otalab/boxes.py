@@ -44,6 +44,11 @@ def ltrb(xy: Float[Tensor, "*shape 2"], boxes: Float[Tensor, "*shape2 4"]) -> Fl
     return torch.cat((xy - boxes[..., :2], boxes[..., 2:] - xy), dim=-1)
 
 
+def around(xy: Float[Tensor, "*#shape 2"], sides: Float[Tensor, "*#shape2 4"]) -> Float[Tensor, "*shape3 4"]:
+    """xyxy boxes from points and their distances (left, top, right, bottom) in px: `ltrb` the other way round."""
+    return torch.cat((xy - sides[..., :2], xy + sides[..., 2:]), dim=-1)
+
+
 def centres(boxes: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape 2"]:
     """Centre (x, y) of each box in px."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2

@@ -1,8 +1,6 @@
 """Scenes and predictions as they are in the middle of a training run, made without one: for tests and timings."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign import AnchorPoints, Predictions, Targets
@@ -17,13 +15,13 @@ def random_targets(
     """
     height, width = size
     side = min(size) * 0.02 * 30 ** torch.rand(num_gt, 2, generator=generator)  # 2 % .. 60 %
-    extent = torch.tensor([width, height])
+    extent = torch.tensor([width, height], dtype=torch.float32)
     centre = torch.rand(num_gt, 2, generator=generator) * extent
     place = torch.rand(2, generator=generator) * extent * 0.6 + extent * 0.2
     crowded = int(num_gt * crowd)
     centre[:crowded] = place + 0.1 * min(size) * torch.randn(crowded, 2, generator=generator)
     boxes = torch.cat((centre - side / 2, centre + side / 2), dim=1)
-    boxes = torch.minimum(boxes.clamp(min=0), extent.repeat(2) - 0.0)
+    boxes = torch.minimum(boxes.clamp(min=0), extent.repeat(2))
     tiny = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) < 1  # pushed out of the image
     boxes[tiny] = torch.cat((extent / 2 - 8, extent / 2 + 8))
     labels = torch.randint(num_classes, (num_gt,), generator=generator)
@@ -52,9 +50,4 @@ def simulate_predictions(
         sides[inside] = truth * jitter
         certain = 5 * skill * torch.rand(len(owner), generator=generator)
         logits[inside.nonzero().squeeze(1), targets.labels[owner]] += certain
-    return Predictions(logits, around(points, sides), torch.zeros(n))
-
-
-def around(points: AnchorPoints, sides: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-    """xyxy boxes with the given distances (left, top, right, bottom) around the points."""
-    return torch.cat((points.xy - sides[:, :2], points.xy + sides[:, 2:]), dim=-1)
+    return Predictions(logits, box_ops.around(points.xy, sides), torch.zeros(n))

@@ -84,7 +84,7 @@ class SinkhornOTA(Assigner):
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         m, n = len(targets), len(points)
-        mask = self.prior(points, targets.boxes.double())
+        mask = self.prior(points, targets.boxes)
         iou, cost = dense_cost(self.cost, points, predictions, targets, mask, self.off_prior)
         k = dynamic_k(iou * mask if self.prior_k else iou, self.q) if self.k is None else fixed_k(m, self.k, iou.device)
         if k.sum() > n:
@@ -124,10 +124,10 @@ def price(
     point: Int[Tensor, " a"],
 ) -> tuple[Float[Tensor, " a"], Float[Tensor, " a"]]:
     """IoU, and cost minus the background's cost, of arcs (gt, point), in float64."""
-    boxes, gt_boxes = predictions.boxes[point].double(), targets.boxes[gt].double()
+    boxes, gt_boxes = predictions.boxes[point], targets.boxes[gt]
     class_logits = predictions.logits[point, targets.labels[gt]].double()
     iou = box_ops.iou(boxes, gt_boxes)
-    return iou, cost.over_background(class_logits, iou, boxes, gt_boxes, points.stride[point].double())
+    return iou, cost.over_background(class_logits, iou, boxes, gt_boxes, points.stride[point])
 
 
 def dense_cost(
@@ -139,13 +139,12 @@ def dense_cost(
     off_prior: float = torch.inf,
 ) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m1 n"]]:
     """All IoUs and the full cost matrix, background row last, in float64."""
-    xy, stride = points.xy.double(), points.stride.double()
     # both boxes as seen from the point, which is how the authors' code measures them
-    boxes = from_point(xy, predictions.boxes.double())  # (n, 4)
-    gt_boxes = from_point(xy, targets.boxes.double()[:, None])  # (m, n, 4)
+    boxes = from_point(points.xy, predictions.boxes)  # (n, 4)
+    gt_boxes = from_point(points.xy, targets.boxes[:, None])  # (m, n, 4)
     logits = predictions.logits.double()
     iou = box_ops.iou(boxes, gt_boxes)
-    foreground = cost.classification(logits, targets.labels) + cost.regression(iou, boxes, gt_boxes, stride)
+    foreground = cost.classification(logits, targets.labels) + cost.regression(iou, boxes, gt_boxes, points.stride)
     foreground = foreground.where(mask, foreground + off_prior)
     return iou, torch.cat((foreground, cost.background(logits)[None]))
 

@@ -74,6 +74,3 @@ def with_nearest_point(
     mask = mask.clone()
     mask[empty.nonzero().squeeze(1)[near], nearest[near]] = True
     return mask
-
-
-PRIORS = {"radius": RadiusPrior, "closest": ClosestPrior}

@@ -10,6 +10,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from otalab.assign import AnchorPoints, Assignment, Predictions, Targets, build_assigner
 from otalab.assign.base import require_finite
+from otalab.boxes import around
 from otalab.detect.backbone import PyramidBackbone
 from otalab.detect.head import Head
 from otalab.detect.losses import detection_losses
@@ -80,7 +81,7 @@ class Detector(nn.Module):
         logits, sides, quality = self.head(features)
         maps = [tuple(f.shape[-2:]) for f in features]
         points = AnchorPoints.for_feature_maps(maps, self.backbone.strides, device=batch.device)
-        boxes = torch.cat((points.xy - sides[..., :2], points.xy + sides[..., 2:]), dim=-1)
+        boxes = around(points.xy, sides)
         return points, [Predictions(c, b, q) for c, b, q in zip(logits.float(), boxes, quality.float(), strict=True)]
 
     def assign(self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets]) -> list[Assignment]:
