@@ -1,0 +1,101 @@
+"""What is left of label assignment once the background is eliminated, as arcs: who may take which column, at what cost.
+
+Every column (anchor point) demands one label, and the slack supplier (the background) can serve any of them. Subtract
+its cost, d_ij = c_ij - c_slack,j: then choose x in {0, 1} with sum_j x_ij = k_i and sum_i x_ij <= 1 that minimises
+sum d_ij x_ij; columns left over are the slack's. The constraints are totally unimodular, so this is the optimum of the
+linear program too. Its dual has a price u_i a row and a rent p_j >= 0 a column:
+
+    maximise  sum_i k_i u_i - sum_j p_j   with   u_i - p_j <= d_ij,    at best  p_j = max(0, max_i (u_i - d_ij)).
+
+So any prices u prove a bound, and a column without an arc plays no part.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ArcProblem:
+    """Semi-assignment problems of one or many images, block by block, as rows of padded arcs.
+
+    cost    (m, s) float64: what row i pays for its a-th arc, over what the slack pays; +inf where there is no arc
+    column  (m, s) int64: the column it leads to, at most once a row; any valid number where cost is +inf
+    k       (m,) int64, not negative: the columns that row i wants
+    block   (m,) int64, ascending: the block (image) of row i; its columns are block * width + (0 .. width - 1)
+    width   columns of a block
+    blocks  number of blocks; one may have no row
+    """
+
+    cost: Float[Tensor, "m s"]
+    column: Int[Tensor, "m s"]
+    k: Int[Tensor, " m"]
+    block: Int[Tensor, " m"]
+    width: int
+    blocks: int = 1
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.k)
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of all blocks together."""
+        return self.blocks * self.width
+
+    def rents(self, price: Float[Tensor, " m"]) -> Float[Tensor, " columns"]:
+        """p_j = max(0, max_i (u_i - d_ij)): what the best of all rows would pay for column j beyond its cost."""
+        rents = self.cost.new_zeros(self.num_columns)
+        offers = (price[:, None] - self.cost).flatten()
+        return rents.scatter_reduce_(0, self.column.flatten(), offers, "amax")
+
+    def per_block(self, values: Float[Tensor, " m"]) -> Float[Tensor, " blocks"]:
+        """Sums over the rows of each block."""
+        return values.new_zeros(self.blocks).index_add_(0, self.block, values)
+
+
+@dataclass(frozen=True, eq=False)
+class ArcSolution:
+    """Who gets each column, and the prices that prove it.
+
+    owner  (blocks * width,) int64: row that takes the column, -1 for the slack
+    price  (m,) float64: u_i, what row i would pay for one more column; any numbers prove a bound
+    iterations  as the solver counts them; None if it does not
+    """
+
+    problem: ArcProblem
+    owner: Int[Tensor, " columns"]
+    price: Float[Tensor, " m"]
+    iterations: int | None = None
+
+    @cached_property
+    def shipped(self) -> Int[Tensor, " m"]:
+        """Columns that each row got."""
+        return torch.bincount(self.owner + 1, minlength=len(self.problem) + 1)[1:]
+
+    @property
+    def deficit(self) -> Int[Tensor, " m"]:
+        """Columns that each row wanted and did not get."""
+        return self.problem.k - self.shipped
+
+    @property
+    def objective(self) -> Float[Tensor, " blocks"]:
+        """Total cost d of the columns taken, of each block."""
+        problem = self.problem
+        taken = self.owner[problem.column] == torch.arange(len(problem), device=self.owner.device)[:, None]
+        return problem.per_block(problem.cost.where(taken & problem.cost.isfinite(), 0.0).sum(dim=1))
+
+    @property
+    def dual_objective(self) -> Float[Tensor, " blocks"]:
+        """No answer that ships as much costs less: sum_i shipped_i u_i - sum_j p_j, of each block."""
+        problem = self.problem
+        rents = problem.rents(self.price).view(problem.blocks, problem.width).sum(dim=1)
+        return problem.per_block(self.price * self.shipped) - rents
+
+    @property
+    def gap(self) -> Float[Tensor, " blocks"]:
+        """objective - dual_objective, of each block; 0 proves the optimum."""
+        return self.objective - self.dual_objective
