@@ -1,0 +1,234 @@
+"""Exact label assignment: prices first, then shortest augmenting paths.
+
+1. Price. Row i offers u_i, the k_i-th smallest of its costs d_ij, so that just k_i columns are worth its while. A column
+   that several rows want goes to the one that gains most by it, u_i - d_ij: SimOTA's top-k, its conflicts settled by
+   price instead of by cost. Prices and owners are then already feasible and complementary; only the rows that lost a
+   contest are short of columns.
+2. Path. A row that is short takes a column from its owner, who takes another, ... until a free column is reached. Of
+   all such paths Dijkstra's algorithm finds the cheapest, with u_i - p_j - d_ij <= 0 as reduced costs, and raises the
+   offers of the rows on the way. After the last path every row has its k_i, and the prices prove the optimum.
+
+Where rows cannot all get their k_i (a deficit), labels are left out: as few as possible, shared as evenly as possible
+among the rows, and only then at the least cost. Each copy of a row may stay out at a penalty beyond any exchange of
+costs, the higher the fewer columns the row then has.
+
+The loops are plain Python on lists; where numba is installed the same functions run compiled, on arrays, to the same bit.
+Sources: Kuhn 1955; Jonker and Volgenant, Computing 38, 1987; Kennington and Wang, EJOR 1992 (semi-assignment).
+"""
+
+from functools import cache
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+
+from otalab.errors import InputError
+from otalab.transport.arcs import ArcProblem, ArcSolution
+
+FREE = -1
+
+
+@torch.no_grad()
+def price_path(problem: ArcProblem, *, compiled: bool | None = None) -> ArcSolution:
+    """The exact optimum of all blocks, on the CPU, in float64; columns and prices return on the problem's device.
+
+    `compiled` asks for numba (True), for plain Python (False), or for what is there (None); the result is the same.
+    `iterations` counts the augmenting paths. In a deficit (see above) `ArcSolution.deficit` says what is missing, and
+    the prices prove that what was shipped could not be had for less. From another device the arcs come in one transfer.
+    Raises InputError for NaN or -inf in the cost, and if numba is asked for and not installed.
+    """
+    cost, order = problem.cost.sort(dim=1)
+    column = problem.column.gather(1, order)
+    cost, column, k = to_numpy(cost, column, problem.k)
+    owner, price, paths = solve_sorted(cost, column, k, problem.num_columns, compiled)
+    device = problem.cost.device
+    return ArcSolution(problem, torch.from_numpy(owner).to(device), torch.from_numpy(price).to(device), paths)
+
+
+def to_numpy(cost: torch.Tensor, column: torch.Tensor, k: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The three as arrays on the CPU; from a device they travel together, as float64, which holds indices exactly."""
+    if cost.device.type == "cpu":
+        return cost.numpy(), column.numpy(), k.numpy()
+    packed = torch.cat((cost, column.to(cost), k[:, None].to(cost)), dim=1).cpu().numpy()
+    cost, column, k = np.split(packed, [cost.shape[1], -1], axis=1)
+    return np.ascontiguousarray(cost), column.astype(np.int64), k[:, 0].astype(np.int64)
+
+
+def solve_sorted(
+    cost: np.ndarray, column: np.ndarray, k: np.ndarray, num_columns: int, compiled: bool | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """(owner of each column, price of each row, paths) for rows (m, s) sorted by cost, padded with +inf."""
+    owner = np.full(num_columns, FREE)
+    refuse_nonsense(cost)
+    arcs = np.isfinite(cost).sum(axis=1)
+    if not arcs.any():
+        return owner, np.zeros(len(k)), 0
+    cost, column = cost[:, : arcs.max()], column[:, : arcs.max()]
+    hoped = np.minimum(k, arcs)
+    penalty = penalties(cost, k)
+    if use_numba(compiled):
+        settle, ship = compiled_loops()
+        state = owner, np.zeros(num_columns), np.zeros(len(k)), np.zeros_like(k), hoped
+        taken = np.zeros(hoped.sum(), dtype=np.int64)
+    else:
+        settle, ship = settle_contests, ship_the_rest
+        state = [FREE] * num_columns, [0.0] * num_columns, [0.0] * len(k), [0] * len(k), hoped.tolist()
+        taken = [0] * int(hoped.sum())
+        cost, column, k = cost.tolist(), column.tolist(), k.tolist()
+    count = settle(cost, column, k, *state, taken, *penalty)
+    count, paths = ship(cost, column, *state, taken, count, *penalty)
+    owners, paid, price, _, hoped = state
+    taken = np.asarray(taken[:count], dtype=np.int64)
+    owner[taken] = [owners[j] for j in taken.tolist()]
+    price = np.asarray(price, dtype=np.float64)
+    if (np.asarray(hoped) < np.asarray(k)).any():
+        price = lowest_prices(np.asarray(cost), np.asarray(column), owner, np.asarray(k))
+    return owner, price, paths
+
+
+def settle_contests(cost, column, k, owner, paid, price, short, hoped, taken, most, step):
+    """Price the rows, give each column to the row that gains most; returns the number of columns taken."""
+    count = 0
+    for i in range(len(k)):
+        row, columns, wants = cost[i], column[i], hoped[i]
+        if wants < k[i]:
+            price[i] = most - step * (wants + 1)  # of the copy that was left out last
+        elif row[0] < np.inf:
+            price[i] = row[max(wants - 1, 0)]
+        for a in range(wants):
+            j, rival = columns[a], owner[columns[a]]
+            if rival == FREE:
+                taken[count] = j
+                count += 1
+            elif price[i] - row[a] > price[rival] - paid[j]:
+                short[rival] += 1
+            else:
+                short[i] += 1
+                continue
+            owner[j] = i
+            paid[j] = row[a]
+    return count
+
+
+def ship_the_rest(cost, column, owner, paid, price, short, hoped, taken, count, most, step):
+    """Find each missing column by a shortest augmenting path; returns the columns taken and the number of paths."""
+    m, paths = len(cost), 0
+    distance = [np.inf] * m  # of the cheapest known path from the short row, in reduced cost
+    scanned = [False] * m
+    from_row, by_column, at_cost = [0] * m, [0] * m, [0.0] * m  # the last step of that path: whose, which, for what
+    reached = [0] * m
+    for start in range(m):
+        for _ in range(short[start]):
+            distance[start] = 0.0
+            reached[0], num_reached = start, 1
+            best, last_row, last_column, last_cost = np.inf, start, FREE, 0.0
+            while True:
+                i = FREE
+                for r in reached[:num_reached]:
+                    if not scanned[r] and (i == FREE or distance[r] < distance[i]):
+                        i = r
+                if i == FREE or distance[i] >= best:
+                    break
+                scanned[i] = True
+                base = distance[i] - price[i]
+                if base + (most - step * hoped[i]) < best:  # row i gives a column up
+                    best, last_row, last_column = base + (most - step * hoped[i]), i, FREE
+                row, columns = cost[i], column[i]
+                for a in range(len(row)):
+                    at = base + row[a]
+                    if at >= best:
+                        break  # so are all later arcs, since rents are not negative
+                    j = columns[a]
+                    other = owner[j]
+                    if other == FREE:
+                        best, last_row, last_column, last_cost = at, i, j, row[a]
+                        break
+                    if scanned[other]:
+                        continue
+                    at += price[other] - paid[j]
+                    if at < distance[other]:
+                        if distance[other] == np.inf:
+                            reached[num_reached] = other
+                            num_reached += 1
+                        distance[other] = at
+                        from_row[other], by_column[other], at_cost[other] = i, j, row[a]
+            for r in reached[:num_reached]:
+                if scanned[r]:
+                    price[r] += best - distance[r]
+                distance[r] = np.inf
+                scanned[r] = False
+            i = last_row
+            if last_column == FREE:
+                hoped[i] -= 1
+            else:
+                taken[count] = last_column
+                count += 1
+                owner[last_column] = i
+                paid[last_column] = last_cost
+            while i != start:
+                j = by_column[i]
+                owner[j] = from_row[i]
+                paid[j] = at_cost[i]
+                i = from_row[i]
+            paths += 1
+    return count, paths
+
+
+def lowest_prices(cost: np.ndarray, column: np.ndarray, owner: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """The lowest prices that prove the owners right: free of the penalties that a deficit leaves in a price.
+
+    u_i >= d_ij for each column j that i owns, and u_i - d_ij >= u_r - d_rj for each row r that would have liked it:
+    least solution by Bellman-Ford, at most one round a row.
+    """
+    rows = np.broadcast_to(np.arange(len(k))[:, None], cost.shape)
+    real = np.isfinite(cost)
+    mine = real & (owner[column] == rows)
+    paid = np.zeros(len(owner))
+    paid[column[mine]] = cost[mine]
+    price = np.where(mine, cost, -np.inf).max(axis=1)
+    idle = ~mine.any(axis=1)  # such a row got nothing, and any low price will do
+    price[idle] = np.where(real, cost, np.inf).min(axis=1)[idle]
+    price[~real.any(axis=1)] = 0.0
+    asked = real & ~mine & (owner[column] >= 0)
+    asker, wanted = rows[asked], column[asked]
+    holder, more = owner[wanted], paid[wanted] - cost[asked]
+    for _ in range(len(k)):
+        raised = price.copy()
+        np.maximum.at(raised, holder, price[asker] + more)
+        if (raised == price).all():
+            break
+        price = raised
+    return price
+
+
+def refuse_nonsense(cost: np.ndarray) -> None:
+    """Raise InputError for NaN (sorted last) and -inf (sorted first)."""
+    ends = cost[:, [0, -1]] if cost.size else cost
+    bad = np.argwhere(np.isneginf(ends) | np.isnan(ends))
+    if len(bad):
+        raise InputError(f"cost is {ends[tuple(bad[0])]} in row {bad[0, 0]}; it takes finite numbers or +inf")
+
+
+def penalties(cost: np.ndarray, k: np.ndarray) -> tuple[float, float]:
+    """(most, step): to leave a row without its t-th column costs most - step * t.
+
+    A path visits each row once, so that a chain of exchanges costs less than one step.
+    """
+    step = 2 * (len(k) + 1) * (1 + np.abs(cost).max(where=np.isfinite(cost), initial=0.0))
+    return float((2 * k.max() + 3) * step), float(step)
+
+
+@cache
+def compiled_loops() -> tuple:
+    """The two loops, compiled by numba: once, then kept in its cache on disk."""
+    from numba import njit
+
+    return njit(cache=True)(settle_contests), njit(cache=True)(ship_the_rest)
+
+
+def use_numba(asked: bool | None) -> bool:
+    """Whether to compile. Raises InputError if that is asked for and numba is not there."""
+    installed = find_spec("numba") is not None
+    if asked and not installed:
+        raise InputError("compiled=True needs numba: pip install 'otalab[fast]'")
+    return installed if asked is None else asked
