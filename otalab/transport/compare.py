@@ -1,7 +1,7 @@
 """One problem, many solvers, one table."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 
 from otalab.errors import InputError
@@ -42,6 +42,7 @@ class Comparison:
 
     reference: str
     rows: list[Row]
+    unanswered: dict[str, str] = field(default_factory=dict)  # methods that gave no answer, and why
 
     def __str__(self) -> str:
         cells = [[name.replace("_", " ") for name in FORMATS]]
@@ -51,6 +52,7 @@ class Comparison:
         for name, *figures in cells:
             right = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
             lines.append("  ".join([name.ljust(widths[0]), *right]))
+        lines += [f"{name.ljust(widths[0])}  no answer: {reason}" for name, reason in self.unanswered.items()]
         return "\n".join(lines)
 
 
@@ -71,15 +73,29 @@ def compare(
         raise InputError(f"repeats must be at least 1, not {repeats}")
     asked = [(method, {}) if isinstance(method, str) else method for method in methods]
     asked = [(reference, {}), *(entry for entry in asked if entry != (reference, {}))]
-    runs = [[solve(problem, method, **options) for _ in range(repeats)] for method, options in asked]
-    seconds = [median(run.seconds for run in repeated) for repeated in runs]
-    labels = runs[0][0].labels if problem.cost.numel() else None
+    runs = [
+        (title(method, options), [solve(problem, method, **options) for _ in range(repeats)])
+        for method, options in asked
+    ]
+    return tabulate(reference, runs)
+
+
+def title(method: str, options: dict) -> str:
+    """A method and its options as a row is headed."""
+    return " ".join([method, *(f"{name}={value}" for name, value in options.items())])
+
+
+def tabulate(
+    reference: str, runs: Sequence[tuple[str, Sequence[TransportSolution]]], unanswered: dict[str, str] | None = None
+) -> Comparison:
+    """The table of solvers that have run on one problem, (title, repeated solutions) each, the reference first."""
+    seconds = [median(run.seconds for run in repeated) for _, repeated in runs]
+    labels = runs[0][1][0].labels if runs and runs[0][1][0].problem.cost.numel() else None
     rows = []
-    for (method, options), repeated, spent in zip(asked, runs, seconds, strict=True):
-        title = " ".join([method, *(f"{name}={value}" for name, value in options.items())])
+    for (name, repeated), spent in zip(runs, seconds, strict=True):
         changed = 0 if labels is None else int((repeated[0].labels != labels).sum())
-        rows.append(_row(title, repeated[0], changed, spent, spent / seconds[0]))
-    return Comparison(reference, rows)
+        rows.append(_row(name, repeated[0], changed, spent, spent / seconds[0]))
+    return Comparison(reference, rows, unanswered or {})
 
 
 def _row(title: str, solution: TransportSolution, changed: int, seconds: float, ratio: float) -> Row:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 
 from otalab.errors import InputError
-from otalab.transport.problem import TransportProblem
+from otalab.transport.problem import INFEASIBLE, TransportProblem
 from otalab.transport.semi_assignment import semi_assign
 from otalab.transport.solution import TransportSolution
 
@@ -23,8 +23,6 @@ Rows = Float[np.ndarray, " m"]
 Columns = Float[np.ndarray, " n"]
 Found = tuple[Matrix, Rows, Columns, bool, int | None]  # plan, f, g, converged, iterations
 SolveOne = Callable[[Matrix, Rows, Columns], Found]
-
-INFEASIBLE = "no plan avoids the forbidden routes (cost +inf): some rows offer more than their open columns want"
 
 
 def linprog(problem: TransportProblem) -> TransportSolution:

@@ -11,6 +11,8 @@ import torch
 from otalab.errors import InputError
 from otalab.transport.exact import assignment, emd, linprog
 from otalab.transport.pot import pot_sinkhorn
+from otalab.transport.presolve import by_arcs
+from otalab.transport.price_path import price_path
 from otalab.transport.problem import TransportProblem
 from otalab.transport.sinkhorn import sinkhorn
 from otalab.transport.solution import TransportSolution
@@ -19,6 +21,7 @@ METHODS: dict[str, Callable[..., TransportSolution]] = {
     "linprog": linprog,
     "emd": emd,
     "assignment": assignment,
+    "price-path": by_arcs(price_path),
     "sinkhorn": sinkhorn,
     "pot-sinkhorn": pot_sinkhorn,
 }

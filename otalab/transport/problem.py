@@ -9,6 +9,8 @@ from torch import Tensor
 
 from otalab.errors import InputError
 
+INFEASIBLE = "no plan avoids the forbidden routes (cost +inf): some rows offer more than their open columns want"
+
 
 @dataclass(frozen=True, eq=False, init=False)
 class TransportProblem:
