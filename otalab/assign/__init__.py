@@ -7,8 +7,9 @@ assignment.matched_gt  # (n,) gt index, -1 background, -2 ignored
 from otalab.assign.base import Assigner
 from otalab.assign.cost import Cost, dynamic_k, fixed_k
 from otalab.assign.fcos import FCOS
-from otalab.assign.ota import OTA, SinkhornOTA
+from otalab.assign.ota import OTA
 from otalab.assign.prior import ClosestPrior, RadiusPrior
+from otalab.assign.sinkhorn_ota import SinkhornOTA
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
 

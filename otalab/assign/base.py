@@ -14,7 +14,7 @@ from otalab.errors import InputError
 
 
 class Assigner(ABC):
-    """Turns the predictions and the ground truth of an image into labels. Subclasses write `assign`."""
+    """Turns the predictions and the ground truth of images into labels. Subclasses write `assign`."""
 
     @abstractmethod
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
@@ -23,26 +23,40 @@ class Assigner(ABC):
         Points and boxes come in float64, labels in int64, logits in the dtype of the network and cut from its graph.
         """
 
-    @torch.no_grad()
+    def assign_images(
+        self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
+    ) -> list[Assignment]:
+        """Labels for images of valid input as it came, cut from the graph; an assigner that can do all at once does."""
+        return [
+            self.assign(*in_float64(points, p, t)) if len(t) else all_background(points)
+            for p, t in zip(predictions, targets, strict=True)
+        ]
+
     def __call__(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-        """Labels for one image.
+        """Labels for one image; see `assign_batch`."""
+        return self.assign_batch(points, [predictions], [targets])[0]
 
-        Runs without gradients, outside autocast and in float64, whatever the dtype of the input.
-        Raises InputError for shapes that do not fit, labels outside 0..C-1 and non-finite numbers, naming the first.
-        """
-        with torch.autocast(points.xy.device.type, enabled=False):
-            validate(points, predictions, targets)
-            points, predictions, targets = in_float64(points, predictions, targets)
-            assignment = all_background(points) if len(targets) == 0 else self.assign(points, predictions, targets)
-            if targets.ignore_boxes is not None and len(targets.ignore_boxes):
-                assignment = assignment.with_ignored(inside_any(points.xy, targets.ignore_boxes))
-        return assignment
-
+    @torch.no_grad()
     def assign_batch(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> list[Assignment]:
-        """Labels for every image of a batch; the images share `points`."""
-        return [self(points, p, t) for p, t in zip(predictions, targets, strict=True)]
+        """Labels for every image of a batch; the images share `points`.
+
+        Runs without gradients, outside autocast and in float64, whatever the dtype of the input. Raises InputError
+        for lists of different length, shapes that do not fit, labels outside 0..C-1 and non-finite numbers, naming
+        the first.
+        """
+        if len(predictions) != len(targets):
+            raise InputError(f"{len(predictions)} images have predictions and {len(targets)} have targets")
+        with torch.autocast(points.xy.device.type, enabled=False):
+            validate(points, predictions, targets)
+            assignments = self.assign_images(points, [p.detach() for p in predictions], targets)
+            return [
+                a.with_ignored(inside_any(points.xy.double(), t.ignore_boxes.double()))
+                if t.ignore_boxes is not None and len(t.ignore_boxes)
+                else a
+                for a, t in zip(assignments, targets, strict=True)
+            ]
 
 
 def in_float64(
@@ -58,21 +72,41 @@ def in_float64(
     )
 
 
-def validate(points: AnchorPoints, predictions: Predictions, targets: Targets) -> None:
-    """Raise InputError when shapes disagree, a label is out of range or a number is not finite."""
-    n, m = len(points), len(targets.boxes)
+def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]) -> None:
+    """Raise InputError when shapes disagree, a label is out of range or a number is not finite.
+
+    The numbers of all images are judged by their sums, and the verdict is read from the device once.
+    """
+    for p, t in zip(predictions, targets, strict=True):
+        require_shapes(len(points), p, t)
+    sums = [x.sum(dtype=torch.float32) for p in predictions for x in (p.logits, p.boxes)]
+    sums += [t.boxes.sum(dtype=torch.float32) for t in targets]
+    labels = torch.cat([t.labels for t in targets]) if targets else torch.zeros(0)
+    classes = min((p.logits.shape[1] for p in predictions), default=0)
+    if sums and bool(torch.stack(sums).isfinite().all() & ((labels >= 0) & (labels < classes)).all()):
+        return
+    for p, t in zip(predictions, targets, strict=True):  # one is at fault, or a sum of finite numbers overflowed
+        require_labels(t.labels, p.logits.shape[1])
+        require_finite("logits", p.logits)
+        require_finite("predicted boxes", p.boxes)
+        require_finite("gt boxes", t.boxes)
+
+
+def require_shapes(n: int, predictions: Predictions, targets: Targets) -> None:
+    """Raise InputError when the shapes of one image disagree."""
+    m = len(targets.boxes)
     if predictions.logits.ndim != 2 or len(predictions.logits) != n or predictions.boxes.shape != (n, 4):
         logits, boxes = tuple(predictions.logits.shape), tuple(predictions.boxes.shape)
         raise InputError(f"{n} anchor points need logits ({n}, C) and boxes ({n}, 4), not {logits} and {boxes}")
     if targets.boxes.shape != (m, 4) or targets.labels.shape != (m,):
         boxes, labels = tuple(targets.boxes.shape), tuple(targets.labels.shape)
         raise InputError(f"gt boxes must be (m, 4) and labels (m,), not {boxes} and {labels}")
-    classes = predictions.logits.shape[1]
-    if len(targets) and not 0 <= int(targets.labels.min()) <= int(targets.labels.max()) < classes:
-        raise InputError(f"gt labels {targets.labels.unique().tolist()} are not all in 0..{classes - 1}")
-    require_finite("logits", predictions.logits)
-    require_finite("predicted boxes", predictions.boxes)
-    require_finite("gt boxes", targets.boxes)
+
+
+def require_labels(labels: Int[Tensor, " m"], classes: int) -> None:
+    """Raise InputError unless all labels are in 0..classes-1."""
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise InputError(f"gt labels {labels.unique().tolist()} are not all in 0..{classes - 1}")
 
 
 def require_finite(name: str, values: Tensor) -> None:

@@ -9,9 +9,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from otalab.errors import InputError
+from otalab.transport import Certificate, TransportProblem, certify
 
 BACKGROUND = -1
 IGNORED = -2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How anchor points lie: on (height, width) cells a level, at (i + offset) * stride."""
+
+    maps: tuple[tuple[int, int], ...]
+    strides: tuple[int, ...]
+    offset: float
 
 
 @dataclass(frozen=True)
@@ -21,11 +31,13 @@ class AnchorPoints:
     xy:     (n, 2) float, position in image px
     stride: (n,) float, px step of the point's level
     level:  (n,) int64, index of the level, 0 is the finest
+    grid:   how they lie, if known: then a prior finds a gt's points by arithmetic and looks at no other
     """
 
     xy: Float[Tensor, "n 2"]
     stride: Float[Tensor, " n"]
     level: Int[Tensor, " n"]
+    grid: Grid | None = None
 
     @classmethod
     def for_image(
@@ -69,7 +81,8 @@ class AnchorPoints:
             xy.append((torch.stack((x, y), dim=-1).reshape(-1, 2) + offset) * s)
             stride.append(torch.full((h * w,), s, **make))
             level.append(torch.full((h * w,), index, device=device, dtype=torch.int64))
-        return cls(torch.cat(xy), torch.cat(stride), torch.cat(level))
+        grid = Grid(tuple((h, w) for h, w in maps), tuple(strides), offset)
+        return cls(torch.cat(xy), torch.cat(stride), torch.cat(level), grid)
 
     def __len__(self) -> int:
         return len(self.stride)
@@ -80,6 +93,7 @@ class AnchorPoints:
             self.xy.to(device=device, dtype=dtype),
             self.stride.to(device=device, dtype=dtype),
             self.level.to(device=device),
+            self.grid,
         )
 
     def boxes(self, scale: float = 8) -> Float[Tensor, "n 4"]:
@@ -131,14 +145,17 @@ class Assignment:
     matched_gt: (n,) int64, gt index; -1 background; -2 ignored
     supply:     (m + 1,) int64, labels that each gt ships, background last; sums to n
     deficit:    (m,) int64, labels that a gt wanted (its k) and found no anchor point for
+    price:      (m,) float64, what a gt would pay for one more point, over the background's cost: a dual solution
     cost, plan: (m + 1, n) float, the transport problem behind the labels and its answer; +inf cost is a forbidden
-                route. Both None for an assigner that moves no mass; made when first asked for, where the labels
-                were found without them.
+                route. Made when first asked for, where the labels were found without them.
+
+    price, cost, plan and certificate are None for an assigner that moves no mass.
     """
 
     matched_gt: Int[Tensor, " n"]
     supply: Int[Tensor, " m1"]
     deficit: Int[Tensor, " m"]
+    price: Float[Tensor, " m"] | None = field(default=None, repr=False)
     make_cost: Callable[[], Tensor] | None = field(default=None, repr=False)
     make_plan: Callable[[], Tensor] | None = field(default=None, repr=False)
 
@@ -149,6 +166,18 @@ class Assignment:
     @cached_property
     def plan(self) -> Float[Tensor, "m1 n"] | None:
         return self.make_plan() if self.make_plan else None
+
+    @cached_property
+    def certificate(self) -> Certificate | None:
+        """Proof by weak duality, on the full cost matrix: what the plan costs, and what no plan can cost less than.
+
+        The plan is judged against `supply`, what was shipped; `deficit` says what was not. Prices of any origin prove
+        a bound, poor ones a loose one.
+        """
+        if self.make_cost is None:
+            return None
+        problem = TransportProblem(self.cost, self.supply, torch.ones_like(self.cost[0]))
+        return certify(problem, self.plan, torch.cat((self.price, self.price.new_zeros(1))))
 
     @property
     def positive(self) -> Bool[Tensor, " n"]:

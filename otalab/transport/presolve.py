@@ -18,6 +18,7 @@ from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.problem import INFEASIBLE, TransportProblem
 from otalab.transport.solution import TransportSolution, c_transform
 
+
 def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSolution]:
     """A method for `solve` from a solver of arcs: all problems of a batch in one call, float64 plans.
 
@@ -28,7 +29,9 @@ def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSoluti
 
     @wraps(solver)
     def method(problem: TransportProblem, **options) -> TransportSolution:
-        cost, supply, demand = ((p if problem.batched else p[None]) for p in (problem.cost, problem.supply, problem.demand))
+        cost, supply, demand = (
+            (p if problem.batched else p[None]) for p in (problem.cost, problem.supply, problem.demand)
+        )
         require_whole(supply, demand)
         slack = slack_rows(cost, demand)
         copies, real = column_copies(demand)
@@ -74,7 +77,9 @@ def solve_over_slack(
         exact = values.double()
         if cost.dtype != torch.float64:  # their difference was rounded, which orders well and adds badly
             place = copies.gather(1, column.view(blocks, -1)).view(blocks, m, -1)
-            exact = cost.double().gather(2, place) - cost[each, slack].double().gather(1, place.flatten(1)).view_as(place)
+            exact = cost.double().gather(2, place) - cost[each, slack].double().gather(1, place.flatten(1)).view_as(
+                place
+            )
             exact = exact.view_as(values).where(values.isfinite(), torch.inf)
         arcs = ArcProblem(exact, column + (row // m * width)[:, None], k, row // m, width, blocks)
         found = solver(arcs, **options)
@@ -88,7 +93,9 @@ def solve_over_slack(
         count = min(width, 4 * count)
 
 
-def cheapest(cost: Float[Tensor, "r n"], count: int, block: int = 16) -> tuple[Float[Tensor, "r s"], Int[Tensor, "r s"]]:
+def cheapest(
+    cost: Float[Tensor, "r n"], count: int, block: int = 16
+) -> tuple[Float[Tensor, "r s"], Int[Tensor, "r s"]]:
     """The `count` smallest entries of each row, ascending, and their columns.
 
     They lie in the `count` blocks of least minimum, so that most of a long row is read once and not sorted.

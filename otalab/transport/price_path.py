@@ -1,23 +1,25 @@
 """Exact label assignment: prices first, then shortest augmenting paths.
 
-1. Price. Row i offers u_i, the k_i-th smallest of its costs d_ij, so that just k_i columns are worth its while. A column
-   that several rows want goes to the one that gains most by it, u_i - d_ij: SimOTA's top-k, its conflicts settled by
-   price instead of by cost. Prices and owners are then already feasible and complementary; only the rows that lost a
-   contest are short of columns.
+1. Price. Row i offers u_i, the k_i-th smallest of its costs d_ij, so that just k_i columns are worth its while. A
+   column that several rows want goes to the one that gains most by it, u_i - d_ij: SimOTA's top-k, its conflicts
+   settled by price instead of by cost. Prices and owners are then already feasible and complementary; only the rows
+   that lost a contest are short of columns.
 2. Path. A row that is short takes a column from its owner, who takes another, ... until a free column is reached. Of
-   all such paths Dijkstra's algorithm finds the cheapest, with u_i - p_j - d_ij <= 0 as reduced costs, and raises the
+   all such paths Dijkstra's algorithm finds the cheapest, by reduced costs d_ij - u_i + p_j >= 0, and raises the
    offers of the rows on the way. After the last path every row has its k_i, and the prices prove the optimum.
 
 Where rows cannot all get their k_i (a deficit), labels are left out: as few as possible, shared as evenly as possible
 among the rows, and only then at the least cost. Each copy of a row may stay out at a penalty beyond any exchange of
 costs, the higher the fewer columns the row then has.
 
-The loops are plain Python on lists; where numba is installed the same functions run compiled, on arrays, to the same bit.
+The loops are plain Python on lists; where numba is installed the same functions run compiled, on arrays, and give the
+same bits.
 Sources: Kuhn 1955; Jonker and Volgenant, Computing 38, 1987; Kennington and Wang, EJOR 1992 (semi-assignment).
 """
 
 from functools import cache
 from importlib.util import find_spec
+from inspect import unwrap
 
 import numpy as np
 import torch
@@ -77,7 +79,7 @@ def solve_sorted(
         cost, column, k = cost.tolist(), column.tolist(), k.tolist()
     count = settle(cost, column, k, *state, taken, *penalty)
     count, paths = ship(cost, column, *state, taken, count, *penalty)
-    owners, paid, price, _, hoped = state
+    owners, _, price, _, hoped = state
     taken = np.asarray(taken[:count], dtype=np.int64)
     owner[taken] = [owners[j] for j in taken.tolist()]
     price = np.asarray(price, dtype=np.float64)
@@ -223,7 +225,8 @@ def compiled_loops() -> tuple:
     """The two loops, compiled by numba: once, then kept in its cache on disk."""
     from numba import njit
 
-    return njit(cache=True)(settle_contests), njit(cache=True)(ship_the_rest)
+    compile = njit(cache=True)
+    return compile(unwrap(settle_contests)), compile(unwrap(ship_the_rest))  # tests wrap them to check their types
 
 
 def use_numba(asked: bool | None) -> bool:

@@ -74,7 +74,7 @@ def test_shapes_that_do_not_fit_are_errors_even_where_nobody_checks_annotations(
     predictions.__dict__.update(logits=torch.zeros(logits), boxes=torch.zeros(boxes), quality=None)
     targets.__dict__.update(boxes=torch.zeros(gt_boxes), labels=torch.zeros(gt_labels).long(), ignore_boxes=None)
     with pytest.raises(InputError, match=r"86 anchor points need|gt boxes must be \(m, 4\)"):
-        validate(points, predictions, targets)
+        validate(points, [predictions], [targets])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

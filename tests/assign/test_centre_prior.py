@@ -1,12 +1,15 @@
 """Centre priors against loops over every pair of a gt and a point."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from otalab.assign import AnchorPoints, ClosestPrior, RadiusPrior
-from otalab.assign.prior import with_nearest_point
+from otalab.assign.prior import Candidates
 
 from .cases import SCENES, make_case
 
@@ -83,13 +86,41 @@ def test_no_gts_make_an_empty_prior(prior):
 def test_only_gts_without_a_point_get_the_nearest():
     points, _, targets = make_case(0, num_gt=12, scene="tiny")
     mask = RadiusPrior()(points, targets.boxes)
-    full = with_nearest_point(mask, points, targets.boxes)
+    full = Candidates.of_mask(mask).or_nearest(points, targets.boxes).mask(len(points))
     empty = ~mask.any(dim=1)
     assert 0 < empty.sum() < 12
     assert torch.equal(full[~empty], mask[~empty])
     assert (full[empty].sum(dim=1) == 1).all()
-    assert not mask[empty].any()  # the mask that was passed in is left as it was
     middle = (targets.boxes[:, :2] + targets.boxes[:, 2:]) / 2
     for gt in empty.nonzero().flatten().tolist():
-        distance = (points.xy - middle[gt]).abs().amax(dim=1)
+        distance = (points.xy - middle[gt]).norm(dim=1)
         assert distance[full[gt]] == distance.min()
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    size=st.tuples(st.integers(8, 200), st.integers(8, 200)),
+    strides=st.sampled_from([(8, 16, 32, 64, 128), (4, 8), (7, 13), (16,)]),
+    offset=st.sampled_from([0.0, 0.3, 0.5]),
+    prior=st.sampled_from([RadiusPrior(), RadiusPrior(0.5), RadiusPrior(1.0), RadiusPrior(1.7, 3.0), ClosestPrior(2)]),
+    scene=st.sampled_from(SCENES),
+)
+def test_candidates_found_by_arithmetic_are_those_of_the_mask(seed, size, strides, offset, prior, scene):
+    case = make_case(seed, size, num_gt=6, scene=scene, strides=strides, offset=offset)
+    points, boxes = case.points, case.targets.boxes
+    scattered = replace(points, grid=None)  # the same points, their order not known
+    mask, n = prior(points, boxes), len(points)
+    found = prior.candidates(points, boxes)
+    assert torch.equal(found.mask(n), mask)
+    assert torch.equal(prior.candidates(scattered, boxes).mask(n), mask)
+    assert torch.equal(
+        found.or_nearest(points, boxes).mask(n), Candidates.of_mask(mask).or_nearest(scattered, boxes).mask(n)
+    )
+    assert found.valid.sum() == mask.sum()  # none is listed twice
+
+
+def test_gts_far_outside_the_image_have_no_candidates():
+    points = AnchorPoints.for_image((64, 64))
+    far = torch.tensor([[1e30, 0, 2e30, 9], [-1e9, -1e9, -1e8, -1e8], [90.0, 90, 99, 99]], dtype=torch.float64)
+    assert not RadiusPrior().candidates(points, far).or_nearest(points, far).valid[:2].any()

@@ -1,0 +1,62 @@
+"""IoU and cost of pairs of a gt and an anchor point: of a short list for each gt, and of all pairs."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from otalab import boxes as box_ops
+from otalab.assign.cost import Cost
+from otalab.assign.types import AnchorPoints, Predictions, Targets
+
+
+def price_pairs(
+    cost: Cost,
+    points: AnchorPoints,
+    predictions: Sequence[Predictions],
+    targets: Sequence[Targets],
+    point: Int[Tensor, "m s"],
+) -> tuple[Float[Tensor, "m s"], Float[Tensor, "m s"]]:
+    """IoU, and cost minus the background's cost, of each gt of a batch with the points listed for it, in float64.
+
+    Rows are the gts of all images in order, image by image. Reads the predictions of those pairs and no others.
+    """
+    boxes, class_logits = [], []
+    for p, t, listed in zip(predictions, targets, point.split([len(t) for t in targets]), strict=True):
+        boxes.append(p.boxes[listed])
+        class_logits.append(p.logits[listed, t.labels.long()[:, None]])
+    boxes, class_logits = joined(boxes).double(), joined(class_logits).double()
+    gt_boxes = joined([t.boxes for t in targets]).double()[:, None]
+    iou = box_ops.iou(boxes, gt_boxes)
+    return iou, cost.over_background(class_logits, iou, boxes, gt_boxes, points.stride[point].double())
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """The parts one below the other, without a copy if there is only one."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def dense_cost(
+    cost: Cost,
+    points: AnchorPoints,
+    predictions: Predictions,
+    targets: Targets,
+    mask: Bool[Tensor, "m n"],
+    off_prior: float = torch.inf,
+) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m1 n"]]:
+    """All IoUs and the full cost matrix, background row last, in float64."""
+    # both boxes as seen from the point, which is how the authors' code measures them
+    boxes = from_point(points.xy, predictions.boxes)  # (n, 4)
+    gt_boxes = from_point(points.xy, targets.boxes[:, None])  # (m, n, 4)
+    logits = predictions.logits.double()
+    iou = box_ops.iou(boxes, gt_boxes)
+    foreground = cost.classification(logits, targets.labels) + cost.regression(iou, boxes, gt_boxes, points.stride)
+    foreground = foreground.where(mask, foreground + off_prior)
+    return iou, torch.cat((foreground, cost.background(logits)[None]))
+
+
+def from_point(xy: Float[Tensor, "n 2"], boxes: Float[Tensor, "*#shape 4"]) -> Float[Tensor, "*shape2 4"]:
+    """xyxy boxes relative to each point."""
+    left_top_right_bottom = box_ops.ltrb(xy, boxes)
+    return left_top_right_bottom * left_top_right_bottom.new_tensor([-1, -1, 1, 1])
