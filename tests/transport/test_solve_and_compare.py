@@ -18,10 +18,10 @@ def test_the_tour_runs_as_printed():
 
 
 def test_the_contract_names_these_methods():
-    assert list(METHODS)[:5] == ["linprog", "emd", "assignment", "sinkhorn", "pot-sinkhorn"]
+    assert list(METHODS)[:5] == ["linprog", "emd", "assignment", "price-path", "sinkhorn", "pot-sinkhorn"]
 
 
-@pytest.mark.parametrize("method", ["linprog", "emd", "assignment", "sinkhorn", "pot-sinkhorn"])
+@pytest.mark.parametrize("method", ["linprog", "emd", "assignment", "price-path", "sinkhorn", "pot-sinkhorn"])
 def test_every_method_fills_the_contract(method):
     problem = ota_like(batch=2)
     solution = solve(problem, method)
@@ -35,7 +35,7 @@ def test_every_method_fills_the_contract(method):
         )
 
 
-@pytest.mark.parametrize("method", ["linprog", "emd", "assignment", "sinkhorn", "pot-sinkhorn"])
+@pytest.mark.parametrize("method", ["linprog", "emd", "assignment", "price-path", "sinkhorn", "pot-sinkhorn"])
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (0, 2, 3), (2, 0, 3)])
 def test_every_method_solves_an_empty_problem(method, shape):
     problem = TransportProblem(torch.ones(shape), torch.zeros(shape[-2]), torch.zeros(shape[-1]))
