@@ -80,11 +80,12 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
     for p, t in zip(predictions, targets, strict=True):
         require_shapes(len(points), p, t)
     sums = [x.sum(dtype=torch.float32) for p in predictions for x in (p.logits, p.boxes)]
-    sums += [t.boxes.sum(dtype=torch.float32) for t in targets]
-    labels = torch.cat([t.labels for t in targets]) if targets else torch.zeros(0)
-    classes = min((p.logits.shape[1] for p in predictions), default=0)
-    if sums and bool(torch.stack(sums).isfinite().all() & ((labels >= 0) & (labels < classes)).all()):
-        return
+    if sums:
+        sums.append(torch.cat([t.boxes for t in targets]).sum(dtype=torch.float32))
+        labels = torch.cat([t.labels for t in targets])
+        classes = min(p.logits.shape[1] for p in predictions)
+        if bool(torch.stack(sums).isfinite().all() & ((labels >= 0) & (labels < classes)).all()):
+            return
     for p, t in zip(predictions, targets, strict=True):  # one is at fault, or a sum of finite numbers overflowed
         require_labels(t.labels, p.logits.shape[1])
         require_finite("logits", p.logits)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Int
@@ -67,8 +68,18 @@ class OTA(Assigner):
             return [all_background(points) for _ in targets]
         boxes = joined([t.boxes for t in targets]).double()
         candidates = self.prior.candidates(points, boxes).or_nearest(points, boxes)
-        iou, over = price_pairs(self.cost, points, predictions, targets, candidates.point)
-        problem = self.arc_problem(iou, over, candidates, counts, len(points))
+        image = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], device=boxes.device)
+        gt, slot, pairs = pairs_of(candidates, image, len(counts))
+        point = candidates.point[gt, slot]
+        iou, over = price_pairs(self.cost, points, predictions, targets, gt, point, pairs)
+        problem = ArcProblem(
+            cost=padded(over, gt, slot, candidates, torch.inf),
+            column=candidates.point + (image * len(points))[:, None],
+            k=self.supplies(padded(iou, gt, slot, candidates, 0.0)),
+            block=image,
+            width=len(points),
+            blocks=len(counts),
+        )
         found = SOLVERS[self.solver](problem)
         if self.deficits == "relax":
             found = relax(found, SOLVERS[self.solver], self.cost, self.off_prior, points, predictions, targets)
@@ -76,23 +87,11 @@ class OTA(Assigner):
             refuse_deficit(found)
         return self.assignments(found, points, predictions, targets, candidates)
 
-    def arc_problem(
-        self,
-        iou: Float[Tensor, "m s"],
-        over: Float[Tensor, "m s"],
-        candidates: Candidates,
-        counts: list[int],
-        num_points: int,
-    ) -> ArcProblem:
-        """The arcs of all gts; an image is a block."""
-        device = iou.device
+    def supplies(self, iou: Float[Tensor, "m s"]) -> Int[Tensor, " m"]:
+        """What each gt offers, from the IoUs of its candidates or fixed."""
         if self.k is None:
-            k = dynamic_k(iou.where(candidates.valid, 0.0), self.q, slack=1e-6)
-        else:
-            k = fixed_k(len(iou), self.k, device)
-        image = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], device=device)
-        column = candidates.point + (image * num_points)[:, None]
-        return ArcProblem(over.where(candidates.valid, torch.inf), column, k, image, num_points, len(counts))
+            return dynamic_k(iou, self.q, slack=1e-6)
+        return fixed_k(len(iou), self.k, iou.device)
 
     def assignments(
         self,
@@ -104,26 +103,42 @@ class OTA(Assigner):
     ) -> list[Assignment]:
         """The labels of each image; its dense problem is made when first asked for."""
         counts, n = [len(t) for t in targets], len(points)
-        shipped, deficit = found.shipped.split(counts), found.deficit.split(counts)
-        price, listed = found.price.split(counts), candidates.point.split(counts)
-        valid, owner = candidates.valid.split(counts), found.owner.view(len(counts), n)
+        first = torch.tensor([0, *accumulate(counts)][:-1], device=found.owner.device)[:, None]
+        owner = found.owner.view(len(counts), n)
+        matched_gt = torch.where(owner >= 0, owner - first, -1)
+        background = (n - (owner >= 0).sum(dim=1)).split(1)
+        by_gt = found.shipped, found.deficit, found.price, candidates.point, candidates.valid
         off_prior = self.off_prior if self.deficits == "relax" else torch.inf
-        assignments, first = [], 0
-        for i, m in enumerate(counts):
-            matched_gt = torch.where(owner[i] >= 0, owner[i] - first, -1)
-            mine = Candidates(listed[i], valid[i])
-            assignments.append(
-                Assignment(
-                    matched_gt=matched_gt,
-                    supply=torch.cat((shipped[i], n - shipped[i].sum(dim=0, keepdim=True))),
-                    deficit=deficit[i],
-                    price=price[i],
-                    make_cost=partial(full_cost, self.cost, points, predictions[i], targets[i], mine, off_prior),
-                    make_plan=partial(one_hot_plan, matched_gt, m),
-                )
+        return [
+            Assignment(
+                matched_gt=labels,
+                supply=torch.cat((shipped, rest)),
+                deficit=deficit,
+                price=price,
+                make_cost=partial(full_cost, self.cost, points, p, t, Candidates(point, valid), off_prior),
+                make_plan=partial(one_hot_plan, labels, len(t)),
             )
-            first += m
-        return assignments
+            for labels, rest, p, t, shipped, deficit, price, point, valid in zip(
+                matched_gt, background, predictions, targets, *(x.split(counts) for x in by_gt), strict=True
+            )
+        ]
+
+
+def pairs_of(
+    candidates: Candidates, image: Int[Tensor, " m"], images: int
+) -> tuple[Int[Tensor, " a"], Int[Tensor, " a"], list[int]]:
+    """Gt and slot of each candidate, and how many each image has. The numbers are all that the host waits for."""
+    valid = candidates.valid
+    counts = torch.zeros(images, dtype=torch.int64, device=valid.device).index_add_(0, image, valid.sum(dim=1)).tolist()
+    index = valid.flatten().nonzero_static(size=sum(counts)).squeeze(1)
+    return index // valid.shape[1], index % valid.shape[1], counts
+
+
+def padded(
+    values: Float[Tensor, " a"], gt: Int[Tensor, " a"], slot: Int[Tensor, " a"], candidates: Candidates, fill: float
+) -> Float[Tensor, "m s"]:
+    """The values of the candidates in their slots."""
+    return values.new_full(candidates.valid.shape, fill).index_put_((gt, slot), values)
 
 
 def full_cost(

@@ -16,18 +16,22 @@ def price_pairs(
     points: AnchorPoints,
     predictions: Sequence[Predictions],
     targets: Sequence[Targets],
-    point: Int[Tensor, "m s"],
-) -> tuple[Float[Tensor, "m s"], Float[Tensor, "m s"]]:
-    """IoU, and cost minus the background's cost, of each gt of a batch with the points listed for it, in float64.
+    gt: Int[Tensor, " a"],
+    point: Int[Tensor, " a"],
+    counts: Sequence[int],
+) -> tuple[Float[Tensor, " a"], Float[Tensor, " a"]]:
+    """IoU, and cost minus the background's cost, of pairs of a gt and a point, in float64.
 
-    Rows are the gts of all images in order, image by image. Reads the predictions of those pairs and no others.
+    The gts of all images are numbered through, and the pairs lie image by image, `counts` of them for each. Reads the
+    predictions of those pairs and no others.
     """
+    labels = joined([t.labels for t in targets]).long()[gt]
+    gt_boxes = joined([t.boxes for t in targets]).double()[gt]
     boxes, class_logits = [], []
-    for p, t, listed in zip(predictions, targets, point.split([len(t) for t in targets]), strict=True):
-        boxes.append(p.boxes[listed])
-        class_logits.append(p.logits[listed, t.labels.long()[:, None]])
+    for p, where, which in zip(predictions, point.split(list(counts)), labels.split(list(counts)), strict=True):
+        boxes.append(p.boxes[where])
+        class_logits.append(p.logits[where, which])
     boxes, class_logits = joined(boxes).double(), joined(class_logits).double()
-    gt_boxes = joined([t.boxes for t in targets]).double()[:, None]
     iou = box_ops.iou(boxes, gt_boxes)
     return iou, cost.over_background(class_logits, iou, boxes, gt_boxes, points.stride[point].double())
 

@@ -60,8 +60,10 @@ def with_outside(
         for t, part in zip(targets, rows.split([len(t) for t in targets]), strict=True)
     ]
     offset = (problem.block[chosen] * problem.width)[:, None]
-    everywhere = torch.arange(problem.width, device=rows.device).expand(len(chosen), -1)
-    dear = price_pairs(cost, points, predictions, some, everywhere)[1] + off_prior
+    row = torch.arange(len(chosen), device=rows.device).repeat_interleave(problem.width)
+    point = torch.arange(problem.width, device=rows.device).repeat(len(chosen))
+    counts = [len(t) * problem.width for t in some]
+    dear = price_pairs(cost, points, predictions, some, row, point, counts)[1].view(len(chosen), -1) + off_prior
     price = dear.scatter_reduce(1, problem.column[chosen] - offset, problem.cost[chosen], "amin")  # inside: no constant
     enough = min(problem.width, int(problem.per_block(problem.k.double()).max()))
     values, point = price.topk(enough, dim=1, largest=False)
