@@ -1,17 +1,26 @@
-"""The claim that the solvers are right, checked on toy, random and real assignment problems."""
+"""The claim that the solvers are right, checked on toy, random, real and your own assignment problems."""
 
-from collections.abc import Iterable
+import math
+import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from otalab.assign import AnchorPoints, Predictions, Targets, build_assigner
-from otalab.simulate import random_targets, simulate_predictions
-from otalab.transport import Comparison, TransportProblem, compare, solve
+from otalab.cases import Case
+from otalab.errors import InputError
+from otalab.transport import METHODS, Comparison, TransportProblem, TransportSolution, solve
+from otalab.transport.compare import tabulate, title
+from otalab.transport.sinkhorn import check_options
 
-EXACT = ("linprog", "emd", "assignment")
-EXACT_TOLERANCE = 1e-9  # relative: objectives of exact solvers, and their gaps
-SINKHORN_TOLERANCE = 1e-6  # plans of two implementations at equal eps and iterations
+TIGHT = 1e-9  # relative: what float64 solvers reach
+# Exact methods: what their cost may differ from the optimum by and their certified gap be, relative to the cost.
+EXACT = {"linprog": TIGHT, "emd": TIGHT, "assignment": TIGHT, "price-path": TIGHT, "auction": 1e-6}
+# Entropic methods and the options they take from the command line; Newton decides by itself when it is done.
+ENTROPIC = {"sinkhorn": ("eps", "max_iter"), "pot-sinkhorn": ("eps", "max_iter"), "newton": ("eps",)}
+SINKHORN_TOLERANCE = 1e-6  # plans of two implementations at equal eps and iterations, in the largest demand
+NEWTON_SUMS = 1e-8  # errors of row and column sums and of entries, in the largest supply and demand
+NEWTON_COST = 1e-7  # relative; what errors of the sums let the cost differ by, and a little more
 
 
 @dataclass(frozen=True)
@@ -21,13 +30,15 @@ class Check:
     claim: str
     figure: float
     allowed: float
+    note: str = ""  # which methods break it, or why there is no figure
 
     @property
     def passed(self) -> bool:
         return self.figure <= self.allowed  # NaN fails
 
     def __str__(self) -> str:
-        return f"{'ok  ' if self.passed else 'FAIL'}  {self.claim}: {self.figure:.1e} (allowed {self.allowed:.0e})"
+        seen = f"{self.figure:.1e} (allowed {self.allowed:.0e})" + f"; {self.note}" * bool(self.note)
+        return f"{'ok  ' if self.passed else 'FAIL'}  {self.claim}: {seen}"
 
 
 @dataclass(frozen=True)
@@ -46,34 +57,162 @@ class Verification:
         return "\n".join([self.title, "", str(self.comparison), "", *map(str, self.checks)])
 
 
-@dataclass(frozen=True)
-class Case:
-    """A problem to verify on; `labels` are the labels that the `ota` assigner gives, where it comes from an image."""
+def verify(
+    case: Case, *, methods: Sequence[str] | None = None, eps: float = 0.1, max_iter: int = 50, repeats: int = 3
+) -> Verification:
+    """Solve a case by each method (names in METHODS; all by default) and check what each promises.
 
-    title: str
-    problem: TransportProblem
-    labels: torch.Tensor | None = None
+    Exact methods must agree, prove it and meet their sums; Sinkhorn must equal POT's; Newton must meet the sums at a
+    cost within the entropic bound. The first exact method is the reference, and linprog is added where there is none.
+    A method that refuses the problem is listed with its reason, one that fails or gives NaN fails a check.
+
+    Raises InputError for an unknown method, for faulty options, for a method that was asked for by name and refuses,
+    and for a problem that no exact method can solve, e.g. an infeasible one.
+    """
+    check_options(eps=eps, max_iter=max_iter, tol=0.0)
+    given = {"eps": eps, "max_iter": max_iter}
+    runs, unanswered, failures = {}, {}, []
+    for method in in_order(methods):
+        options = {name: given[name] for name in ENTROPIC.get(method, ())}
+        name = title(method, options)
+        try:
+            runs[method] = name, answers(case.problem, method, options, repeats)
+        except NoAnswer as error:
+            unanswered[name] = str(error)
+            failures.append(Check(f"{method} gives a plan and its prices", math.nan, 0.0, str(error)))
+        except InputError as error:
+            if method in (methods or ()):
+                raise InputError(f"{method} does not solve {case.title!r}: {error}") from error
+            unanswered[name] = str(error)
+    found = {method: repeated[0] for method, (_, repeated) in runs.items()}
+    reference = next((method for method in found if method in EXACT), None)
+    if reference is None and not failures:
+        raise InputError(f"no exact method solves {case.title!r}: {next(iter(unanswered.values()))}")
+    checks = failures + (exact_checks(found, found[reference]) if reference else []) + entropic_checks(found, eps)
+    if case.labels is not None and reference:
+        figure = excess(case, found[reference].objective.item())
+        checks.append(Check("labels of `ota` cost the optimum (relative)", figure, TIGHT))
+    return Verification(case.title, tabulate(reference or "", list(runs.values()), unanswered), checks)
 
 
-def verify(case: Case, eps: float = 0.1, max_iter: int = 50, repeats: int = 3) -> Verification:
-    """Solve a case by every method; the exact ones must agree and prove it, Sinkhorn must equal POT's."""
-    smoothed = {"eps": eps, "max_iter": max_iter}
-    methods = [*EXACT, ("sinkhorn", smoothed), ("pot-sinkhorn", smoothed)]
-    comparison = compare(case.problem, methods, repeats=repeats)
-    exact = comparison.rows[: len(EXACT)]
-    scale = max(1.0, abs(exact[0].objective))
-    ours, pots = (solve(case.problem, method, **smoothed).plan for method in ("sinkhorn", "pot-sinkhorn"))
-    apart = (row.objective - exact[0].objective for row in exact)
-    rows, columns = ([getattr(row, name) for row in exact] for name in ("row_error", "col_error"))
-    checks = [
-        Check("exact solvers agree (relative)", worst(apart) / scale, EXACT_TOLERANCE),
-        Check("exact solvers prove it (relative gap)", worst(r.relative_gap for r in exact), EXACT_TOLERANCE),
-        Check("exact plans meet their sums", worst((*rows, *columns)), EXACT_TOLERANCE),
-        Check("Sinkhorn equals POT's (largest plan entry)", (ours - pots).abs().max().item(), SINKHORN_TOLERANCE),
-    ]
-    if case.labels is not None:
-        checks.append(Check("labels of `ota` cost the optimum (relative)", excess(case, exact[0].objective), 1e-9))
-    return Verification(case.title, comparison, checks)
+def in_order(methods: Sequence[str] | None) -> list[str]:
+    """The methods, each once, after an exact one to compare them with. Raises InputError for an unknown name."""
+    for method in methods or ():
+        if method not in METHODS:
+            raise InputError(f"no method {method!r}; there are {', '.join(METHODS)}")
+    chosen = list(dict.fromkeys(METHODS if methods is None else methods))
+    reference = next((method for method in chosen if EXACT.get(method) == TIGHT), "linprog")
+    return [reference, *(method for method in chosen if method != reference)]
+
+
+class NoAnswer(Exception):
+    """A solver broke down, or what it returned is NaN."""
+
+
+def answers(problem: TransportProblem, method: str, options: dict, repeats: int) -> list[TransportSolution]:
+    """Solutions that can be judged. Raises NoAnswer for others, and InputError where the method refuses."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a tolerance that was missed fails a check
+            repeated = [solve(problem, method, **options) for _ in range(repeats)]
+    except RuntimeError as error:  # e.g. HiGHS gave up
+        raise NoAnswer(" ".join(str(error).split())) from error
+    try:
+        repeated[0].certificate  # noqa: B018  worked out here, where its fault has a name
+    except InputError as error:
+        raise NoAnswer(str(error)) from error
+    return repeated
+
+
+def exact_checks(found: dict[str, TransportSolution], reference: TransportSolution) -> list[Check]:
+    """Exact methods agree with the reference, their prices prove it, and their plans meet the sums."""
+    scale = worth(reference)
+    by_tolerance = {}
+    for method in found:
+        if method in EXACT:
+            by_tolerance.setdefault(EXACT[method], []).append(method)
+    checks = []
+    for allowed, group in sorted(by_tolerance.items()):
+        who = "exact solvers" if allowed == TIGHT else " and ".join(group)
+        agree, prove = ("agree", "prove it") if allowed == TIGHT else ("comes within of the optimum", "proves it")
+        apart = {method: (found[method].objective - reference.objective).item() / scale for method in group}
+        gaps = {method: found[method].gap.item() / scale for method in group}
+        checks += [
+            check_all(f"{who} {agree} (relative)", apart, allowed),
+            check_all(f"{who} {prove} (relative gap)", gaps, allowed),
+        ]
+    errors = {method: sums_missed(solution) for method, solution in found.items() if method in EXACT}
+    return [*checks, check_all("exact plans meet their sums", errors, TIGHT)]
+
+
+def check_all(claim: str, figures: dict[str, float], allowed: float) -> Check:
+    """A claim about several methods, which names those that break it."""
+    broken = [method for method, figure in figures.items() if not abs(figure) <= allowed]
+    return Check(claim, worst(figures.values()), allowed, ", ".join(broken))
+
+
+def entropic_checks(found: dict[str, TransportSolution], eps: float) -> list[Check]:
+    """Two Sinkhorns of equal steps hold equal plans; Newton's plan solves the entropic problem.
+
+    Of all plans with the right sums one alone has the form exp((f + g - cost) / eps): the solution.
+    """
+    checks = []
+    if {"sinkhorn", "pot-sinkhorn"} <= found.keys():
+        ours, pots = found["sinkhorn"], found["pot-sinkhorn"]
+        apart = (ours.plan - pots.plan).abs().max().item() / (ours.problem.demand.max().item() or 1.0)
+        checks.append(Check("Sinkhorn equals POT's (largest plan entry)", apart, SINKHORN_TOLERANCE))
+    if "newton" in found:
+        newton = found["newton"]
+        checks.append(Check("Newton's plan meets its sums", sums_missed(newton), NEWTON_SUMS))
+        astray = off_prices(newton, eps)
+        checks.append(Check("Newton's plan is exp((f + g - cost) / eps) (largest entry)", astray, NEWTON_SUMS))
+        exact = next((solution for method, solution in found.items() if method in EXACT), None)
+        if exact is not None:
+            beyond = beyond_entropic_bound(newton, exact, eps)
+            checks.append(Check("Newton's cost is within its entropic bound (relative)", beyond, NEWTON_COST))
+    return checks
+
+
+def sums_missed(solution: TransportSolution) -> float:
+    """Worst error of a row or column sum in units of the largest supply or demand, entries below 0 included."""
+    offered, wanted = (units.max().item() or 1.0 for units in (solution.problem.supply, solution.problem.demand))
+    below = min(0.0, solution.certificate.least_entry.item())
+    return worst((solution.row_error.item() / offered, solution.col_error.item() / wanted, below / wanted))
+
+
+def off_prices(solution: TransportSolution, eps: float) -> float:
+    """The largest |P - exp((f + g - cost) / eps)| where there are units, in units of the largest demand."""
+    problem = solution.problem
+    live = (problem.supply > 0)[:, None] & (problem.demand > 0)
+    exponent = (solution.f[:, None].double() + solution.g.double() - problem.cost.double()) / eps
+    apart = (solution.plan.double() - exponent.exp())[live]
+    return (apart.abs().max().item() if len(apart) else 0.0) / (problem.demand.max().item() or 1.0)
+
+
+def beyond_entropic_bound(solution: TransportSolution, exact: TransportSolution, eps: float) -> float:
+    """By how much 0 <= <P, C> - <P*, C> <= eps (H(P) - H(P*)) is broken, relative to the cost; 0 if it is not.
+
+    P minimises <P, C> - eps H(P), H(P) = -sum P (log P - 1), over plans of exact sums; the exact plan P* is one.
+    """
+    more = (solution.objective - exact.objective).item()
+    bound = eps * (entropy(solution.plan.double()) - entropy(exact.plan))
+    broken_by = max(0.0, more - bound, -more) if math.isfinite(more - bound) else math.nan
+    return broken_by / worth(exact)
+
+
+def entropy(plan: torch.Tensor) -> float:
+    """-sum P (log P - 1), 0 log 0 = 0."""
+    return (plan.sum() - torch.xlogy(plan, plan).sum()).item()
+
+
+def worth(solution: TransportSolution) -> float:
+    """What errors of the cost are relative to: <plan, |cost|>, so that costs of both signs do not cancel.
+
+    At least 1e-5 * goods * largest finite |cost|, for float64 resolves 64 * 2^-52 of that, which is then TIGHT.
+    """
+    cost = solution.problem.cost.double().abs()
+    cost = cost.masked_fill(cost.isinf(), 0.0)
+    dearest = solution.problem.supply.sum() * cost.max()
+    return max((solution.plan * cost).sum().item(), 1e-5 * dearest.item()) or 1.0
 
 
 def worst(figures: Iterable[float]) -> float:
@@ -87,54 +226,3 @@ def excess(case: Case, optimum: float) -> float:
     owner = torch.where(case.labels >= 0, case.labels, len(cost) - 1)
     paid = cost.gather(0, owner[None]).sum().item()
     return abs(paid - optimum) / max(1.0, abs(optimum))
-
-
-def toy_case() -> Case:
-    """Two bakeries and a shop that stays open late serve six cafes: small enough to solve by hand."""
-    cost = torch.tensor(
-        [[2.0, 3.0, 1.0, 7.0, 6.0, 8.0], [6.0, 5.0, 4.0, 1.0, 2.0, 3.0], [5.0, 5.0, 5.0, 5.0, 5.0, 5.0]]
-    ).double()
-    return Case("toy: 3 suppliers, 6 demanders", TransportProblem(cost, torch.tensor([2.0, 2, 2]), torch.ones(6)))
-
-
-def random_case(num_rows: int = 12, num_columns: int = 400, seed: int = 0) -> Case:
-    """Uniform costs and integer supplies."""
-    generator = torch.Generator().manual_seed(seed)
-    cost = 10 * torch.rand(num_rows + 1, num_columns, generator=generator, dtype=torch.float64)
-    supply = torch.randint(1, num_columns // num_rows, (num_rows,), generator=generator).double()
-    supply = torch.cat((supply, (num_columns - supply.sum()).reshape(1)))
-    title = f"random: {num_rows + 1} suppliers, {num_columns} demanders, seed {seed}"
-    return Case(title, TransportProblem(cost, supply, torch.ones(num_columns)))
-
-
-def image_case(title: str, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Case:
-    """The problem that `ota` solves for one image, every point and forbidden pair included, and its labels."""
-    assignment = build_assigner("ota")(points, predictions, targets)
-    problem = TransportProblem(assignment.cost, assignment.supply, torch.ones(len(points)))
-    return Case(title, problem, assignment.matched_gt)
-
-
-def simulated_case(size: tuple[int, int] = (256, 320), num_gt: int = 12, num_classes: int = 80, seed: int = 0) -> Case:
-    """An image in the middle of training, simulated."""
-    generator = torch.Generator().manual_seed(seed)
-    points = AnchorPoints.for_image(size)
-    targets = random_targets(size, num_gt, num_classes, generator)
-    predictions = simulate_predictions(points, targets, num_classes, generator)
-    title = f"image {size[0]}x{size[1]} px, mid-training (simulated): {num_gt} gts, {len(points)} anchor points"
-    return image_case(title, points, predictions, targets)
-
-
-def detector_cases(model, dataset, count: int) -> Iterable[Case]:
-    """The problems that a detector meets on the first `count` images of a data set that have gts."""
-    found = 0
-    for index in range(len(dataset)):
-        image, target = dataset[index]
-        if len(target["labels"]) == 0:
-            continue
-        points, (predictions,) = model.predict([image])
-        targets = Targets(target["boxes"], target["labels"])
-        title = f"image {int(target['image_id'])}, detector: {len(targets)} gts, {len(points)} anchor points"
-        yield image_case(title, points, predictions.detach(), targets)
-        found += 1
-        if found == count:
-            return

@@ -29,6 +29,18 @@ from otalab.errors import InputError
         (["verify", "--eps", "0"], "eps must be positive"),
         (["verify", "--eps", "nan"], "eps must be positive"),
         (["verify", "--iterations", "0"], "max_iter must be at least 1"),
+        (["verify", "--problem", "tyo"], "no problem 'tyo'; it is one of toy, random, image or a file"),
+        (["verify", "--problem", "mine.npz"], "cannot read mine.npz: No such file"),
+        (["verify", "--problem"], "--problem"),
+        (["verify", "--sizes", "20y400"], "'20y400' is neither ROWSxCOLUMNS nor a number of gts"),
+        (["verify", "--sizes", "2x3x4"], "'2x3x4' is neither"),
+        (["verify", "--sizes", "0x4"], "0 is less than 1"),
+        (["verify", "--sizes", "5x4"], "of 5 rows needs so many columns or more"),
+        (["verify", "--seed", "-1"], "seed is -1"),
+        (["verify", "--methods", "end"], "no method 'end'; there are linprog, emd, "),
+        (["verify", "--save", "mine.npz"], "--save writes one problem, but there are 3"),
+        (["verify", "--problem", "toy", "--save", "mine.txt"], "its name must end in .npz or .json"),
+        (["verify", "--picture", "mine.pdf"], "its name must end in .png or .svg"),
         (["data", "shapes", "--train", "0"], "0 is less than 1"),
         (["data", "shapes", "--seed", "-1", "--out", "x/y"], "seed"),
     ],
@@ -146,6 +158,25 @@ def test_a_checkpoint_that_is_damaged_is_told(command, detector_folder, shapes, 
 
 def test_verify_of_a_checkpoint_needs_images(detector_folder, refused):
     assert "--checkpoint needs --data" in refused("verify", "--checkpoint", detector_folder)
+
+
+def test_a_method_that_does_not_suit_is_told_if_it_was_asked_for_and_listed_if_not(tmp_path, capsys, refused):
+    path = tmp_path / "halves.json"
+    path.write_text('{"cost": [[1, 2, 5], [3, null, 3]], "supply": [1.5, 1.5], "demand": [1, 1, 1]}')
+    said = refused("verify", "--problem", path, "--methods", "emd", "assignment")
+    assert "assignment does not solve" in said and "supply[0] is 1.5" in said
+    assert otalab("verify", "--problem", path) == 0
+    assert re.search(r"^assignment +no answer: .*supply\[0\] is 1.5", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_problem_that_is_none_is_told(tmp_path, refused):
+    path = tmp_path / "mine.json"
+    path.write_text('{"cost": [[1, 2, 5]], "supply": [2]}')
+    assert f"{path} lacks demand" in refused("verify", "--problem", "toy", path)
+    path.write_text('{"cost": [[1, 2, 5]], "supply": [2], "demand": [1, 1, 1]}')
+    assert f"{path}: supply sums to 2 but demand is 3" in refused("verify", "--problem", path)
+    path.write_text('{"cost": [[1, null], [1, null], [1, 1]], "supply": [1, 1, 1], "demand": [1, 2]}')
+    assert "no exact method solves" in refused("verify", "--problem", path)
 
 
 def test_a_split_that_is_not_there_is_told_by_eval(detector_folder, shapes, refused):

@@ -16,10 +16,13 @@ from otalab.assign.prior import Candidates, ClosestPrior, RadiusPrior
 from otalab.assign.relax import relax
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
+from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution
+from otalab.transport.auction import auction
 from otalab.transport.price_path import price_path
 
-SOLVERS: dict[str, Callable[[ArcProblem], ArcSolution]] = {"price-path": price_path}
+EXACT: dict[str, Callable[[ArcProblem], ArcSolution]] = {"price-path": price_path, "auction": auction}
+SOLVERS = (*EXACT, "sinkhorn")
 DEFICITS = ("drop", "relax", "raise")
 
 
@@ -34,13 +37,16 @@ class OTA(Assigner):
     cost:  Eq. 2, see `Cost`
     prior: admissible pairs, see `otalab.assign.prior`
     q:     number of IoUs summed for the dynamic k; k: fixed supply (Eq. 4) instead, if not None
-    solver: "price-path" (on the CPU: a batch travels there and back once)
+    solver: "price-path" (exact, on the CPU: a batch travels there and back once), "auction" (exact, on the device of
+            the input; a batch with a deficit is solved by price-path, which shares) or "sinkhorn" (approximate, on
+            the device and without waiting for it; a gt may get more or fewer points than its k)
     deficits: what to do where gts want more points than their priors hold:
         "drop"   leave out as few labels as possible, shared as evenly as possible, and only then at the least cost;
                  `Assignment.deficit` says whose
         "relax"  let any gt buy points outside its prior at `off_prior` on top of their cost: the linear program of
                  the paper, whose constant makes such pairs dear instead of absent
         "raise"  InputError
+    eps, max_iter: gamma and T of Algorithm 1, for "sinkhorn" alone
     """
 
     cost: Cost = field(default_factory=Cost)
@@ -50,11 +56,15 @@ class OTA(Assigner):
     solver: str = "price-path"
     deficits: str = "drop"
     off_prior: float = 100.0
+    eps: float = 0.1
+    max_iter: int = 50
 
     def __post_init__(self) -> None:
         for name, value, known in (("solver", self.solver, SOLVERS), ("deficits", self.deficits, DEFICITS)):
             if value not in known:
                 raise InputError(f"{name} {value!r} is none of {', '.join(known)}")
+        if self.solver == "sinkhorn" and self.deficits != "drop":
+            raise InputError(f"deficits {self.deficits!r} needs an exact solver: {' or '.join(EXACT)}")
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         return self.assign_images(points, [predictions], [targets])[0]
@@ -69,23 +79,32 @@ class OTA(Assigner):
         boxes = joined([t.boxes for t in targets]).double()
         candidates = self.prior.candidates(points, boxes).or_nearest(points, boxes)
         image = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], device=boxes.device)
-        gt, slot, pairs = pairs_of(candidates, image, len(counts))
-        point = candidates.point[gt, slot]
+        gt, slot, point, listed, pairs = list_pairs(candidates, image, len(counts))
         iou, over = price_pairs(self.cost, points, predictions, targets, gt, point, pairs)
         problem = ArcProblem(
-            cost=padded(over, gt, slot, candidates, torch.inf),
-            column=candidates.point + (image * len(points))[:, None],
-            k=self.supplies(padded(iou, gt, slot, candidates, 0.0)),
+            cost=over.new_full(listed.point.shape, torch.inf).index_put_((gt, slot), over),
+            column=listed.point + (image * len(points))[:, None],
+            k=self.supplies(iou.new_zeros(listed.point.shape).index_put_((gt, slot), iou)),
             block=image,
             width=len(points),
             blocks=len(counts),
         )
-        found = SOLVERS[self.solver](problem)
+        found = self.solve(problem)
         if self.deficits == "relax":
-            found = relax(found, SOLVERS[self.solver], self.cost, self.off_prior, points, predictions, targets)
+            found = relax(found, EXACT[self.solver], self.cost, self.off_prior, points, predictions, targets)
         elif self.deficits == "raise":
             refuse_deficit(found)
-        return self.assignments(found, points, predictions, targets, candidates)
+        return self.assignments(found, points, predictions, targets, listed)
+
+    def solve(self, problem: ArcProblem) -> ArcSolution:
+        """Who gets each point, by the chosen solver."""
+        if self.solver == "sinkhorn":
+            soft = arc_sinkhorn(problem, eps=self.eps, max_iter=self.max_iter)
+            return ArcSolution(problem, soft.labels(), soft.price)
+        found = EXACT[self.solver](problem)
+        if self.solver != "price-path" and self.deficits == "drop" and bool((found.deficit > 0).any()):
+            return price_path(problem)
+        return found
 
     def supplies(self, iou: Float[Tensor, "m s"]) -> Int[Tensor, " m"]:
         """What each gt offers, from the IoUs of its candidates or fixed."""
@@ -107,7 +126,7 @@ class OTA(Assigner):
         owner = found.owner.view(len(counts), n)
         matched_gt = torch.where(owner >= 0, owner - first, -1)
         background = (n - (owner >= 0).sum(dim=1)).split(1)
-        by_gt = found.shipped, found.deficit, found.price, candidates.point, candidates.valid
+        by_gt = found.shipped, found.deficit.clamp(min=0), found.price, candidates.point, candidates.valid
         off_prior = self.off_prior if self.deficits == "relax" else torch.inf
         return [
             Assignment(
@@ -124,21 +143,25 @@ class OTA(Assigner):
         ]
 
 
-def pairs_of(
+def list_pairs(
     candidates: Candidates, image: Int[Tensor, " m"], images: int
-) -> tuple[Int[Tensor, " a"], Int[Tensor, " a"], list[int]]:
-    """Gt and slot of each candidate, and how many each image has. The numbers are all that the host waits for."""
-    valid = candidates.valid
-    counts = torch.zeros(images, dtype=torch.int64, device=valid.device).index_add_(0, image, valid.sum(dim=1)).tolist()
+) -> tuple[Int[Tensor, " a"], Int[Tensor, " a"], Int[Tensor, " a"], Candidates, list[int]]:
+    """The candidates as pairs, in order: gt, its slot in a list without gaps, point; those lists; pairs an image.
+
+    How many there are is all that the host waits for.
+    """
+    valid, each = candidates.valid, candidates.valid.sum(dim=1)
+    per_image = each.new_zeros(images + 1).index_add_(0, image, each)
+    per_image[-1] = each.amax()
+    *counts, longest = per_image.tolist()
     index = valid.flatten().nonzero_static(size=sum(counts)).squeeze(1)
-    return index // valid.shape[1], index % valid.shape[1], counts
-
-
-def padded(
-    values: Float[Tensor, " a"], gt: Int[Tensor, " a"], slot: Int[Tensor, " a"], candidates: Candidates, fill: float
-) -> Float[Tensor, "m s"]:
-    """The values of the candidates in their slots."""
-    return values.new_full(candidates.valid.shape, fill).index_put_((gt, slot), values)
+    gt, point = index // valid.shape[1], candidates.point.flatten()[index]
+    slot = torch.arange(len(index), device=gt.device) - (each.cumsum(0) - each)[gt]
+    listed = Candidates(
+        point.new_zeros(len(valid), longest).index_put_((gt, slot), point),
+        torch.arange(longest, device=gt.device) < each[:, None],
+    )
+    return gt, slot, point, listed, counts
 
 
 def full_cost(

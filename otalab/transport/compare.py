@@ -58,7 +58,7 @@ class Comparison:
 
 def compare(
     problem: TransportProblem,
-    methods: Iterable[str | tuple[str, dict]] = ("linprog", "emd", "assignment", "sinkhorn", "pot-sinkhorn"),
+    methods: Iterable[str | tuple[str, dict]] = ("linprog", "emd", "price-path", "newton", "sinkhorn", "pot-sinkhorn"),
     *,
     repeats: int = 3,
     reference: str = "linprog",

@@ -9,7 +9,9 @@ from dataclasses import replace
 import torch
 
 from otalab.errors import InputError
+from otalab.transport.auction import auction
 from otalab.transport.exact import assignment, emd, linprog
+from otalab.transport.newton import newton
 from otalab.transport.pot import pot_sinkhorn
 from otalab.transport.presolve import by_arcs
 from otalab.transport.price_path import price_path
@@ -22,6 +24,8 @@ METHODS: dict[str, Callable[..., TransportSolution]] = {
     "emd": emd,
     "assignment": assignment,
     "price-path": by_arcs(price_path),
+    "auction": by_arcs(auction),
+    "newton": newton,
     "sinkhorn": sinkhorn,
     "pot-sinkhorn": pot_sinkhorn,
 }

@@ -43,7 +43,7 @@ def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSoluti
         plan = torch.zeros_like(cost, dtype=torch.float64)
         units = torch.ones_like(row, dtype=plan.dtype) if real is None else real.to(plan)
         plan.view(len(cost), -1).scatter_add_(1, row * cost.shape[2] + copies, units)
-        f = found.price.view(cost.shape[:2])
+        f = found.price.view(cost.shape[:2]).scatter(1, slack[:, None], 0.0)  # its own price: costs are over it
         g = c_transform(cost.double(), f)
         converged = torch.ones(len(cost), dtype=torch.bool, device=cost.device)
         parts = [part if problem.batched else part[0] for part in (plan, f, g, converged)]

@@ -18,10 +18,19 @@ def test_the_tour_runs_as_printed():
 
 
 def test_the_contract_names_these_methods():
-    assert set(METHODS) >= {"linprog", "emd", "assignment", "price-path", "sinkhorn", "newton", "pot-sinkhorn"}
+    assert set(METHODS) >= {
+        "linprog",
+        "emd",
+        "assignment",
+        "price-path",
+        "auction",
+        "sinkhorn",
+        "newton",
+        "pot-sinkhorn",
+    }
 
 
-@pytest.mark.parametrize("method", ["linprog", "emd", "assignment", "price-path", "sinkhorn", "pot-sinkhorn"])
+@pytest.mark.parametrize("method", [*METHODS])
 def test_every_method_fills_the_contract(method):
     problem = ota_like(batch=2)
     solution = solve(problem, method)
@@ -35,7 +44,7 @@ def test_every_method_fills_the_contract(method):
         )
 
 
-@pytest.mark.parametrize("method", ["linprog", "emd", "assignment", "price-path", "sinkhorn", "pot-sinkhorn"])
+@pytest.mark.parametrize("method", [*METHODS])
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (0, 2, 3), (2, 0, 3)])
 def test_every_method_solves_an_empty_problem(method, shape):
     problem = TransportProblem(torch.ones(shape), torch.zeros(shape[-2]), torch.zeros(shape[-1]))
@@ -84,7 +93,7 @@ def test_a_comparison_of_a_batch_adds_objectives_and_keeps_the_worst_errors():
 def test_the_table_is_aligned_and_its_rows_make_json():
     table = compare(ota_like(), repeats=1)
     lines = str(table).splitlines()
-    assert len(lines) == 1 + len(table.rows) == 6 and len(set(map(len, lines))) == 1
+    assert len(lines) == 1 + len(table.rows) == 7 and len(set(map(len, lines))) == 1
     assert lines[0].split("  ")[0].strip() == "method" and lines[1].startswith("linprog")
     assert json.loads(json.dumps([dataclasses.asdict(row) for row in table.rows]))[0]["method"] == "linprog"
 

@@ -1,0 +1,115 @@
+"""How entropic solvers converge, and when their labels are right: the curves behind `otalab verify --picture`."""
+
+import warnings
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from otalab.errors import InputError
+from otalab.transport import METHODS, TransportProblem, solve
+from otalab.transport.sinkhorn import check_options
+
+FACTORS = (10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05)  # of the eps asked for
+LONGER = 10  # times the iterations asked for: how far Sinkhorn is followed
+SETTLING = 100  # times the iterations asked for: what stands for convergence where there is no Newton
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """Sinkhorn at one eps.
+
+    errors       (i,) largest error of a column sum after 1, 2, ..., i iterations, in units of the largest demand
+    checkpoints  (c,) numbers of iterations
+    wrong        (c,) columns whose label is not the exact plan's, after so many iterations
+    settled      the same at convergence; None if it was not reached
+    newton       (j,) largest relative error of a row sum after 1, 2, ..., j steps of Newton; empty if there is none
+    """
+
+    eps: float
+    errors: Float[np.ndarray, " i"]
+    checkpoints: Int[np.ndarray, " c"]
+    wrong: Int[np.ndarray, " c"]
+    settled: int | None = None
+    newton: Float[np.ndarray, " j"] = field(default_factory=lambda: np.zeros(0))
+
+    def wrong_after(self, iterations: int) -> int:
+        """Wrong labels at a checkpoint."""
+        return int(self.wrong[self.checkpoints == iterations].item())
+
+
+@dataclass(frozen=True, eq=False)
+class Convergence:
+    """The courses of one problem, from the largest eps to the smallest.
+
+    eps, max_iter  those asked for; all courses have the checkpoints max_iter and LONGER * max_iter
+    positives      columns that the exact plan does not leave to the last row (the background)
+    settled_by     "Newton", or the number of Sinkhorn iterations that stand for convergence
+    """
+
+    eps: float
+    max_iter: int
+    positives: int
+    settled_by: str
+    courses: list[Course]
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return asdict(self) | {"courses": [lists(asdict(one)) for one in self.courses]}
+
+
+def lists(fields: dict) -> dict:
+    """Arrays as lists."""
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in fields.items()}
+
+
+def converge(problem: TransportProblem, eps: float = 0.1, max_iter: int = 50) -> Convergence:
+    """Follow Sinkhorn at FACTORS times `eps` for LONGER * `max_iter` iterations and count the labels that are wrong.
+
+    Each checkpoint is a run of its own, together about as long as the longest. Where exact labels tie, others are just
+    as good: the figures are for problems of real costs. Raises InputError for faulty options and a batch.
+    """
+    check_options(eps=eps, max_iter=max_iter, tol=0.0)
+    if problem.batched:
+        raise InputError(f"convergence is of one problem, not of a batch {tuple(problem.shape)}")
+    problem = TransportProblem(problem.cost.double(), problem.supply, problem.demand)
+    labels = solve(problem, "emd").labels
+    grid = [float(f"{eps * factor:g}") for factor in FACTORS]  # 0.02, not 0.020000000000000004
+    courses = [course(problem, labels, one, max_iter) for one in grid]
+    positives = int((labels < len(problem.cost) - 1).sum())
+    settled_by = "Newton" if "newton" in METHODS else f"{SETTLING * max_iter:,} iterations"
+    return Convergence(eps, max_iter, positives, settled_by, courses)
+
+
+def course(problem: TransportProblem, labels, eps: float, max_iter: int) -> Course:
+    """Sinkhorn at one eps, and where it leads."""
+    points = checkpoints(max_iter)
+    wrong = []
+    for point in points:
+        solution = solve(problem, "sinkhorn", eps=eps, max_iter=point, check_every=1)
+        wrong.append(int((solution.labels != labels).sum()))
+    settled, newton = settle(problem, labels, eps, max_iter)
+    errors = solution.trace / (problem.demand.max() or 1.0)
+    return Course(eps, errors.numpy(), np.array(points), np.array(wrong), settled, newton)
+
+
+def checkpoints(max_iter: int) -> list[int]:
+    """1, 2, 5, 10, 20, 50, ... up to LONGER * max_iter, which is one itself, as is max_iter."""
+    last = LONGER * max_iter
+    series = (step * 10**power for power in range(len(str(last))) for step in (1, 2, 5))
+    return sorted({max_iter, last, *(point for point in series if point < last)})
+
+
+def settle(problem: TransportProblem, labels, eps: float, max_iter: int) -> tuple[int | None, np.ndarray]:
+    """Wrong labels of the converged plan, and Newton's errors on the way to it."""
+    if "newton" not in METHODS:
+        solution = solve(problem, "sinkhorn", eps=eps, max_iter=SETTLING * max_iter)
+        return int((solution.labels != labels).sum()), np.zeros(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of not meeting a tolerance, which `converged` tells
+            solution = solve(problem, "newton", eps=eps)
+    except InputError:  # a problem that it refuses
+        return None, np.zeros(0)
+    settled = int((solution.labels != labels).sum()) if bool(solution.converged) else None
+    return settled, np.zeros(0) if solution.trace is None else solution.trace.double().numpy()

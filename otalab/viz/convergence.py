@@ -1,0 +1,117 @@
+"""Sinkhorn's course as a picture: what is left of the error after so many iterations, and which labels are wrong."""
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from otalab.convergence import Convergence
+from otalab.viz.style import MUTED, plural, style
+
+SMALL_TO_LARGE = LinearSegmentedColormap.from_list("otalab.eps", ["#0b2f4e", "#0072B2", "#56B4E9", "#a9d6f2"])
+EARLY, SETTLED = "#D55E00", "#0072B2"  # after the iterations asked for, and at convergence
+DASHES = (0, (3, 1.5))
+SHOWN = (0, 3, 5, 7)  # courses on the left; more would lie on each other
+LEAST_ERROR = 1e-10  # beneath it nobody looks
+
+
+def draw_errors(ax: Axes, convergence: Convergence, title: str | None = None) -> Axes:
+    """The largest relative error of a sum against iterations: darker for smaller eps, dashed for Newton."""
+    shown = [convergence.courses[index] for index in SHOWN]
+    for index, course in enumerate(shown):
+        colour = to_hex(SMALL_TO_LARGE(1 - index / (len(shown) - 1)))
+        iterations = np.arange(1, len(course.errors) + 1)
+        ax.plot(iterations, at_least(course.errors), color=colour, label=f"eps {course.eps:g}")
+        if len(course.newton):
+            steps = np.arange(1, len(course.newton) + 1)
+            ax.plot(steps, at_least(course.newton), color=colour, ls=DASHES, lw=1.4)
+    last = len(shown[0].errors)
+    ax.set(xscale="log", yscale="log", xlim=(1, last), xlabel="iterations", ylabel="largest error of a sum (relative)")
+    ax.axvline(convergence.max_iter, color=MUTED, lw=0.8, ls=":", zorder=1)
+    asked = f"{convergence.max_iter:,}"
+    ax.text(0.94 * convergence.max_iter, 0.015, asked, transform=ax.get_xaxis_transform(), ha="right", color=MUTED)
+    ax.grid()
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    dashed = any(len(course.newton) for course in shown)
+    if dashed:
+        ax.plot([], [], color=MUTED, ls=DASHES, lw=1.4, label="Newton")
+    ax.legend(loc="lower right" if dashed else "lower left", handlelength=1.6)
+    ax.set_title(errors_finding(convergence) if title is None else title)
+    return ax
+
+
+def draw_wrong_labels(ax: Axes, convergence: Convergence, title: str | None = None) -> Axes:
+    """Wrong labels, in percent of the positives, against eps: after the iterations asked for, and at convergence."""
+    eps = np.array([course.eps for course in convergence.courses])
+    early, settled = wrong_shares(convergence)
+    count, by = convergence.max_iter, convergence.settled_by
+    at_end = "at convergence (Newton)" if by == "Newton" else f"after {by}"
+    for values, colour, width, name in (
+        (settled, SETTLED, 4.0, at_end),  # wider, to be seen beneath
+        (early, EARLY, 1.8, f"after {plural(count, 'iteration')}"),
+    ):
+        ax.plot(eps, values, color=colour, lw=width, marker="o", ms=3 + width, label=name, clip_on=False, zorder=3)
+    handles, names = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], names[::-1], loc="upper center", labelcolor="linecolor", handlelength=1.6)
+    top = np.nanmax([early, settled])
+    ax.set(xscale="log", xlim=(eps.min(), eps.max()), ylim=(0, max(1.08 * top, 1)))
+    ax.set(xlabel="eps (units of cost)", ylabel="labels wrong (% of positives)")
+    ax.set_xticks(eps, [f"{value:g}" for value in eps])
+    ax.minorticks_off()
+    ax.grid(axis="y")
+    ax.set_title(labels_finding(convergence) if title is None else title)
+    return ax
+
+
+def convergence_figure(convergence: Convergence, name: str = "") -> Figure:
+    """`draw_errors` and `draw_wrong_labels` side by side, the problem's name beneath."""
+    with style():
+        figure = Figure(figsize=(10.7, 4.0), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.07, rect=(0, 0.045 * bool(name), 1, 1 - 0.045 * bool(name)))
+        left, right = figure.subplots(1, 2)
+        draw_errors(left, convergence)
+        draw_wrong_labels(right, convergence)
+        positives = plural(convergence.positives, "positive label")
+        figure.text(0.008, 0.02, f"{name}; {positives}" if name else "", color=MUTED, fontsize=8)
+    return figure
+
+
+def wrong_shares(convergence: Convergence) -> list[np.ndarray]:
+    """Wrong labels in percent of the positives at each eps: early, and settled (NaN where it did not converge)."""
+    each = convergence.courses
+    counts = (
+        [course.wrong_after(convergence.max_iter) for course in each],
+        [np.nan if course.settled is None else course.settled for course in each],
+    )
+    return [100 * np.array(values, dtype=float) / max(1, convergence.positives) for values in counts]
+
+
+def errors_finding(convergence: Convergence) -> str:
+    """What Sinkhorn leaves at the smallest eps, beside Newton's if there is one, else beside the largest eps."""
+    first, last = convergence.courses[0], convergence.courses[-1]
+    if len(last.newton) and last.settled is not None:
+        reached = f"{plural(len(last.errors), 'iteration')} reach {last.errors[-1]:.0e}"
+        return f"eps {last.eps:g}: {reached}, Newton {last.newton[-1]:.0e}"
+    left, right = (course.errors[convergence.max_iter - 1] for course in (first, last))
+    count = plural(convergence.max_iter, "iteration")
+    if right > 2 * left:
+        return f"{count}: eps {last.eps:g} is {right / left:,.0f} times as far off as {first.eps:g}"
+    return f"{count}: a small eps is no further off than a large one"
+
+
+def labels_finding(convergence: Convergence) -> str:
+    """Whether a smaller eps makes labels better or worse after the iterations asked for."""
+    early, _ = wrong_shares(convergence)
+    best = int(early.argmin())
+    count = plural(convergence.max_iter, "iteration")
+    least, eps = convergence.courses[-1].eps, convergence.courses[best].eps
+    if early[-1] <= early[best]:
+        return f"{count}: labels are best at the least eps, {least:g}"
+    return f"{count}: {early[-1]:.0f} % wrong at eps {least:g}, {early[best]:.0f} % at {eps:g}"
+
+
+def at_least(errors: Float[np.ndarray, " i"]) -> Float[np.ndarray, " i"]:
+    """The errors, cut off at LEAST_ERROR, for a logarithm has no 0."""
+    return np.maximum(errors, LEAST_ERROR)

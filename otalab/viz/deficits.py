@@ -1,0 +1,101 @@
+"""The picture of the deficit policies: `python -m otalab.viz.deficits OUT.png`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from otalab.assign import AnchorPoints, Assignment, Predictions, RadiusPrior, Targets, build_assigner
+from otalab.data.scene import ShapesConfig, draw_scene
+from otalab.files import write_whole
+from otalab.viz.boxes import draw_assignment, draw_boxes, show_image
+from otalab.viz.style import INK, MUTED, gt_colour, plural, style
+
+# objects crowded into one place, each predicted well: all want many points, and want the same
+SCENE = ShapesConfig(
+    crowd=1.0, min_objects=6, max_objects=6, min_size=40.0, max_size=60.0, texture=0.2, noise=1.0, min_visible=0.12
+)
+SEED = 480  # of those with a deficit, one whose boxes do not hide each other
+
+
+def deficits_figure(seed: int = SEED) -> Figure:
+    """A crowd whose objects want more points than their priors hold, and what "drop" and "relax" do about it."""
+    scene = draw_scene(SCENE, np.random.default_rng(seed))
+    image = torch.from_numpy(scene.image).permute(2, 0, 1) / 255
+    targets = Targets(torch.from_numpy(scene.boxes), torch.from_numpy(scene.labels))
+    points = AnchorPoints.for_image(tuple(image.shape[-2:]), strides=(12, 24))
+    predictions = sure_predictions(points, targets, seed)
+    dropped, relaxed = (
+        build_assigner("ota", deficits=policy)(points, predictions, targets) for policy in ("drop", "relax")
+    )
+    wanted = (dropped.counts + dropped.deficit).tolist()
+    inside = RadiusPrior()(points, targets.boxes)
+    with style():
+        figure = Figure(figsize=(10.7, 4.3), dpi=150)
+        axes = figure.subplots(1, 3)
+        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.13, top=0.79, wspace=0.04)
+        headline = f"{len(targets)} objects want more points than their priors hold: share, or look outside"
+        figure.text(0.01, 0.94, headline, fontsize=12.5, fontweight="bold", va="center")
+        show_image(axes[0], image)
+        draw_boxes(axes[0], targets.boxes, numbered=True)
+        draw_assignment(axes[1], image, points, dropped, targets, legend=False)
+        draw_assignment(axes[2], image, points, relaxed, targets, legend=False)
+        bought = ring_outside(axes[2], points, relaxed, inside)
+        titles = (
+            f"{sum(wanted)} points wanted, {int(inside.any(dim=0).sum())} in a prior",
+            f"drop: an even share, {int(dropped.deficit.sum())} labels left out",
+            f"relax: {plural(bought, 'point')} bought outside the priors",
+        )
+        numbers = wanted, dropped.counts.tolist(), relaxed.counts.tolist()
+        for ax, title, counts, verb in zip(axes, titles, numbers, ("wants", "gets", "gets"), strict=True):
+            ax.set_title(title, fontsize=10, fontweight="normal")
+            tally(ax, counts, verb)
+    return figure
+
+
+def sure_predictions(points: AnchorPoints, targets: Targets, seed: int) -> Predictions:
+    """A late detector: each point sees the nearest object almost as it is, and half believes in its class."""
+    generator = torch.Generator().manual_seed(seed)
+    middle = (targets.boxes[:, :2] + targets.boxes[:, 2:]) / 2
+    nearest = (points.xy[:, None] - middle).abs().amax(dim=-1).argmin(dim=1)
+    boxes = targets.boxes[nearest] + 2.0 * torch.randn(len(points), 4, generator=generator)
+    logits = torch.randn(len(points), 6, generator=generator) - 2
+    logits[torch.arange(len(points)), targets.labels[nearest]] += 2
+    return Predictions(logits, boxes)
+
+
+def ring_outside(ax: Axes, points: AnchorPoints, assignment: Assignment, inside: torch.Tensor) -> int:
+    """Ring the points that a gt got outside its prior; returns how many."""
+    owner = assignment.matched_gt
+    outside = (owner >= 0) & ~inside[owner.clamp(min=0), torch.arange(len(owner))]
+    xy = points.xy[outside]
+    ax.scatter(xy[:, 0], xy[:, 1], s=70, facecolors="none", edgecolors=INK, linewidths=1.0, zorder=6, clip_on=False)
+    return int(outside.sum())
+
+
+def tally(ax: Axes, counts: Sequence[int], verb: str) -> None:
+    """Beneath the axes: how many points each gt wants or gets, in its colour."""
+    ax.text(0.0, -0.07, verb, transform=ax.transAxes, color=MUTED, fontsize=9, va="center")
+    for i, count in enumerate(counts):
+        options = {"color": gt_colour(i), "fontsize": 11, "fontweight": "bold", "va": "center", "ha": "center"}
+        ax.text(0.2 + 0.12 * i, -0.07, str(count), transform=ax.transAxes, **options)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the picture."""
+    parser = argparse.ArgumentParser(prog="python -m otalab.viz.deficits", description=__doc__)
+    parser.add_argument("out", metavar="OUT.png", help="the picture to write")
+    parser.add_argument("--seed", type=int, default=SEED, help="seed of the scene (default %(default)s)")
+    options = parser.parse_args(arguments)
+    figure = deficits_figure(options.seed)
+    with write_whole(options.out) as path:
+        figure.savefig(path, format="png", metadata={"Software": None})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
