@@ -155,9 +155,9 @@ class Assignment:
     matched_gt: Int[Tensor, " n"]
     supply: Int[Tensor, " m1"]
     deficit: Int[Tensor, " m"]
-    price: Float[Tensor, " m"] | None = field(default=None, repr=False)
     make_cost: Callable[[], Tensor] | None = field(default=None, repr=False)
     make_plan: Callable[[], Tensor] | None = field(default=None, repr=False)
+    price: Float[Tensor, " m"] | None = field(default=None, repr=False)
 
     @cached_property
     def cost(self) -> Float[Tensor, "m1 n"] | None:
