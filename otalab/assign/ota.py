@@ -154,7 +154,10 @@ def list_pairs(
     per_image = each.new_zeros(images + 1).index_add_(0, image, each)
     per_image[-1] = each.amax()
     *counts, longest = per_image.tolist()
-    index = valid.flatten().nonzero_static(size=sum(counts)).squeeze(1)
+    total, flat = sum(counts), valid.flatten()
+    place = (flat.cumsum(0) - 1).where(flat, total)  # nonzero would wait for the device again
+    slots = torch.arange(len(flat), device=flat.device)
+    index = slots.new_zeros(total + 1).scatter_(0, place, slots)[:total]
     gt, point = index // valid.shape[1], candidates.point.flatten()[index]
     slot = torch.arange(len(index), device=gt.device) - (each.cumsum(0) - each)[gt]
     listed = Candidates(
