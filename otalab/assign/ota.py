@@ -13,7 +13,7 @@ from otalab.assign.base import Assigner, all_background, in_float64
 from otalab.assign.cost import Cost, dynamic_k, fixed_k
 from otalab.assign.pairs import dense_cost, joined, price_pairs
 from otalab.assign.prior import Candidates, ClosestPrior, RadiusPrior
-from otalab.assign.relax import relax
+from otalab.assign.relax import Outside, relax
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
 from otalab.transport.arc_sinkhorn import arc_sinkhorn
@@ -91,7 +91,8 @@ class OTA(Assigner):
         )
         found = self.solve(problem)
         if self.deficits == "relax":
-            found = relax(found, EXACT[self.solver], self.cost, self.off_prior, points, predictions, targets)
+            outside = Outside(self.cost, self.off_prior, points, predictions, targets)
+            found = relax(found, EXACT[self.solver], outside)
         elif self.deficits == "raise":
             refuse_deficit(found)
         return self.assignments(found, points, predictions, targets, listed)

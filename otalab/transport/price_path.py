@@ -17,15 +17,13 @@ same bits.
 Sources: Kuhn 1955; Jonker and Volgenant, Computing 38, 1987; Kennington and Wang, EJOR 1992 (semi-assignment).
 """
 
-from functools import cache
-from importlib.util import find_spec
-from inspect import unwrap
-
 import numpy as np
 import torch
 
 from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem, ArcSolution
+from otalab.transport.compiled import compiled as by_numba
+from otalab.transport.compiled import use_numba
 
 FREE = -1
 
@@ -67,24 +65,23 @@ def solve_sorted(
         return owner, np.zeros(len(k)), 0
     cost, column = cost[:, : arcs.max()], column[:, : arcs.max()]
     hoped = np.minimum(k, arcs)
-    penalty = penalties(cost, k)
+    penalty = penalties(cost, arcs, k)
     if use_numba(compiled):
-        settle, ship = compiled_loops()
         state = owner, np.zeros(num_columns), np.zeros(len(k)), np.zeros_like(k), hoped
         taken = np.zeros(hoped.sum(), dtype=np.int64)
+        count = by_numba(settle_contests)(cost, column, k, *state, taken, *penalty)
+        _, paths = by_numba(ship_the_rest)(cost, column, *state, taken, count, *penalty)
+        price = state[2]
     else:
-        settle, ship = settle_contests, ship_the_rest
         state = [FREE] * num_columns, [0.0] * num_columns, [0.0] * len(k), [0] * len(k), hoped.tolist()
         taken = [0] * int(hoped.sum())
-        cost, column, k = cost.tolist(), column.tolist(), k.tolist()
-    count = settle(cost, column, k, *state, taken, *penalty)
-    count, paths = ship(cost, column, *state, taken, count, *penalty)
-    owners, _, price, _, hoped = state
-    taken = np.asarray(taken[:count], dtype=np.int64)
-    owner[taken] = [owners[j] for j in taken.tolist()]
-    price = np.asarray(price, dtype=np.float64)
-    if (np.asarray(hoped) < np.asarray(k)).any():
-        price = lowest_prices(np.asarray(cost), np.asarray(column), owner, np.asarray(k))
+        lists = cost.tolist(), column.tolist()
+        count = settle_contests(*lists, k.tolist(), *state, taken, *penalty)
+        count, paths = ship_the_rest(*lists, *state, taken, count, *penalty)
+        owner[taken[:count]] = [state[0][j] for j in taken[:count]]
+        price, hoped = np.array(state[2]), np.array(state[4])
+    if (hoped < k).any():
+        price = lowest_prices(cost, column, owner, k)
     return owner, price, paths
 
 
@@ -211,27 +208,12 @@ def refuse_nonsense(cost: np.ndarray) -> None:
         raise InputError(f"cost is {ends[tuple(bad[0])]} in row {bad[0, 0]}; it takes finite numbers or +inf")
 
 
-def penalties(cost: np.ndarray, k: np.ndarray) -> tuple[float, float]:
+def penalties(cost: np.ndarray, arcs: np.ndarray, k: np.ndarray) -> tuple[float, float]:
     """(most, step): to leave a row without its t-th column costs most - step * t.
 
     A path visits each row once, so that a chain of exchanges costs less than one step.
     """
-    step = 2 * (len(k) + 1) * (1 + np.abs(cost).max(where=np.isfinite(cost), initial=0.0))
+    with_arcs = np.flatnonzero(arcs)
+    dearest = cost[with_arcs, arcs[with_arcs] - 1].max()
+    step = 2 * (len(k) + 1) * (1 + max(abs(dearest), abs(cost[:, 0].min())))
     return float((2 * k.max() + 3) * step), float(step)
-
-
-@cache
-def compiled_loops() -> tuple:
-    """The two loops, compiled by numba: once, then kept in its cache on disk."""
-    from numba import njit
-
-    compile = njit(cache=True)
-    return compile(unwrap(settle_contests)), compile(unwrap(ship_the_rest))  # tests wrap them to check their types
-
-
-def use_numba(asked: bool | None) -> bool:
-    """Whether to compile. Raises InputError if that is asked for and numba is not there."""
-    installed = find_spec("numba") is not None
-    if asked and not installed:
-        raise InputError("compiled=True needs numba: pip install 'otalab[fast]'")
-    return installed if asked is None else asked

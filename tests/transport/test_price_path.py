@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem
-from otalab.transport.price_path import price_path, use_numba
+from otalab.transport.compiled import use_numba
+from otalab.transport.price_path import price_path
 from otalab.transport.semi_assignment import semi_assign
 
 from .instances import EXACT
@@ -205,7 +206,7 @@ def test_the_arcs_are_left_as_they_were():
 
 
 def test_without_numba_plain_python_does_and_asking_for_it_is_an_error(monkeypatch):
-    monkeypatch.setattr("otalab.transport.price_path.find_spec", lambda name: None)
+    monkeypatch.setattr("otalab.transport.compiled.find_spec", lambda name: None)
     assert price_path(arcs(np.zeros((1, 2)), [1])).shipped.tolist() == [1]
     with pytest.raises(InputError, match=r"pip install 'otalab\[fast\]'"):
         use_numba(True)

@@ -1,0 +1,31 @@
+"""numba, where it is installed: plain loops compiled, on the CPU."""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from inspect import unwrap
+
+from otalab.errors import InputError
+
+
+def use_numba(asked: bool | None) -> bool:
+    """Whether to compile: as asked, and if nothing was (None), where numba is installed.
+
+    Raises InputError if it is asked for and not there.
+    """
+    installed = find_spec("numba") is not None
+    if asked and not installed:
+        raise InputError("compiled=True needs numba: pip install 'otalab[fast]'")
+    return installed if asked is None else asked
+
+
+@cache
+def compiled(function: Callable) -> Callable:
+    """The function compiled: once, then kept in numba's cache on disk.
+
+    The same bits come out, since no operation may be reordered but the least of several numbers, which is exact.
+    """
+    from numba import njit
+
+    # tests wrap functions to check their types; costs are never NaN, which spares a minimum its tests for it
+    return njit(cache=True, fastmath={"nnan", "nsz"})(unwrap(function))
