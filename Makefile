@@ -29,11 +29,15 @@ test: $(READY)   ## all tests
 fast: $(READY)   ## the tests that take seconds
 	$(RUN) -m pytest -m 'not slow'
 
-bench: $(READY)  ## measure the speed of an assignment; writes benchmarks/assign.json
-	$(RUN) -m otalab bench --json benchmarks/assign.json
+bench: $(READY)  ## measure solvers, assignment and training step; writes benchmarks/*.json (about 25 minutes)
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.solvers
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.assign
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.step
 
-picture: $(READY) ## draw the picture at the top of README.md from runs/demo
+picture: $(READY) ## draw the pictures of README.md and docs, one of them from runs/demo
 	$(RUN) -m otalab.viz.hero docs/hero.png --checkpoint runs/demo
+	$(RUN) -m otalab.viz.deficits docs/deficits.png
+	$(RUN) -m otalab verify --problem toy --sizes 20 --picture docs/convergence.png
 
 lab: $(READY)    ## open JupyterLab in this environment
 	$(RUN) -m jupyter lab notebooks

@@ -13,6 +13,8 @@ from otalab import __version__
 from otalab.detect.config import TrainConfig
 from otalab.errors import InputError
 from otalab.files import write_json
+from otalab.flags import count
+from otalab.verify_cli import add_verify_flags, run_verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,13 +43,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"otalab: error: {message}; see {self.prog} --help\n")
 
 
-def count(text: str) -> int:
-    """The type of a flag that counts something."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
-
-
 def parser() -> Parser:
     """All commands and their flags."""
     top = Parser(
@@ -64,12 +59,7 @@ def parser() -> Parser:
     demo.add_argument("--train-images", type=count, default=2000, help="training scenes to draw (default: %(default)s)")
 
     verify = add(commands, "verify", run_verify, "put all solvers in a table and check them against exact solutions")
-    verify.add_argument("--eps", type=float, default=0.1, help="entropic regularisation (default: %(default)s)")
-    verify.add_argument("--iterations", type=int, default=50, help="Sinkhorn iterations (default: %(default)s)")
-    verify.add_argument("--checkpoint", help="a run's folder: also verify on the problems that its detector meets")
-    verify.add_argument("--data", help="with --checkpoint: COCO-format folder to take images from")
-    verify.add_argument("--images", type=count, default=3, help="with --checkpoint: how many (default: %(default)s)")
-    verify.add_argument("--json", type=Path, help="also write the figures here")
+    add_verify_flags(verify)
 
     train = add(commands, "train", run_train, "train a detector on a COCO-format folder")
     add_settings(train)
@@ -148,33 +138,6 @@ def run_demo(a) -> int:
     return demo(Path(a.out), epochs=a.epochs, train_images=a.train_images)
 
 
-def run_verify(a) -> int:
-    from dataclasses import asdict
-
-    from otalab.verify import detector_cases, random_case, simulated_case, toy_case, verify
-
-    cases = [toy_case(), random_case(), simulated_case()]
-    if a.checkpoint:
-        from otalab.detect.checkpoint import load_model
-        from otalab.detect.evaluate import open_split
-
-        if not a.data:
-            raise InputError("--checkpoint needs --data, a COCO-format folder with the images to verify on")
-        model, description = load_model(a.checkpoint)
-        dataset = open_split(a.data, "val", description["class_names"])
-        cases += list(detector_cases(model, dataset, a.images))
-    results = []
-    for case in cases:
-        results.append(verify(case, a.eps, a.iterations))
-        print(results[-1], end="\n\n")
-    failed = sum(not check.passed for result in results for check in result.checks)
-    total = sum(len(result.checks) for result in results)
-    print(f"{total - failed} of {total} checks passed")
-    if a.json:
-        write_json(a.json, {"eps": a.eps, "iterations": a.iterations, "problems": [asdict(r) for r in results]})
-    return 1 if failed else 0
-
-
 def run_train(a) -> int:
     from otalab.detect.train import train
 
@@ -211,12 +174,14 @@ def run_predict(a) -> int:
 
 
 def run_bench(a) -> int:
+    from dataclasses import asdict
+
     from otalab.bench import bench_assign
 
     result = bench_assign(a.rounds)
     print(result)
     if a.json:
-        write_json(a.json, result.as_dict())
+        write_json(a.json, asdict(result))
     return 0
 
 

@@ -4,9 +4,9 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from otalab.cli import count
 from otalab.errors import InputError
 from otalab.files import write_json, write_whole
+from otalab.flags import count
 
 DESCRIPTION = """Solve problems by every solver, put the solvers in a table and check them: exact ones must agree and
 prove it, Sinkhorn must equal POT's, Newton must meet its sums, the labels of `ota` must cost the optimum."""
@@ -15,7 +15,7 @@ A forbidden route costs inf; in JSON null, "Infinity" or Infinity. Exit status: 
 input at fault."""
 
 
-def add_flags(command: argparse.ArgumentParser) -> None:
+def add_verify_flags(command: argparse.ArgumentParser) -> None:
     """The flags of `verify`."""
     command.description, command.epilog = DESCRIPTION, EPILOG
     add = command.add_argument

@@ -46,6 +46,6 @@ def test_links_lead_to_files(page):
 
 def test_speed_table_is_the_recorded_run():
     bench = json.loads((ROOT / "benchmarks/assign.json").read_text())
-    exact = bench["rows"][-1]
+    exact = next(table for table in bench["tables"] if table["name"] == "20 gts")["rows"][-1]
     assert exact["way"] == "ota (exact)"
     assert f"{exact['speed_up']:.0f}x" in README

@@ -99,6 +99,7 @@ class Routes:
     ):
         self.cost, self.slack, self.copies, self.real = cost, slack, copies, real
         self.each = torch.arange(len(cost), device=cost.device)
+        self.known: tuple[Tensor, Tensor, Tensor] | None = None  # counts, and what `scanned` found
 
     @cached_property
     def over(self) -> Float[Tensor, "B m w"]:
@@ -127,8 +128,14 @@ class Routes:
         blocks, m, _ = self.cost.shape
         values = self.cost.new_full((blocks * m, int(count.max())), torch.inf, dtype=torch.float64)
         column = torch.zeros_like(values, dtype=torch.int64)
-        arrays = [x.numpy() for x in (self.cost, self.slack, count.view(blocks, m))]
+        again = count
+        if self.known is not None:  # rows whose count is what it was need not be read again
+            again = count.where(count != self.known[0], 0)
+            for new, old in ((values, self.known[1]), (column, self.known[2])):
+                new[:, : old.shape[1]] = old.where((again == 0)[:, None], new[:, : old.shape[1]])
+        arrays = [x.numpy() for x in (self.cost, self.slack, again.view(blocks, m))]
         compiled(keep_cheapest)(*arrays, values.view(blocks, m, -1).numpy(), column.view(blocks, m, -1).numpy())
+        self.known = count, values, column
         worst = values.gather(1, (count[:, None] - 1).clamp(min=0)).squeeze(1)
         return values, column, worst if self.cost.dtype == torch.float64 else below(worst.float())
 

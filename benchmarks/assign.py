@@ -1,0 +1,128 @@
+"""Label assignment as a whole, from logits to labels, beside the textbook way.
+
+python -m benchmarks.assign [--rounds N] [--quick]
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.cases import SMALL, pile, scenes
+from benchmarks.common import run, shown
+from otalab.assign import Assigner, Assignment, build_assigner
+from otalab.bench import (
+    Scene,
+    Table,
+    Timer,
+    assign_table,
+    clamped,
+    make_scene,
+    textbook,
+    textbook_cost,
+    textbook_sinkhorn,
+    timings,
+)
+
+OTHERS = ("ota-official", "fcos")
+SLOW_ROUNDS = 3  # at most, where the textbook takes ten seconds and more
+
+
+def batch_table(name: str, images: list[Scene], timer: Timer) -> Table:
+    """A batch in one call beside loops over its images."""
+    ota = build_assigner("ota")
+    ways: dict[str, Callable] = {
+        "a loop of textbooks": lambda: [textbook(*scene) for scene in images],
+        "the same, exponents clamped at -80": lambda: [textbook(*scene, log_sum_exp=clamped) for scene in images],
+        "a loop of ota": lambda: [ota(*scene) for scene in images],
+        "ota, assign_batch": lambda: assign_batch(ota, images),
+    }
+    task = f"{len(images)} images, each {images[0]}"
+    return Table(name, task, timer.rounds, timings(timer(ways)))
+
+
+def assign_batch(assigner: Assigner, images: list[Scene]) -> list[Assignment]:
+    """All images in one call; they share the points."""
+    return assigner.assign_batch(images[0].points, [s.predictions for s in images], [s.targets for s in images])
+
+
+def deficit_table(scene: Scene, timer: Timer) -> Table:
+    """An image whose gts want more than their priors hold, beside the textbook's Sinkhorn with its matrix given."""
+    drop, relax = build_assigner("ota"), build_assigner("ota", deficits="relax")
+    cost, supply = textbook_cost(*scene)
+    missing = int(drop(*scene).deficit.sum())
+    ways = {
+        "the textbook's Sinkhorn alone, its matrix given": lambda: textbook_sinkhorn(cost, supply),
+        "the same, exponents clamped at -80": lambda: textbook_sinkhorn(cost, supply, clamped),
+        "textbook: (m, n, C) losses, 50 full Sinkhorn iterations": lambda: textbook(*scene),
+        "ota, deficits='drop', from the logits": lambda: drop(*scene),
+        "ota, deficits='relax', from the logits": lambda: relax(*scene),
+    }
+    task = f"one image, {scene}, {missing} labels more than the priors hold"
+    return Table("deficit", task, timer.rounds, timings(timer(ways)))
+
+
+@dataclass(frozen=True)
+class Ops:
+    """Operations that PyTorch dispatches in one call, and for one image."""
+
+    way: str
+    ops: int
+    images: int
+
+    head: ClassVar[str] = f"{'way':<58}{'ops':>10}{'an image':>11}"
+
+    def __str__(self) -> str:
+        return f"{self.way:<58}{self.ops:>10}{self.ops / self.images:>11.1f}"
+
+
+class CountOps(TorchDispatchMode):
+    """Counts what is dispatched while it is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def count_ops(call: Callable[[], object]) -> int:
+    """Operations dispatched by a call."""
+    with CountOps() as counter:
+        call()
+    return counter.count
+
+
+def ops_table(images: list[Scene]) -> Table:
+    """What one image dispatches, a batch, and a loop over the images of the batch."""
+    ota = build_assigner("ota")
+    ways = {
+        "ota, one image": (lambda: ota(*images[0]), 1),
+        f"ota, assign_batch of {len(images)}": (lambda: assign_batch(ota, images), len(images)),
+        f"ota, a loop over {len(images)}": (lambda: [ota(*scene) for scene in images], len(images)),
+    }
+    rows = [Ops(way, count_ops(call), number) for way, (call, number) in ways.items()]
+    return Table("operations", f"each image {images[0]}", 1, rows)
+
+
+def tables(timer: Timer, quick: bool) -> list[Table]:
+    """Few gts and many, a batch, a deficit, and the count of operations."""
+    size = SMALL if quick else {}
+    some, many, crowd = (4, 8, 24) if quick else (20, 100, 40)
+    images = [scene for name, part in scenes(quick).items() if name.startswith("batch") for scene in part]
+    few = timer.at_most(SLOW_ROUNDS)
+    return [
+        shown(assign_table(f"{some} gts", make_scene(some, **size), timer, OTHERS)),
+        shown(assign_table(f"{many} gts", make_scene(many, **size), few, OTHERS)),
+        shown(batch_table(f"batch of {len(images)}", images, few)),
+        shown(deficit_table(pile(crowd, **size), timer)),
+        shown(ops_table([make_scene(some, seed=seed, **size) for seed in range(16)])),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(run("assign", __doc__.splitlines()[0], tables))

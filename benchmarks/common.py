@@ -1,0 +1,67 @@
+"""What the benchmark commands share: flags, a statement of the machine, and a file that is written whole."""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from otalab.bench import Table, Timer
+from otalab.files import write_json
+
+FOLDER = Path(__file__).parent
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def run(
+    module: str, description: str, tables: Callable[[Timer, bool], list[Table]], argv: Sequence[str] | None = None
+) -> int:
+    """Measure, print the tables, and write benchmarks/MODULE.json."""
+    flags = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=description)
+    flags.add_argument("--rounds", type=int, default=7, help="interleaved rounds of each way (default: %(default)s)")
+    flags.add_argument("--quick", action="store_true", help="small scenes, to see that the command works")
+    flags.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu where others use the machine too (default: %(default)s)"
+    )
+    flags.add_argument("--json", type=Path, default=FOLDER / f"{module}.json", help="(default: %(default)s)")
+    given = flags.parse_args(argv)
+    if given.rounds < 1:
+        flags.error(f"--rounds is {given.rounds}; there must be at least 1")
+    found = tables(Timer(given.rounds, clock=CLOCKS[given.clock]), given.quick)
+    asked = f"--rounds {given.rounds} --clock {given.clock}{' --quick' if given.quick else ''}"
+    write_json(given.json, as_json(f"python -m benchmarks.{module} {asked}", given.clock, found))
+    return 0
+
+
+def shown(table: Table) -> Table:
+    """The table, printed as soon as it is there."""
+    print(table, end="\n\n", flush=True)
+    return table
+
+
+def as_json(command: str, clock: str, tables: list[Table]) -> dict:
+    """The tables, and what they were measured with."""
+    return {
+        "command": command,
+        "machine": f"{cpu()}, {os.cpu_count()} cores, {platform.system()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": 1,
+        "clock": clock,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        "tables": [asdict(table) for table in tables],
+    }
+
+
+def cpu() -> str:
+    """The processor's name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,160 @@
+"""The solvers on the cost matrix of one image: seconds, and how far their labels are off the exact ones.
+
+python -m benchmarks.solvers [--rounds N] [--quick]
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from benchmarks.cases import Case, make_case, scenes
+from benchmarks.common import run, shown
+from benchmarks.peers import ARC_PEERS, FULL_PEERS, installed, pot_batch
+from benchmarks.ways import Answer, by_presolve, one_by_one, ours
+from otalab.bench import Table, Timer, Timing, clamped, paired, textbook_sinkhorn, timings
+from otalab.transport import certify, solve
+from otalab.transport.arcs import ArcProblem, ArcSolution
+from otalab.transport.price_path import price_path
+
+TIE = 1e-12  # relative difference of objectives up to which other labels are as good
+BUDGET = 20.0  # seconds for one way of a table, so that slow ones take part in fewer rounds
+
+
+@dataclass(frozen=True)
+class Checked(Timing):
+    """A timing with what the way found: labels off the exact optimum's, and the relative duality gap of its prices."""
+
+    head: ClassVar[str] = f"{Timing.head}{'labels':>9}{'gap':>10}"
+
+    labels_off: int
+    gap: float | None
+
+    def __str__(self) -> str:
+        gap = "" if self.gap is None else f"{self.gap:.1e}"
+        return f"{super().__str__()}{self.labels_off:>9}{gap:>10}"
+
+
+def solvers_table(case: Case, timer: Timer) -> Table:
+    """Every way on the matrix itself."""
+    ways = {
+        "textbook Sinkhorn, 50 iterations": one_by_one(case, textbook_sinkhorn),
+        "textbook Sinkhorn, exponents clamped at -80": one_by_one(case, textbook_sinkhorn, log_sum_exp=clamped),
+        **ours(case),
+    }
+    small = case.cost.numel() < 10**6
+    for name, peer in installed(FULL_PEERS).items():
+        if small or "emd" not in name:  # network simplex takes minutes on the largest
+            ways[name] = one_by_one(case, peer)
+    if len(case.cost) > 1:
+        ways["POT solve_batch, log_sinkhorn, 50 iterations"] = lambda: Answer(pot_batch(case.cost, case.supply))
+    return Table(case.name, case.task, timer.rounds, checked(case, ways, timer))
+
+
+def checked(case: Case, ways: dict[str, Callable[[], Answer]], timer: Timer) -> list[Checked]:
+    """A row for each way, its answer compared with that of SciPy's assignment solver."""
+    exact = solve(case.problem(), "assignment").labels
+    found = {way: find() for way, find in ways.items()}
+    rows = timings(timer(ways))
+    return [
+        Checked(row.way, row.seconds, row.speed_up, row.clamped_speed_up, *faults(case, found[row.way], exact))
+        for row in rows
+    ]
+
+
+def faults(case: Case, answer: Answer, exact: Int[Tensor, "B n"]) -> tuple[int, float | None]:
+    """Labels that differ from the exact ones, and the largest relative gap of the prices, if there are any.
+
+    None differ if every row ships its k at the exact optimum's cost: a tie. Without each row's k there is no gap.
+    """
+    off = int((answer.labels != exact).sum())
+    plan = torch.nn.functional.one_hot(answer.labels, case.cost.shape[1]).mT.double()
+    if not torch.equal(plan.sum(dim=2), case.supply.double()):
+        return off, None
+    if torch.allclose(total(case, answer.labels), total(case, exact), rtol=TIE, atol=0.0):
+        off = 0
+    return off, None if answer.price is None else float(certify(case.problem(), plan, answer.price).relative_gap.max())
+
+
+def total(case: Case, labels: Int[Tensor, "B n"]) -> Float[Tensor, " B"]:
+    """What the labels cost."""
+    return case.cost.gather(1, labels[:, None]).double().sum(dim=(1, 2))
+
+
+@dataclass(frozen=True)
+class ArcTiming:
+    """Median seconds of a solver on the arcs; how many times longer than price-path; labels off price-path's."""
+
+    head: ClassVar[str] = f"{'way':<58}{'seconds':>10}{'price-path':>12}{'labels':>9}"
+
+    way: str
+    seconds: float
+    times_price_path: float
+    labels_off: int
+
+    def __str__(self) -> str:
+        return f"{self.way:<58}{self.seconds:>10.5f}{self.times_price_path:>11.2f}x{self.labels_off:>9}"
+
+
+def peers_table(case: Case, timer: Timer) -> Table:
+    """Exact solvers given the same presolve: the arcs that were left of one image, in; the owners of columns, out."""
+    arcs = presolved(case)
+    ways: dict[str, Callable] = {
+        "price-path, compiled": lambda: price_path(arcs, compiled=True).owner.numpy(),
+        "price-path, numpy only": lambda: price_path(arcs, compiled=False).owner.numpy(),
+        **{name: partial(peer, arcs) for name, peer in installed(ARC_PEERS).items()},
+    }
+    solved = price_path(arcs)
+    presolve = by_presolve(case, lambda _: solved)
+    owners = {way: find() for way, find in ways.items()}
+    exact = owners["price-path, compiled"]
+    owners["presolve alone, from the matrix"] = exact
+    seconds = timer(ways | {"presolve alone, from the matrix": presolve})
+    own = seconds["price-path, compiled"]
+    rows = [
+        ArcTiming(way, sorted(s)[len(s) // 2], paired(s, own), owners_off(arcs, owners[way], exact))
+        for way, s in seconds.items()
+    ]
+    m, s = arcs.cost.shape
+    task = f"the arcs that presolve leaves, {m} rows of {s}, {int(arcs.k.sum())} labels"
+    return Table(f"{case.name}, presolved", task, timer.rounds, rows)
+
+
+def owners_off(arcs: ArcProblem, owner: np.ndarray, exact: np.ndarray) -> int:
+    """Columns with another owner; none if all rows got as many for the same cost: a tie."""
+    mine, best = (ArcSolution(arcs, torch.from_numpy(o), torch.zeros(len(arcs))) for o in (owner, exact))
+    as_good = torch.allclose(mine.objective, best.objective, rtol=TIE, atol=0.0)
+    return 0 if as_good and torch.equal(mine.shipped, best.shipped) else int((owner != exact).sum())
+
+
+def presolved(case: Case) -> ArcProblem:
+    """The arcs that `price_path` gets in the end."""
+    seen: list[ArcProblem] = []
+
+    def recording(arcs: ArcProblem) -> ArcSolution:
+        seen.append(arcs)
+        return price_path(arcs)
+
+    by_presolve(case, recording)()
+    return seen[-1]
+
+
+def tables(timer: Timer, quick: bool) -> list[Table]:
+    """All scenes; the peers on the arcs of single images."""
+    done, timer = [], replace(timer, budget=BUDGET)
+    for name, images in scenes(quick).items():
+        case = make_case(name, images)
+        done.append(shown(solvers_table(case, timer)))
+        if len(images) == 1:
+            done.append(shown(peers_table(case, timer)))
+    return done
+
+
+if __name__ == "__main__":
+    sys.exit(run("solvers", __doc__.splitlines()[0], tables))

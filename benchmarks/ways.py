@@ -1,0 +1,111 @@
+"""Ways from the cost matrices of a case to labels: otalab's solvers, each called in the way it is meant to be."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from benchmarks.cases import Case
+from otalab.errors import InputError
+from otalab.transport import solve
+from otalab.transport.arcs import ArcProblem, ArcSolution
+from otalab.transport.presolve import by_arcs, cheapest, solve_over_slack
+from otalab.transport.price_path import price_path
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Labels (B, n), m for the background; and prices (B, m + 1) of the rows, if the solver has any."""
+
+    labels: Int[Tensor, "B n"]
+    price: Float[Tensor, "B m1"] | None = None
+
+
+def by_presolve(case: Case, solver: Callable[..., ArcSolution], off_prior: float = 1e6, **options) -> Callable:
+    """Labels and prices from the matrix, presolve included; no plan is made."""
+    problem = case.problem(off_prior)
+    blocks, m1, n = problem.cost.shape
+    slack = torch.full((blocks,), m1 - 1)
+    columns = torch.arange(n).expand(blocks, n)
+
+    def find() -> Answer:
+        found = solve_over_slack(problem.cost, problem.supply, slack, columns, None, solver, options)
+        owner = found.owner.view(blocks, n)
+        price = found.price.view(blocks, m1).index_fill(1, slack[:1], 0.0)
+        return Answer(torch.where(owner >= 0, owner % m1, m1 - 1), price)
+
+    return find
+
+
+def by_method(case: Case, method: Callable, **options) -> Callable:
+    """Labels from the plan of a method for `solve`."""
+    problem = case.problem()
+
+    def find() -> Answer:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a missed tolerance shows in the table
+            found = method(problem, **options)
+        return Answer(found.labels, found.f)
+
+    return find
+
+
+def by_prior(case: Case, solver: Callable, **options) -> Callable:
+    """Labels of an entropic solver of arcs, which gets all pairs in the prior, found in the matrix each time."""
+    blocks, m1, n = case.cost.shape
+    most = int((case.cost[:, :-1] < 5e5).sum(dim=2).max())
+    row = torch.arange(blocks * m1)
+    k = case.supply.long().index_fill(1, torch.tensor(m1 - 1), 0).flatten()
+
+    def find() -> Answer:
+        over = case.cost - case.cost[:, -1:]
+        over[:, -1] = torch.inf
+        cost, column = cheapest(over.view(blocks * m1, n), most)
+        cost = cost.double().masked_fill(cost > 5e5, torch.inf)
+        arcs = ArcProblem(cost, column + (row // m1 * n)[:, None], k, row // m1, n, blocks)
+        owner = solver(arcs, **options).labels(rescale=True).view(blocks, n)
+        return Answer(torch.where(owner >= 0, owner % m1, m1 - 1))
+
+    return find
+
+
+def one_by_one(case: Case, labels: Callable, **options) -> Callable:
+    """A loop over the images of a way that takes a matrix and supplies."""
+    return lambda: Answer(torch.stack([labels(c, s, **options) for c, s in zip(case.cost, case.supply, strict=True)]))
+
+
+def ours(case: Case) -> dict[str, Callable[[], Answer]]:
+    """otalab's solvers."""
+    ways = {
+        "price-path, numpy only": by_presolve(case, price_path, compiled=False),
+        "price-path, compiled": by_presolve(case, price_path, compiled=True),
+    }
+    if feasible(case, torch.inf):
+        ways["price-path, compiled, off-prior pairs at +inf"] = by_presolve(case, price_path, torch.inf, compiled=True)
+    ways["solve(problem, 'price-path'), dense plan included"] = by_method(case, partial(solve, method="price-path"))
+    optional = {
+        "newton, eps 0.1": ("newton", lambda f: by_method(case, f, eps=0.1, tol=1e-9, max_iter=50)),
+        "newton, eps 1e-3": ("newton", lambda f: by_method(case, f, eps=1e-3, tol=1e-9, max_iter=100)),
+        "arc_sinkhorn, 50 iterations": ("arc_sinkhorn", lambda f: by_prior(case, f, eps=0.1, max_iter=50)),
+        "auction": ("auction", lambda f: by_presolve(case, f)),
+    }
+    for name, (module, way) in optional.items():
+        try:
+            ways[name] = way(getattr(import_module(f"otalab.transport.{module}"), module))
+        except ImportError:
+            continue
+    return ways
+
+
+def feasible(case: Case, off_prior: float) -> bool:
+    """Whether all rows can get their k."""
+    try:
+        by_arcs(price_path)(case.problem(off_prior))
+    except InputError:
+        return False
+    return True
