@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +12,10 @@ from torch import Tensor
 from benchmarks.cases import Case
 from otalab.errors import InputError
 from otalab.transport import solve
+from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution
+from otalab.transport.auction import auction
+from otalab.transport.newton import newton
 from otalab.transport.presolve import by_arcs, cheapest, solve_over_slack
 from otalab.transport.price_path import price_path
 
@@ -42,9 +44,9 @@ def by_presolve(case: Case, solver: Callable[..., ArcSolution], off_prior: float
     return find
 
 
-def by_method(case: Case, method: Callable, **options) -> Callable:
+def by_method(case: Case, method: Callable, off_prior: float = 1e6, **options) -> Callable:
     """Labels from the plan of a method for `solve`."""
-    problem = case.problem()
+    problem = case.problem(off_prior)
 
     def find() -> Answer:
         with warnings.catch_warnings():
@@ -80,26 +82,21 @@ def one_by_one(case: Case, labels: Callable, **options) -> Callable:
 
 
 def ours(case: Case) -> dict[str, Callable[[], Answer]]:
-    """otalab's solvers."""
+    """otalab's solvers; those that a constant of 1e6 would hamper get +inf in its place."""
     ways = {
         "price-path, numpy only": by_presolve(case, price_path, compiled=False),
         "price-path, compiled": by_presolve(case, price_path, compiled=True),
+        "solve(problem, 'price-path'), dense plan included": by_method(case, partial(solve, method="price-path")),
+        "arc_sinkhorn, 50 iterations": by_prior(case, arc_sinkhorn, eps=0.1, max_iter=50),
     }
-    if feasible(case, torch.inf):
-        ways["price-path, compiled, off-prior pairs at +inf"] = by_presolve(case, price_path, torch.inf, compiled=True)
-    ways["solve(problem, 'price-path'), dense plan included"] = by_method(case, partial(solve, method="price-path"))
-    optional = {
-        "newton, eps 0.1": ("newton", lambda f: by_method(case, f, eps=0.1, tol=1e-9, max_iter=50)),
-        "newton, eps 1e-3": ("newton", lambda f: by_method(case, f, eps=1e-3, tol=1e-9, max_iter=100)),
-        "arc_sinkhorn, 50 iterations": ("arc_sinkhorn", lambda f: by_prior(case, f, eps=0.1, max_iter=50)),
-        "auction": ("auction", lambda f: by_presolve(case, f)),
+    if not feasible(case, torch.inf):
+        return ways
+    return ways | {
+        "price-path, compiled, off-prior +inf": by_presolve(case, price_path, torch.inf, compiled=True),
+        "auction, off-prior +inf": by_presolve(case, auction, torch.inf),
+        "newton, eps 0.1, off-prior +inf": by_method(case, newton, torch.inf, eps=0.1),
+        "newton, eps 1e-3, off-prior +inf": by_method(case, newton, torch.inf, eps=1e-3, max_iter=100),
     }
-    for name, (module, way) in optional.items():
-        try:
-            ways[name] = way(getattr(import_module(f"otalab.transport.{module}"), module))
-        except ImportError:
-            continue
-    return ways
 
 
 def feasible(case: Case, off_prior: float) -> bool:
