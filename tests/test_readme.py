@@ -13,6 +13,7 @@ from otalab.cli import parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [str(page.relative_to(ROOT)) for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])]
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = re.findall(r"^    (otalab (?:.*\\\n)*.*)$", README, flags=re.MULTILINE)
 
@@ -36,7 +37,7 @@ def test_commands_parse(command):
     parser().parse_args(shlex.split(command.replace("\\\n", " "), comments=True)[1:])
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/ledger.md", "data/README.md", "notebooks/README.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files(page):
     text = (ROOT / page).read_text()
     for link in re.findall(r"\]\(([^)#]+)\)", text):

@@ -138,6 +138,8 @@ class OTA(Assigner):
                 make_cost=partial(full_cost, self.cost, points, p, t, Candidates(point, valid), off_prior),
                 make_plan=partial(one_hot_plan, labels, len(t)),
             )
+            if len(t)
+            else all_background(points)
             for labels, rest, p, t, shipped, deficit, price, point, valid in zip(
                 matched_gt, background, predictions, targets, *(x.split(counts) for x in by_gt), strict=True
             )
