@@ -36,9 +36,9 @@ A plan from anywhere can be judged. This one meets its sums, and costs 0.5 too m
 """
 
 from otalab.transport.compare import Comparison, Row, compare
-from otalab.transport.methods import METHODS, solve
+from otalab.transport.methods import METHODS, certify, solve
 from otalab.transport.problem import TransportProblem
-from otalab.transport.solution import Certificate, TransportSolution, c_transform, certify
+from otalab.transport.solution import Certificate, TransportSolution, c_transform
 
 __all__ = [
     "METHODS",

@@ -99,7 +99,7 @@ class TransportSolution:
     @cached_property
     def certificate(self) -> Certificate:
         """`certify` of this plan with this f."""
-        return certify(self.problem, self.plan, self.f)
+        return certificate_of(self.problem, self.plan, self.f)
 
     @property
     def objective(self) -> Float[Tensor, "*batch"]:
@@ -133,25 +133,12 @@ class TransportSolution:
 
 
 @torch.no_grad()
-def certify(problem: TransportProblem, plan, f=None, g=None) -> Certificate:
-    """Primal, dual, gap and marginal errors of a plan of any origin (tensor or array, shape of the cost).
-
-    The bound takes no f on trust: whatever f is, its c-transform g_j = min_i (cost_ij - f_i) is the largest g with
-    f_i + g_j <= cost_ij, so <f, supply> + <g, demand> is at most the optimum (weak duality). A poor f can only make
-    it loose. `g` is used when f is None, with rows and columns exchanged. With neither, f comes from an exact
-    solver ("emd", on the CPU), which makes the bound the optimum itself.
-
-    Works in float64 on the problem's device. Raises InputError for a wrong shape, for NaN in the plan, and for a
-    potential that is NaN or +inf, or -inf where there are units to ship.
-    """
+def certificate_of(problem: TransportProblem, plan, f=None, g=None) -> Certificate:
+    """`certify`, for a caller that has potentials of rows or of columns."""
     cost, supply, demand = problem.cost.double(), problem.supply.double(), problem.demand.double()
     plan = _like(cost, plan, "plan")
     if plan.isnan().any():
         raise InputError(f"plan is NaN at {plan.isnan().nonzero()[0].tolist()}")
-    if f is None and g is None:
-        from otalab.transport.methods import solve  # here, since the methods are built on this file
-
-        f = solve(problem, "emd").f
     if f is not None:
         f = _potential(f, "f", supply)
         g = c_transform(cost, f)

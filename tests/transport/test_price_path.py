@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
+from scipy.sparse import coo_array
 
 from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem
@@ -69,6 +71,26 @@ def test_thousands_of_tied_problems_are_solved_in_one_call_and_proven_optimal():
         deficits += shipped.sum() < k.sum()
         first += m
     assert 100 < deficits < 2900
+
+
+def test_the_linear_program_of_thousands_of_tied_problems_costs_the_same():
+    """All that are feasible in one program of HiGHS: none can cost less than its optimum, so equal sums prove each."""
+    problems = tied_problems(4000, seed=1)
+    problems = [(cost, k) for cost, k in problems if (semi_assign(cost, k) >= 0).sum() == k.sum()]
+    assert len(problems) > 2000
+    problem = blocks(problems)
+    row, arc = problem.cost.isfinite().numpy().nonzero()
+    column, variable = problem.column.numpy()[row, arc], np.arange(len(row))
+    ships = coo_array((np.ones(len(row)), (row, variable)), shape=(len(problem), len(row)))
+    takes = coo_array((np.ones(len(row)), (column, variable)), shape=(problem.num_columns, len(row)))
+    cost = problem.cost.numpy()[row, arc]
+    best = linprog(
+        cost, A_eq=ships.tocsr(), b_eq=problem.k.numpy(), A_ub=takes.tocsr(), b_ub=np.ones(problem.num_columns)
+    )
+    solution = price_path(problem)
+    assert solution.deficit.sum() == 0
+    assert solution.objective.sum().item() == pytest.approx(best.fun, rel=EXACT)
+    assert solution.gap.abs().max() < EXACT
 
 
 @pytest.mark.parametrize("seed", range(5))
