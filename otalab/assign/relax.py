@@ -88,7 +88,8 @@ def relax(found: ArcSolution, solve: Callable[[ArcProblem], ArcSolution], outsid
     """
     strict = found.problem
     beyond = outside.least()[strict.block]  # (m,)
-    count = (2 * strict.k + 8).clamp(max=strict.width)
+    missing = strict.per_block(found.deficit.to(strict.cost)).long()  # labels that will go to the same few points
+    count = (strict.k + missing[strict.block] + 8).clamp(max=strict.width)
     while True:
         wants_more = ((found.deficit > 0) & beyond.isfinite()) | (found.price > beyond)
         if not wants_more.any():
