@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -72,10 +72,15 @@ class ArcSolution:
     iterations: int | None = None
 
     @cached_property
+    def held(self) -> Bool[Tensor, "m s"]:
+        """Arcs whose column the row took."""
+        row = torch.arange(len(self.problem), device=self.owner.device)[:, None]
+        return (self.owner[self.problem.column] == row) & self.problem.cost.isfinite()
+
+    @cached_property
     def shipped(self) -> Int[Tensor, " m"]:
         """Columns that each row got."""
-        counts = self.owner.new_zeros(len(self.problem) + 1)  # bincount would make the host wait
-        return counts.index_add_(0, self.owner + 1, torch.ones_like(self.owner))[1:]
+        return self.held.sum(dim=1)
 
     @property
     def deficit(self) -> Int[Tensor, " m"]:
@@ -85,9 +90,7 @@ class ArcSolution:
     @property
     def objective(self) -> Float[Tensor, " blocks"]:
         """Total cost d of the columns taken, of each block."""
-        problem = self.problem
-        taken = self.owner[problem.column] == torch.arange(len(problem), device=self.owner.device)[:, None]
-        return problem.per_block(problem.cost.where(taken & problem.cost.isfinite(), 0.0).sum(dim=1))
+        return self.problem.per_block(self.problem.cost.where(self.held, 0.0).sum(dim=1))
 
     @property
     def dual_objective(self) -> Float[Tensor, " blocks"]:
