@@ -8,15 +8,20 @@ from inspect import unwrap
 from otalab.errors import InputError
 
 
+@cache
+def installed() -> bool:
+    """Whether numba is there."""
+    return find_spec("numba") is not None
+
+
 def use_numba(asked: bool | None) -> bool:
     """Whether to compile: as asked, and if nothing was (None), where numba is installed.
 
     Raises InputError if it is asked for and not there.
     """
-    installed = find_spec("numba") is not None
-    if asked and not installed:
+    if asked and not installed():
         raise InputError("compiled=True needs numba: pip install 'otalab[fast]'")
-    return installed if asked is None else asked
+    return installed() if asked is None else asked
 
 
 @cache
@@ -27,5 +32,9 @@ def compiled(function: Callable) -> Callable:
     """
     from numba import njit
 
-    # tests wrap functions to check their types; costs are never NaN, which spares a minimum its tests for it
-    return njit(cache=True, fastmath={"nnan", "nsz"})(unwrap(function))
+    options = {"fastmath": {"nnan", "nsz"}}  # costs are never NaN, which spares a minimum its tests for it
+    function = unwrap(function)  # tests wrap functions to check their types
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that it may write into
+        return njit(**options)(function)

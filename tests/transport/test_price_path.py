@@ -228,7 +228,7 @@ def test_the_arcs_are_left_as_they_were():
 
 
 def test_without_numba_plain_python_does_and_asking_for_it_is_an_error(monkeypatch):
-    monkeypatch.setattr("otalab.transport.compiled.find_spec", lambda name: None)
+    monkeypatch.setattr("otalab.transport.compiled.installed", lambda: False)
     assert price_path(arcs(np.zeros((1, 2)), [1])).shipped.tolist() == [1]
     with pytest.raises(InputError, match=r"pip install 'otalab\[fast\]'"):
         use_numba(True)
