@@ -45,9 +45,12 @@ class Candidates:
         Tiny gts fall between the points; without this they would never be learnt. A gt of no area or outside the
         grid of points stays without. Of points equally close, the first is taken.
         """
+        empty = ~self.valid.any(dim=1)
+        if empty.device.type == "cpu" and not bool(empty.any()):  # elsewhere asking would take longer than going on
+            return self
         point = nearest_points(points, boxes)  # (m,)
         offset = (box_ops.centres(boxes) - points.xy[point].to(boxes)).abs().amax(dim=1)
-        granted = ~self.valid.any(dim=1) & (box_ops.box_area(boxes) > 0) & (offset < points.stride[point])
+        granted = empty & (box_ops.box_area(boxes) > 0) & (offset < points.stride[point])
         return Candidates(
             torch.cat((self.point, point[:, None]), dim=1), torch.cat((self.valid, granted[:, None]), dim=1)
         )
