@@ -15,8 +15,9 @@ from otalab.transport import solve
 from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.auction import auction
+from otalab.transport.cheapest import cheapest
 from otalab.transport.newton import newton
-from otalab.transport.presolve import by_arcs, cheapest, solve_over_slack
+from otalab.transport.presolve import by_arcs, solve_over_slack
 from otalab.transport.price_path import price_path
 
 

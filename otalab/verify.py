@@ -133,7 +133,7 @@ def exact_checks(found: dict[str, TransportSolution], reference: TransportSoluti
     checks = []
     for allowed, group in sorted(by_tolerance.items()):
         who = "exact solvers" if allowed == TIGHT else " and ".join(group)
-        agree, prove = ("agree", "prove it") if allowed == TIGHT else ("comes within of the optimum", "proves it")
+        agree, prove = ("agree", "prove it") if allowed == TIGHT else ("comes near the optimum", "proves it")
         apart = {method: (found[method].objective - reference.objective).item() / scale for method in group}
         gaps = {method: found[method].gap.item() / scale for method in group}
         checks += [

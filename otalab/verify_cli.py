@@ -44,7 +44,7 @@ def add_verify_flags(command: argparse.ArgumentParser) -> None:
         help="solvers (default: all that suit; those named here must suit)",
     )
     add("--eps", type=float, default=0.1, help="entropic regularisation (default: %(default)s)")
-    add("--iterations", type=int, default=50, help="Sinkhorn iterations (default: %(default)s)")
+    add("--iterations", type=count, default=50, help="Sinkhorn iterations (default: %(default)s)")
     add("--checkpoint", help="a run's folder: also verify on the problems that its detector meets")
     add("--data", help="with --checkpoint: COCO-format folder to take images from")
     add("--images", type=count, default=3, help="with --checkpoint: how many (default: %(default)s)")
@@ -104,6 +104,8 @@ def all_cases(a: argparse.Namespace) -> list:
             cases.append(random_case(*numbers, seed=a.seed))
         else:
             cases.append(simulated_case(num_gt=numbers[0], seed=a.seed))
+    if a.data and not a.checkpoint:
+        raise InputError("--data needs --checkpoint, the detector to verify on these images")
     if a.checkpoint:
         from otalab.detect.checkpoint import load_model
         from otalab.detect.evaluate import open_split

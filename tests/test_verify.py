@@ -18,7 +18,7 @@ TIGHTLY = [method for method in METHODS if EXACT.get(method) == TIGHT]
 CLAIMS = {
     "agree": "exact solvers agree (relative)",
     "prove": "exact solvers prove it (relative gap)",
-    "auction": "auction comes within of the optimum (relative)",
+    "auction": "auction comes near the optimum (relative)",
     "auction proves": "auction proves it (relative gap)",
     "sums": "exact plans meet their sums",
     "pot": "Sinkhorn equals POT's (largest plan entry)",

@@ -80,6 +80,7 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
     for p, t in zip(predictions, targets, strict=True):
         require_shapes(len(points), p, t)
     sums = [x.sum(dtype=torch.float32) for p in predictions for x in (p.logits, p.boxes)]
+    sums += [t.ignore_boxes.sum(dtype=torch.float32) for t in targets if t.ignore_boxes is not None]
     if sums:
         sums.append(torch.cat([t.boxes for t in targets]).sum(dtype=torch.float32))
         labels = torch.cat([t.labels for t in targets])
@@ -91,6 +92,8 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
         require_finite("logits", p.logits)
         require_finite("predicted boxes", p.boxes)
         require_finite("gt boxes", t.boxes)
+        if t.ignore_boxes is not None:
+            require_finite("ignore boxes", t.ignore_boxes)
 
 
 def require_shapes(n: int, predictions: Predictions, targets: Targets) -> None:

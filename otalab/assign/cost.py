@@ -47,6 +47,8 @@ class Cost:
     def __post_init__(self) -> None:
         if self.cls not in CLASSIFICATION:
             raise InputError(f"classification cost {self.cls!r} is none of {', '.join(CLASSIFICATION)}")
+        if not 0 <= self.alpha < float("inf"):
+            raise InputError(f"alpha must be finite and not negative, not {self.alpha}")
         if self.reg not in REGRESSION:
             raise InputError(f"regression cost {self.reg!r} is none of {', '.join(REGRESSION)}")
 
@@ -60,6 +62,8 @@ class Cost:
         Equals `background` plus the difference in the gt's class, but has the last bits of the sum over a dense
         (m, n, C) loss, which decide what is left of a cost once a constant of 1e6 is on top. One (n, C) tensor a class.
         """
+        if len(labels) == 0:
+            return logits.new_zeros(0, len(logits))
         loss = CLASSIFICATION[self.cls]
         positive, negative = loss(logits, positive=True), loss(logits, positive=False)
         classes = torch.arange(logits.shape[1], device=logits.device)

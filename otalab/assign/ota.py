@@ -1,7 +1,7 @@
 """Optimal Transport Assignment, exact: every image of a batch in one linear program."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
 
@@ -14,12 +14,13 @@ from otalab.assign.cost import Cost, dynamic_k, fixed_k
 from otalab.assign.pairs import dense_cost, joined, price_pairs
 from otalab.assign.prior import Candidates, ClosestPrior, RadiusPrior
 from otalab.assign.relax import Outside, relax
-from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets, upload
 from otalab.errors import InputError
 from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.auction import auction
 from otalab.transport.price_path import price_path
+from otalab.transport.sinkhorn import check_options
 
 EXACT: dict[str, Callable[[ArcProblem], ArcSolution]] = {"price-path": price_path, "auction": auction}
 SOLVERS = (*EXACT, "sinkhorn")
@@ -31,15 +32,15 @@ class OTA(Assigner):
     """Algorithm 1 solved exactly, in float64, on the admissible pairs alone.
 
     Where the authors' code errs, this does not: forbidden pairs are absent instead of dear, so no float32 sum can
-    make a point of them; a gt whose prior holds no point gets the point nearest to it; gts that want more points than
-    there are get what exists; equal gts with equal k get equally many.
+    make a point of them; a gt between the points gets the nearest, if less than a stride away; gts that want more
+    points than there are get what exists; equal gts with equal k get equally many, as far as whole points allow.
 
     cost:  Eq. 2, see `Cost`
     prior: admissible pairs, see `otalab.assign.prior`
     q:     number of IoUs summed for the dynamic k; k: fixed supply (Eq. 4) instead, if not None
-    solver: "price-path" (exact, on the CPU: a batch travels there and back once), "auction" (exact, on the device of
-            the input; a batch with a deficit is solved by price-path, which shares) or "sinkhorn" (approximate, on
-            the device and without waiting for it; a gt may get more or fewer points than its k)
+    solver: "price-path" (exact, on the CPU: a batch travels there and back in one transfer each), "auction" (exact, on
+            the device of the input; a batch with a deficit goes to price-path, which shares) or "sinkhorn"
+            (approximate, on the device; a gt may get more or fewer points than its k)
     deficits: what to do where gts want more points than their priors hold:
         "drop"   leave out as few labels as possible, shared as evenly as possible, and only then at the least cost;
                  `Assignment.deficit` says whose
@@ -63,6 +64,9 @@ class OTA(Assigner):
         for name, value, known in (("solver", self.solver, SOLVERS), ("deficits", self.deficits, DEFICITS)):
             if value not in known:
                 raise InputError(f"{name} {value!r} is none of {', '.join(known)}")
+        check_options(eps=self.eps, max_iter=self.max_iter, tol=0.0)
+        if not self.off_prior >= 0:
+            raise InputError(f"off_prior must not be negative, not {self.off_prior}")
         if self.solver == "sinkhorn" and self.deficits != "drop":
             raise InputError(f"deficits {self.deficits!r} needs an exact solver: {' or '.join(EXACT)}")
 
@@ -75,10 +79,10 @@ class OTA(Assigner):
         """All images at once, as blocks of one problem."""
         counts = [len(t) for t in targets]
         if sum(counts) == 0:
-            return [all_background(points) for _ in targets]
+            return [self.nothing(points, p, t) for p, t in zip(predictions, targets, strict=True)]
         boxes = joined([t.boxes for t in targets]).double()
         candidates = self.prior.candidates(points, boxes).or_nearest(points, boxes)
-        image = torch.tensor([i for i, count in enumerate(counts) for _ in range(count)], device=boxes.device)
+        image = upload([i for i, count in enumerate(counts) for _ in range(count)], boxes.device)
         gt, slot, point, listed, pairs = list_pairs(candidates, image, len(counts))
         iou, over = price_pairs(self.cost, points, predictions, targets, gt, point, pairs)
         problem = ArcProblem(
@@ -113,6 +117,19 @@ class OTA(Assigner):
             return dynamic_k(iou, self.q, slack=1e-6)
         return fixed_k(len(iou), self.k, iou.device)
 
+    def nothing(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
+        """The assignment of an image without gts: its problem has the background's row alone."""
+        found, none = (
+            all_background(points),
+            Candidates.of_mask(torch.ones(0, len(points), device=points.xy.device) > 0),
+        )
+        return replace(
+            found,
+            price=torch.zeros(0, dtype=torch.float64, device=points.xy.device),
+            make_cost=partial(full_cost, self.cost, points, predictions, targets, none, self.off_prior),
+            make_plan=partial(one_hot_plan, found.matched_gt, 0),
+        )
+
     def assignments(
         self,
         found: ArcSolution,
@@ -123,7 +140,7 @@ class OTA(Assigner):
     ) -> list[Assignment]:
         """The labels of each image; its dense problem is made when first asked for."""
         counts, n = [len(t) for t in targets], len(points)
-        first = torch.tensor([0, *accumulate(counts)][:-1], device=found.owner.device)[:, None]
+        first = upload([0, *accumulate(counts)][:-1], found.owner.device)[:, None]
         owner = found.owner.view(len(counts), n)
         matched_gt = torch.where(owner >= 0, owner - first, -1)
         background = (n - (owner >= 0).sum(dim=1)).split(1)
@@ -139,7 +156,7 @@ class OTA(Assigner):
                 make_plan=partial(one_hot_plan, labels, len(t)),
             )
             if len(t)
-            else all_background(points)
+            else self.nothing(points, p, t)
             for labels, rest, p, t, shipped, deficit, price, point, valid in zip(
                 matched_gt, background, predictions, targets, *(x.split(counts) for x in by_gt), strict=True
             )

@@ -63,4 +63,4 @@ def dense_cost(
 def from_point(xy: Float[Tensor, "n 2"], boxes: Float[Tensor, "*#shape 4"]) -> Float[Tensor, "*shape2 4"]:
     """xyxy boxes relative to each point."""
     left_top_right_bottom = box_ops.ltrb(xy, boxes)
-    return left_top_right_bottom * left_top_right_bottom.new_tensor([-1, -1, 1, 1])
+    return torch.cat((-left_top_right_bottom[..., :2], left_top_right_bottom[..., 2:]), dim=-1)

@@ -20,8 +20,8 @@ from otalab.assign.types import AnchorPoints
 class Candidates:
     """The points that each gt may get, as padded lists.
 
-    point (m, s) int64: anchor points, ascending, none twice
-    valid (m, s) bool: which of them are meant; the others pad
+    point (m, s) int64: anchor points
+    valid (m, s) bool: which of them are meant, none twice; the others pad
     """
 
     point: Int[Tensor, "m s"]
@@ -77,7 +77,7 @@ class RadiusPrior:
         if points.grid is None:
             return Candidates.of_mask(self(points, boxes))
         cells, inside, index = window(points, boxes, -self.radius, math.ceil(2 * self.radius) + 1)
-        reach = self.radius * grid_tensors(points)[0]  # (levels, 1)
+        reach = self.radius * points.grid_tensors[0]  # (levels, 1)
         for axis in (0, 1):
             box = boxes[:, axis::2, None, None]  # low and high side, (m, 2, 1, 1)
             inside[axis] &= self.admits(points.xy[cells[axis], axis], reach.to(boxes), box)
@@ -138,7 +138,7 @@ def window(points: AnchorPoints, boxes: Float[Tensor, "m 4"], begin: float, size
     the map; and the index of the point of each pair (y, x), (m, levels, size, size). Cells off the map are moved
     onto its border.
     """
-    stride, width, height, start = grid_tensors(points)  # (levels, 1) each
+    stride, width, height, start = points.grid_tensors  # (levels, 1) each
     centre = box_ops.centres(boxes)
     cells, inside = [], []
     for axis, extent in ((0, width), (1, height)):
@@ -148,14 +148,3 @@ def window(points: AnchorPoints, boxes: Float[Tensor, "m 4"], begin: float, size
         cells.append(cell.clamp(min=0).minimum(extent - 1))
     index = start[..., None] + cells[1][..., :, None] * width[..., None] + cells[0][..., None, :]
     return [start + cells[0], start + cells[1] * width], inside, index
-
-
-def grid_tensors(points: AnchorPoints) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Stride, width, height and first point of each level, (levels, 1) each, on the points' device."""
-    grid, device = points.grid, points.xy.device
-    starts = [0]
-    for h, w in grid.maps:
-        starts.append(starts[-1] + h * w)
-    rows = [[w for _, w in grid.maps], [h for h, _ in grid.maps], starts[:-1]]
-    width, height, start = torch.tensor(rows, device=device)[..., None]
-    return torch.tensor(grid.strides, dtype=torch.float64, device=device)[:, None], width, height, start

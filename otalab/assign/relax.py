@@ -11,7 +11,7 @@ from otalab.assign.cost import CLASSIFICATION, Cost
 from otalab.assign.pairs import joined, price_pairs
 from otalab.assign.types import AnchorPoints, Predictions, Targets
 from otalab.transport.arcs import ArcProblem, ArcSolution
-from otalab.transport.presolve import cheapest, last
+from otalab.transport.cheapest import cheapest, last
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Outside:
             apart = self.cost.regression(logits.new_zeros(()), *[logits.new_zeros(4)] * 2, logits.new_ones(()))
             loss = CLASSIFICATION[self.cost.cls]
             rest = loss(logits, positive=True) - loss(logits, positive=False) + apart + self.off_prior
-            rest = rest.where(torch.tensor(count < n, device=rest.device), torch.inf)
+            rest = rest if count < n else torch.full_like(rest, torch.inf)
         else:
             chosen = torch.ones(len(rows), n, dtype=torch.bool, device=rows.device)
             rest = problem.cost.new_full((len(rows),), torch.inf)

@@ -12,6 +12,7 @@ from otalab.assign.pairs import dense_cost
 from otalab.assign.prior import ClosestPrior, RadiusPrior
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
+from otalab.transport.sinkhorn import check_options
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class SinkhornOTA(Assigner):
     max_iter: int = 50
     rescale: bool = False
 
+    def __post_init__(self) -> None:
+        check_options(eps=self.eps, max_iter=self.max_iter, tol=0.0)
+        if not 0 <= self.off_prior < float("inf"):
+            raise InputError(f"off_prior must be finite and not negative, not {self.off_prior}")
+
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         m, n = len(targets), len(points)
         mask = self.prior(points, targets.boxes)
@@ -49,10 +55,11 @@ class SinkhornOTA(Assigner):
         plan, f = sinkhorn_of_the_authors(cost, supply.double(), self.eps, self.max_iter)
         share = plan / plan.amax(dim=1, keepdim=True) if self.rescale else plan
         owner = share.argmax(dim=0)  # the first of equal shares wins
+        got = torch.zeros_like(supply).index_add_(0, owner, torch.ones_like(owner))[:-1]
         return Assignment(
             matched_gt=owner.masked_fill(owner == m, -1),
             supply=supply,
-            deficit=torch.zeros_like(k),
+            deficit=(k - got).clamp(min=0),
             make_cost=lambda: cost,
             make_plan=lambda: plan,
             price=f[:-1] - f[-1],

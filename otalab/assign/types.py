@@ -15,6 +15,12 @@ BACKGROUND = -1
 IGNORED = -2
 
 
+def upload(values, device: torch.device) -> Tensor:  # a list of numbers, or of lists of numbers
+    """The numbers on a device, without waiting for what it is doing: only pinned memory is copied in the background."""
+    values = torch.tensor(values, device="cpu")
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
 @dataclass(frozen=True)
 class Grid:
     """How anchor points lie: on (height, width) cells a level, at (i + offset) * stride."""
@@ -87,6 +93,16 @@ class AnchorPoints:
     def __len__(self) -> int:
         return len(self.stride)
 
+    @cached_property
+    def grid_tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Stride (float64), width, height and first point of each level of the grid, (levels, 1) each."""
+        starts = [0]
+        for h, w in self.grid.maps:
+            starts.append(starts[-1] + h * w)
+        rows = [[w for _, w in self.grid.maps], [h for h, _ in self.grid.maps], starts[:-1], list(self.grid.strides)]
+        width, height, start, stride = upload(rows, self.xy.device)[..., None]
+        return stride.double(), width, height, start
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "AnchorPoints":
         """The same points on another device or in another float dtype."""
         return AnchorPoints(
@@ -143,13 +159,15 @@ class Assignment:
     """Which gt each anchor point learns.
 
     matched_gt: (n,) int64, gt index; -1 background; -2 ignored
-    supply:     (m + 1,) int64, labels that each gt ships, background last; sums to n
-    deficit:    (m,) int64, labels that a gt wanted (its k) and found no anchor point for
+    supply:     (m + 1,) int64, of the transport problem, background last; sums to n. What was shipped, but for
+                `ota-paper` and `ota-official`: what was offered
+    deficit:    (m,) int64, points that a gt wanted (its k) and did not get
     price:      (m,) float64, what a gt would pay for one more point, over the background's cost: a dual solution
     cost, plan: (m + 1, n) float, the transport problem behind the labels and its answer; +inf cost is a forbidden
                 route. Made when first asked for, where the labels were found without them.
 
-    price, cost, plan and certificate are None for an assigner that moves no mass.
+    price, cost, plan and certificate are None for an assigner that moves no mass and, but for `ota`, for an image
+    without gts.
     """
 
     matched_gt: Int[Tensor, " n"]

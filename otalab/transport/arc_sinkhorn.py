@@ -63,7 +63,7 @@ def arc_sinkhorn(problem: ArcProblem, *, eps: float = 0.1, max_iter: int = 50) -
     without arcs, or with k = 0, stays out. Float64, on the device of its input; work and memory go with the m * s
     arcs. Nothing waits for the device and no step loops over images or rows: 7 operations an iteration.
 
-    An arc that costs 600 eps more than the cheapest supplier of its column counts as if it cost 600 eps more: no
+    An arc that costs more than the cheapest supplier of its column by over 600 eps counts as if by 600 eps: no
     matter at OTA's eps of 0.1, but use `newton` for the eps of 0.001 and less. Infeasible problems give finite
     figures whose columns are not 1.
     """

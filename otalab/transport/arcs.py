@@ -64,12 +64,14 @@ class ArcSolution:
     owner  (blocks * width,) int64: row that takes the column, -1 for the slack
     price  (m,) float64: u_i, what row i would pay for one more column; any numbers prove a bound
     iterations  as the solver counts them; None if it does not
+    converged   whether the solver finished; if not, rows may be short that could have more
     """
 
     problem: ArcProblem
     owner: Int[Tensor, " columns"]
     price: Float[Tensor, " m"]
     iterations: int | None = None
+    converged: bool = True
 
     @cached_property
     def held(self) -> Bool[Tensor, "m s"]:

@@ -41,8 +41,8 @@ def auction(problem: ArcProblem, *, tol: float = 1e-9, max_rounds: int = 10_000,
     the gap of what was shipped is as small. Ties are broken as `topk` orders equals, which may differ by device; the
     objective does not depend on it, within the gap.
 
-    The host reads one number at the start, and one or two every `check_every` rounds. `iterations` counts rounds.
-    Raises InputError for an option out of range.
+    The host reads two numbers at the start, and every `check_every` rounds one or, in a price war, some more.
+    `iterations` counts rounds. Raises InputError for an option out of range, and for NaN or -inf in the cost.
     """
     for name, value, least in (("tol", tol, 0), ("max_rounds", max_rounds, 1), ("check_every", check_every, 1)):
         if not value >= least:
@@ -59,7 +59,9 @@ def auction(problem: ArcProblem, *, tol: float = 1e-9, max_rounds: int = 10_000,
         sold_out = not bool(bidding.any())
     if not sold_out:
         warnings.warn(f"auction: rows still bid after {rounds} rounds", stacklevel=2)
-    return ArcSolution(problem, owner=market.owner[:-1], price=market.next_best(), iterations=rounds)
+    return ArcSolution(
+        problem, owner=market.owner[:-1], price=market.next_best(), iterations=rounds, converged=sold_out
+    )
 
 
 class _Market:
@@ -72,7 +74,7 @@ class _Market:
         self.column = torch.nn.functional.pad(problem.column.where(is_arc, nowhere), (0, 1), value=nowhere)
         self.k = problem.k[:, None]
         self.row = torch.arange(m, device=self.k.device)[:, None]
-        self.most = min(int(problem.k.max()), problem.cost.shape[1]) if m else 0  # columns that a row can get
+        self.most = min(_largest_k(problem), problem.cost.shape[1])  # columns that a row can get
         self.cap, self.eps = _cap_and_eps(problem, tol)
         self.price = self.cost.new_zeros(nowhere + 1)
         self.owner = self.k.new_full((nowhere + 1,), -1)
@@ -130,6 +132,17 @@ class _Market:
                 rise = rise.minimum((step + through).amin(dim=1))
             found = bool((rise == before).all())
         self.price = self.price + rise[self.owner].where(self.owner >= 0, 0.0)
+
+
+def _largest_k(problem: ArcProblem) -> int:
+    """The most that a row wants. Raises InputError for NaN or -inf in the cost; both are read at once."""
+    if len(problem) == 0:
+        return 0
+    bad = (problem.cost.isnan() | problem.cost.isneginf()).any(dim=1)
+    most, broken = torch.stack((problem.k.max(), bad.any().long())).tolist()
+    if broken:
+        raise InputError(f"cost is NaN or -inf in row {int(bad.nonzero()[0])}; it takes finite numbers or +inf")
+    return most
 
 
 def _cap_and_eps(problem: ArcProblem, tol: float) -> tuple[Float[Tensor, "m 1"], Float[Tensor, "m 1"]]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
 from inspect import unwrap
 
 from otalab.errors import InputError
@@ -10,8 +9,12 @@ from otalab.errors import InputError
 
 @cache
 def installed() -> bool:
-    """Whether numba is there."""
-    return find_spec("numba") is not None
+    """Whether numba is there, and agrees with the NumPy that is."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def use_numba(asked: bool | None) -> bool:
@@ -28,7 +31,7 @@ def use_numba(asked: bool | None) -> bool:
 def compiled(function: Callable) -> Callable:
     """The function compiled: once, then kept in numba's cache on disk.
 
-    The same bits come out, since no operation may be reordered but the least of several numbers, which is exact.
+    The same numbers come out, since no operation may be reordered but the least of several numbers, which is exact.
     """
     from numba import njit
 

@@ -12,8 +12,8 @@ Where rows cannot all get their k_i (a deficit), labels are left out: as few as 
 among the rows, and only then at the least cost. Each copy of a row may stay out at a penalty beyond any exchange of
 costs, the higher the fewer columns the row then has.
 
-The loops are plain Python on lists; where numba is installed the same functions run compiled, on arrays, and give the
-same bits.
+The loops are plain Python on lists; where numba is installed the same functions run compiled, on arrays, to equal
+numbers.
 Sources: Kuhn 1955; Jonker and Volgenant, Computing 38, 1987; Kennington and Wang, EJOR 1992 (semi-assignment).
 """
 

@@ -79,7 +79,7 @@ class TransportSolution:
                 only a number of iterations has no such test, and says False
     iterations  of the slowest problem of the batch; None if the solver does not count
     seconds     wall time of the solver, set by `solve`
-    trace       col_error in the course of an iterative solver (see its docstring), else None
+    trace       the marginal error in the course of an iterative solver (its docstring says which), else None
     """
 
     problem: TransportProblem = field(repr=False)

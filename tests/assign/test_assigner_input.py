@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from otalab.assign import ASSIGNERS, AnchorPoints, Assigner, Predictions, Targets, build_assigner
+from otalab.assign import ASSIGNERS, AnchorPoints, Assigner, Cost, Predictions, Targets, build_assigner
 from otalab.assign.base import all_background, validate
 from otalab.errors import InputError
 
@@ -240,3 +240,30 @@ def test_a_quality_branch_is_carried_but_not_needed():
     assert predictions.detach().quality is None
     a, b = (build_assigner("ota")(points, p, targets) for p in (predictions, with_quality))
     assert a.matched_gt.tolist() == b.matched_gt.tolist()
+
+
+@pytest.mark.parametrize("name", ["ota", "ota-paper", "ota-official"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eps": 0.0}, "eps must be positive"),
+        ({"max_iter": 0}, "max_iter must be at least 1"),
+        ({"off_prior": -5.0}, "off_prior must .*not be negative|off_prior must be finite and not negative"),
+        ({"off_prior": float("nan")}, "off_prior must"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_at_once(name, options, message):
+    with pytest.raises(InputError, match=message):
+        build_assigner(name, **options)
+
+
+def test_a_negative_weight_of_the_regression_is_refused():
+    with pytest.raises(InputError, match=r"alpha must be finite and not negative, not -1.0"):
+        Cost(alpha=-1.0)
+
+
+def test_an_ignore_region_that_is_not_finite_is_an_error():
+    points, predictions, targets = make_case(0)
+    region = torch.tensor([[0.0, 0.0, float("nan"), 8.0]], dtype=torch.float64)
+    with pytest.raises(InputError, match=r"ignore boxes: 1 non-finite values, the first is nan at \(0, 2\)"):
+        build_assigner("fcos")(points, predictions, Targets(targets.boxes, targets.labels, region))

@@ -51,4 +51,15 @@ def test_the_sinkhorn_assigners_are_bounded_by_their_own_potentials(name):
 
 def test_an_assigner_that_moves_no_mass_has_nothing_to_prove():
     assert build_assigner("fcos")(*make_case(0)).certificate is None
-    assert build_assigner("ota")(*make_case(0, num_gt=0)).certificate is None
+
+
+def test_an_image_without_gts_is_proven_too():
+    case, empty = make_case(0), make_case(0, num_gt=0)
+    alone = build_assigner("ota")(*empty)
+    assert alone.certificate.is_optimal()
+    assert alone.price.tolist() == []
+    both = build_assigner("ota").assign_batch(
+        case.points, [empty.predictions, case.predictions], [empty.targets, case.targets]
+    )
+    assert torch.equal(both[0].cost, alone.cost)
+    assert all(assignment.certificate.is_optimal() for assignment in both)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from otalab.errors import InputError
 from otalab.transport import TransportProblem, solve
-from otalab.transport.presolve import by_arcs, cheapest
+from otalab.transport.cheapest import cheapest
+from otalab.transport.presolve import by_arcs
 from otalab.transport.price_path import price_path
 
 from .instances import EXACT, label_problems, ota_like, problems, quick
@@ -40,12 +41,12 @@ def test_a_row_that_is_not_open_is_not_the_slack():
 
 def test_without_an_open_row_the_error_says_so():
     cost = [[1.0, torch.inf], [torch.inf, 1.0]]
-    with pytest.raises(InputError, match=r"may serve every column, .* cost\[-1, 0\] is inf"):
+    with pytest.raises(InputError, match=r"may serve every column; the last may not serve column 0"):
         solve(TransportProblem(cost, [1.0, 1.0], [1.0, 1.0]), "price-path")
 
 
 def test_units_that_are_not_whole_are_an_error():
-    with pytest.raises(InputError, match=r"supply\[0\] is 0.5; use emd or linprog"):
+    with pytest.raises(InputError, match=r"whole units are needed, but supply\[0\] is 0.5; use emd or linprog"):
         solve(TransportProblem(torch.ones(2, 2), [0.5, 1.5], [1.0, 1.0]), "price-path")
 
 
