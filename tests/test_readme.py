@@ -47,6 +47,7 @@ def test_links_lead_to_files(page):
 
 def test_speed_table_is_the_recorded_run():
     bench = json.loads((ROOT / "benchmarks/assign.json").read_text())
-    exact = next(table for table in bench["tables"] if table["name"] == "20 gts")["rows"][-1]
-    assert exact["way"] == "ota (exact)"
-    assert f"{exact['speed_up']:.0f}x" in README
+    for name in ("20 gts", "100 gts", "batch of 8"):
+        ours = next(table for table in bench["tables"] if table["name"] == name)["rows"][-1]
+        assert ours["way"].startswith("ota")
+        assert f"{ours['speed_up']:.0f}x" in README
