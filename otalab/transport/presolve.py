@@ -82,7 +82,7 @@ def solve_over_slack(
     row = each.repeat_interleave(m, output_size=blocks * m)  # its block
     k = supply.long().index_put((each, slack), torch.zeros_like(slack)).flatten()
     width = n if real is None else real.shape[1]
-    count = (2 * k + 8).clamp(max=width)
+    count = (k + 8).clamp(max=width)
     routes = Routes(cost, slack, copies, real)
     scan = real is None and cost.device.type == "cpu" and use_numba(options.get("compiled"))
     while True:
