@@ -1,18 +1,17 @@
 """How entropic solvers converge, and when their labels are right: the curves behind `otalab verify --picture`."""
 
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from otalab.errors import InputError
-from otalab.transport import METHODS, TransportProblem, solve
+from otalab.transport import TransportProblem, solve
 from otalab.transport.sinkhorn import check_options
 
 FACTORS = (10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05)  # of the eps asked for
 LONGER = 10  # times the iterations asked for: how far Sinkhorn is followed
-SETTLING = 100  # times the iterations asked for: what stands for convergence where there is no Newton
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,16 +21,16 @@ class Course:
     errors       (i,) largest error of a column sum after 1, 2, ..., i iterations, in units of the largest demand
     checkpoints  (c,) numbers of iterations
     wrong        (c,) columns whose label is not the exact plan's, after so many iterations
-    settled      the same at convergence; None if it was not reached
-    newton       (j,) largest relative error of a row sum after 1, 2, ..., j steps of Newton; empty if there is none
+    settled      the same at convergence, by Newton's method; None if it did not converge
+    newton       (j,) largest relative error of a row sum after 1, 2, ..., j steps of it
     """
 
     eps: float
     errors: Float[np.ndarray, " i"]
     checkpoints: Int[np.ndarray, " c"]
     wrong: Int[np.ndarray, " c"]
-    settled: int | None = None
-    newton: Float[np.ndarray, " j"] = field(default_factory=lambda: np.zeros(0))
+    settled: int | None
+    newton: Float[np.ndarray, " j"]
 
     def wrong_after(self, iterations: int) -> int:
         """Wrong labels at a checkpoint."""
@@ -44,13 +43,11 @@ class Convergence:
 
     eps, max_iter  those asked for; all courses have the checkpoints max_iter and LONGER * max_iter
     positives      columns that the exact plan does not leave to the last row (the background)
-    settled_by     "Newton", or the number of Sinkhorn iterations that stand for convergence
     """
 
     eps: float
     max_iter: int
     positives: int
-    settled_by: str
     courses: list[Course]
 
     def as_dict(self) -> dict:
@@ -77,8 +74,7 @@ def converge(problem: TransportProblem, eps: float = 0.1, max_iter: int = 50) ->
     grid = [float(f"{eps * factor:g}") for factor in FACTORS]  # 0.02, not 0.020000000000000004
     courses = [course(problem, labels, one, max_iter) for one in grid]
     positives = int((labels < len(problem.cost) - 1).sum())
-    settled_by = "Newton" if "newton" in METHODS else f"{SETTLING * max_iter:,} iterations"
-    return Convergence(eps, max_iter, positives, settled_by, courses)
+    return Convergence(eps, max_iter, positives, courses)
 
 
 def course(problem: TransportProblem, labels, eps: float, max_iter: int) -> Course:
@@ -88,9 +84,12 @@ def course(problem: TransportProblem, labels, eps: float, max_iter: int) -> Cour
     for point in points:
         solution = solve(problem, "sinkhorn", eps=eps, max_iter=point, check_every=1)
         wrong.append(int((solution.labels != labels).sum()))
-    settled, newton = settle(problem, labels, eps, max_iter)
+    with warnings.catch_warnings(action="ignore"):  # of not meeting a tolerance, which `converged` tells
+        newton = solve(problem, "newton", eps=eps)
+    settled = int((newton.labels != labels).sum()) if bool(newton.converged) else None
+    steps = np.zeros(0) if newton.trace is None else newton.trace.numpy()  # none where there is nothing to choose
     errors = solution.trace / (problem.demand.max() or 1.0)
-    return Course(eps, errors.numpy(), np.array(points), np.array(wrong), settled, newton)
+    return Course(eps, errors.numpy(), np.array(points), np.array(wrong), settled, steps)
 
 
 def checkpoints(max_iter: int) -> list[int]:
@@ -98,18 +97,3 @@ def checkpoints(max_iter: int) -> list[int]:
     last = LONGER * max_iter
     series = (step * 10**power for power in range(len(str(last))) for step in (1, 2, 5))
     return sorted({max_iter, last, *(point for point in series if point < last)})
-
-
-def settle(problem: TransportProblem, labels, eps: float, max_iter: int) -> tuple[int | None, np.ndarray]:
-    """Wrong labels of the converged plan, and Newton's errors on the way to it."""
-    if "newton" not in METHODS:
-        solution = solve(problem, "sinkhorn", eps=eps, max_iter=SETTLING * max_iter)
-        return int((solution.labels != labels).sum()), np.zeros(0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of not meeting a tolerance, which `converged` tells
-            solution = solve(problem, "newton", eps=eps)
-    except InputError:  # a problem that it refuses
-        return None, np.zeros(0)
-    settled = int((solution.labels != labels).sum()) if bool(solution.converged) else None
-    return settled, np.zeros(0) if solution.trace is None else solution.trace.double().numpy()

@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 
 from otalab.errors import InputError
-from otalab.transport.problem import INFEASIBLE, TransportProblem
-from otalab.transport.semi_assignment import semi_assign
+from otalab.transport.problem import INFEASIBLE, TransportProblem, require_whole
 from otalab.transport.solution import TransportSolution
 
 Matrix = Float[np.ndarray, "m n"]
@@ -55,6 +54,7 @@ def assignment(problem: TransportProblem) -> TransportSolution:
     Raises InputError if a supply or demand is not whole, if the last row has a forbidden route to a column with
     demand, or if forbidden routes leave no feasible plan.
     """
+    require_whole(problem)
     return _solve_each(problem, _assignment)
 
 
@@ -92,25 +92,19 @@ def _emd(cost: Matrix, supply: Rows, demand: Columns, max_iter: int) -> Found:
 
 
 def _assignment(cost: Matrix, supply: Rows, demand: Columns) -> Found:
-    for name, units in (("supply", supply), ("demand", demand)):
-        broken = np.flatnonzero(units != np.rint(units))
-        if len(broken):
-            first = f"{name}[{broken[0]}] is {units[broken[0]]:g}"
-            raise InputError(f"assignment needs whole units, but {first}; use emd or linprog")
-    if supply.sum() != demand.sum():
-        sums = f"supply sums to {supply.sum():.0f} and demand to {demand.sum():.0f}"
-        raise InputError(f"assignment needs equal sums, but {sums}")
     shut = np.flatnonzero((demand > 0) & np.isinf(cost[-1]))
     if len(shut):
         raise InputError(f"assignment needs the last row open, but cost[-1, {shut[0]}] is inf; use emd or linprog")
-
-    copies = supply[:-1].astype(int)
+    rows = np.repeat(np.arange(len(supply) - 1), supply[:-1].astype(int))  # one copy of a row for each unit
     columns = np.repeat(np.arange(len(demand)), demand.astype(int))
-    owner = semi_assign(cost[:-1, columns] - cost[-1, columns], copies)  # -1 where the last row keeps the column
-    if (owner >= 0).sum() < copies.sum():
-        raise InputError(INFEASIBLE)
+    owner = np.full(len(columns), len(supply) - 1)  # the last row keeps what nobody takes over
+    try:
+        copies, taken = scipy.optimize.linear_sum_assignment((cost[:-1, columns] - cost[-1, columns])[rows])
+    except ValueError as error:  # SciPy's word for: the finite entries hold no matching of all rows
+        raise InputError(INFEASIBLE) from error
+    owner[taken] = rows[copies]
     plan = np.zeros_like(cost)
-    np.add.at(plan, (owner, columns), 1)  # row -1 is the last
+    np.add.at(plan, (owner, columns), 1)
     f = row_potentials(cost, plan)
     return plan, f, (cost - f[:, None]).min(axis=0), True, None
 

@@ -18,7 +18,7 @@ from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.cheapest import Routes
 from otalab.transport.compiled import use_numba
-from otalab.transport.problem import INFEASIBLE, TransportProblem
+from otalab.transport.problem import INFEASIBLE, TransportProblem, require_whole
 from otalab.transport.solution import TransportSolution, c_transform
 
 
@@ -32,10 +32,10 @@ def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSoluti
 
     @wraps(solver)
     def method(problem: TransportProblem, **options) -> TransportSolution:
+        require_whole(problem)
         cost, supply, demand = (
             (p if problem.batched else p[None]) for p in (problem.cost, problem.supply, problem.demand)
         )
-        require_whole(supply, demand)
         slack = slack_rows(cost, demand)
         copies, real = column_copies(demand)
         found = solve_over_slack(cost, supply, slack, copies, real, solver, options)
@@ -92,20 +92,6 @@ def solve_over_slack(
         if bool(enough.all()) or not found.converged:
             return found
         count = count.where(enough, 4 * count).clamp(max=width)
-
-
-def require_whole(supply: Float[Tensor, "B m"], demand: Float[Tensor, "B n"]) -> None:
-    """Raise InputError unless all units are whole and sums are equal."""
-    for name, units in (("supply", supply), ("demand", demand)):
-        broken = (units != units.round()).nonzero()
-        if len(broken):
-            first = f"{name}[{int(broken[0, 1])}] is {units[tuple(broken[0])].item():g}"
-            raise InputError(f"whole units are needed, but {first}; use emd or linprog")
-    uneven = (supply.double().sum(dim=1) != demand.double().sum(dim=1)).nonzero()
-    if len(uneven):
-        at = int(uneven[0])
-        sums = f"supply sums to {supply[at].sum():.0f} and demand to {demand[at].sum():.0f}"
-        raise InputError(f"equal sums are needed, but {sums}")
 
 
 def slack_rows(cost: Float[Tensor, "B m n"], demand: Float[Tensor, "B n"]) -> Int[Tensor, " B"]:

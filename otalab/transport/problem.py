@@ -121,3 +121,20 @@ def _validate(problem: TransportProblem) -> None:
 
 def _first(fault: Bool[Tensor, "*shape"]) -> tuple[int, ...]:
     return tuple(fault.nonzero()[0].tolist())
+
+
+def require_whole(problem: TransportProblem) -> None:
+    """Raise InputError unless all units are whole and the sums exactly equal, as solvers by assignment need."""
+    for name in ("supply", "demand"):
+        units = getattr(problem, name)
+        broken = units != units.round()
+        if broken.any():
+            at = _first(broken)
+            raise InputError(
+                f"whole units are needed, but {name}{list(at)} is {units[at].item():g}; use emd or linprog"
+            )
+    offered, wanted = problem.supply.double().sum(-1), problem.demand.double().sum(-1)
+    if (offered != wanted).any():
+        at = _first(offered != wanted)
+        sums = f"supply sums to {offered[at].item():.0f} and demand to {wanted[at].item():.0f}"
+        raise InputError(f"equal sums are needed, but {sums}{f' in problem {at[0]}' if at else ''}")

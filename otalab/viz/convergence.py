@@ -46,11 +46,9 @@ def draw_wrong_labels(ax: Axes, convergence: Convergence, title: str | None = No
     """Wrong labels, in percent of the positives, against eps: after the iterations asked for, and at convergence."""
     eps = np.array([course.eps for course in convergence.courses])
     early, settled = wrong_shares(convergence)
-    count, by = convergence.max_iter, convergence.settled_by
-    at_end = "at convergence (Newton)" if by == "Newton" else f"after {by}"
     for values, colour, width, name in (
-        (settled, SETTLED, 4.0, at_end),  # wider, to be seen beneath
-        (early, EARLY, 1.8, f"after {plural(count, 'iteration')}"),
+        (settled, SETTLED, 4.0, "at convergence (Newton)"),  # wider, to be seen beneath
+        (early, EARLY, 1.8, f"after {plural(convergence.max_iter, 'iteration')}"),
     ):
         ax.plot(eps, values, color=colour, lw=width, marker="o", ms=3 + width, label=name, clip_on=False, zorder=3)
     handles, names = ax.get_legend_handles_labels()

@@ -138,8 +138,8 @@ def test_forbidden_routes_that_leave_no_plan_raise(method):
 @pytest.mark.parametrize(
     ("cost", "supply", "demand", "message"),
     [
-        (np.ones((2, 2)), [0.5, 1.5], [1, 1], r"needs whole units, but supply\[0\] is 0.5"),
-        (np.ones((2, 2)), [1, 1], [0.75, 1.25], r"needs whole units, but demand\[0\] is 0.75"),
+        (np.ones((2, 2)), [0.5, 1.5], [1, 1], r"whole units are needed, but supply\[0\] is 0.5"),
+        (np.ones((2, 2)), [1, 1], [0.75, 1.25], r"whole units are needed, but demand\[0\] is 0.75"),
         ([[1, 1], [1, INF]], [1, 1], [1, 1], r"cost\[-1, 1\] is inf"),
         (np.ones((2, 1), np.float32), [1e6, 7.0], [1e6], "supply sums to 1000007 and demand to 1000000"),
     ],
