@@ -29,7 +29,7 @@ test: $(READY)   ## all tests
 fast: $(READY)   ## the tests that take seconds
 	$(RUN) -m pytest -m 'not slow'
 
-bench: $(READY)  ## measure solvers, assignment and training step; writes benchmarks/*.json (about 25 minutes)
+bench: $(READY)  ## measure solvers, assignment and training step; writes benchmarks/*.json (about 15 minutes)
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.solvers
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.assign
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.step

@@ -1,6 +1,5 @@
 """What every assigner shares: checked input, ignore regions, a loop over the batch."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,15 +12,15 @@ from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
 
 
-class Assigner(ABC):
-    """Turns the predictions and the ground truth of images into labels. Subclasses write `assign`."""
+class Assigner:
+    """Turns predictions and ground truth of images into labels. Subclasses write `assign`, or `assign_images`."""
 
-    @abstractmethod
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         """Labels for one image of valid input with at least one gt; ignore regions are not its business.
 
         Points and boxes come in float64, labels in int64, logits in the dtype of the network and cut from its graph.
         """
+        raise NotImplementedError
 
     def assign_images(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]

@@ -22,8 +22,8 @@ from otalab.transport.auction import auction
 from otalab.transport.price_path import price_path
 from otalab.transport.sinkhorn import check_options
 
-EXACT: dict[str, Callable[[ArcProblem], ArcSolution]] = {"price-path": price_path, "auction": auction}
-SOLVERS = (*EXACT, "sinkhorn")
+EXACT_SOLVERS: dict[str, Callable[[ArcProblem], ArcSolution]] = {"price-path": price_path, "auction": auction}
+SOLVERS = (*EXACT_SOLVERS, "sinkhorn")
 DEFICITS = ("drop", "relax", "raise")
 
 
@@ -68,10 +68,7 @@ class OTA(Assigner):
         if not self.off_prior >= 0:
             raise InputError(f"off_prior must not be negative, not {self.off_prior}")
         if self.solver == "sinkhorn" and self.deficits != "drop":
-            raise InputError(f"deficits {self.deficits!r} needs an exact solver: {' or '.join(EXACT)}")
-
-    def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-        return self.assign_images(points, [predictions], [targets])[0]
+            raise InputError(f"deficits {self.deficits!r} needs an exact solver: {' or '.join(EXACT_SOLVERS)}")
 
     def assign_images(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
@@ -96,7 +93,7 @@ class OTA(Assigner):
         found = self.solve(problem)
         if self.deficits == "relax":
             outside = Outside(self.cost, self.off_prior, points, predictions, targets)
-            found = relax(found, EXACT[self.solver], outside)
+            found = relax(found, EXACT_SOLVERS[self.solver], outside)
         elif self.deficits == "raise":
             refuse_deficit(found)
         return self.assignments(found, points, predictions, targets, listed)
@@ -106,7 +103,7 @@ class OTA(Assigner):
         if self.solver == "sinkhorn":
             soft = arc_sinkhorn(problem, eps=self.eps, max_iter=self.max_iter)
             return ArcSolution(problem, soft.labels(), soft.price)
-        found = EXACT[self.solver](problem)
+        found = EXACT_SOLVERS[self.solver](problem)
         if self.solver != "price-path" and self.deficits == "drop" and bool((found.deficit > 0).any()):
             return price_path(problem)
         return found

@@ -86,7 +86,7 @@ class Detector(nn.Module):
 
     def assign(self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets]) -> list[Assignment]:
         """Labels of a batch; a seam of its own so that a lesson can look at it or replace it."""
-        return self.assigner.assign_batch(points, [p.detach() for p in predictions], targets)
+        return self.assigner.assign_batch(points, predictions, targets)
 
     def batch(self, images: list[Tensor]) -> Float[Tensor, "b 3 H W"]:
         """Images, normalised, padded right and below to the largest and to a multiple of 32 px."""

@@ -94,7 +94,7 @@ class TransportSolution:
     @property
     def labels(self) -> Int[Tensor, "*batch n"]:
         """For each column the row that ships it most (OTA, Sec. 3.2); the first such row if several do."""
-        return self.plan.max(-2).indices  # argmax, six times faster where columns lie apart in memory
+        return self.plan.max(-2).indices  # argmax, but quick where a column's entries lie apart
 
     @cached_property
     def certificate(self) -> Certificate:
