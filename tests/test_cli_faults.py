@@ -28,6 +28,7 @@ from otalab.errors import InputError
         (["verify", "--images", "-1"], "-1 is less than 1"),
         (["verify", "--eps", "0"], "eps must be positive"),
         (["verify", "--eps", "nan"], "eps must be positive"),
+        (["verify", "--data", "photos"], "--data needs --checkpoint"),
         (["verify", "--iterations", "0"], "argument --iterations: 0 is less than 1"),
         (["verify", "--problem", "tyo"], "no problem 'tyo'; it is one of toy, random, image or a file"),
         (["verify", "--problem", "mine.npz"], "cannot read mine.npz: No such file"),

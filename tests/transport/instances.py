@@ -75,6 +75,21 @@ def ota_like(seed: int = 0, m: int = 4, n: int = 60, batch: int | None = None, d
     return TransportProblem(5 * torch.rand(shape, generator=generator, dtype=dtype), supply, torch.ones(n))
 
 
+EXTREMES = ("unit", "million", "mixed", "negative")
+
+
+def extreme(kind: str, dtype=torch.float64) -> TransportProblem:
+    """`ota_like` with costs of order 1, of order 1e6, of both, or all far below 0."""
+    problem = ota_like(dtype=dtype)
+    cost = {
+        "unit": problem.cost,
+        "million": problem.cost * 1e6,
+        "mixed": problem.cost + 1e6 * (problem.cost > 2),
+        "negative": problem.cost - 1e6,
+    }[kind]
+    return TransportProblem(cost, problem.supply, problem.demand)
+
+
 class HostReads(TorchDispatchMode):
     """Counts how often a value leaves the device for the host, which on an accelerator waits for it."""
 

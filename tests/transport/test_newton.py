@@ -11,7 +11,7 @@ from otalab.simulate import random_targets, simulate_predictions
 from otalab.transport import TransportProblem, solve
 from otalab.transport.newton import newton
 
-from .instances import EXACT, label_problems, ota_like, problems, quick
+from .instances import EXACT, EXTREMES, extreme, label_problems, ota_like, problems, quick
 
 INF = float("inf")
 
@@ -156,16 +156,10 @@ def test_scaling_costs_with_eps_keeps_the_plan_and_scaling_goods_scales_it(probl
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("eps", [10.0, 1.0, 1e-2, 1e-4, 1e-6])
-@pytest.mark.parametrize("cost", ["unit", "million", "mixed", "negative"])
+@pytest.mark.parametrize("cost", EXTREMES)
 def test_extreme_costs_and_eps_give_no_nan(cost, eps, dtype):
-    problem = ota_like(dtype=dtype)
-    changed = {
-        "unit": problem.cost,
-        "million": problem.cost * 1e6,
-        "mixed": problem.cost + 1e6 * (problem.cost > 2),
-        "negative": problem.cost - 1e6,
-    }[cost]
-    solution = tolerant(TransportProblem(changed, problem.supply, problem.demand), eps=eps, max_iter=100)
+    problem = extreme(cost, dtype)
+    solution = tolerant(problem, eps=eps, max_iter=100)
     assert solution.plan.isfinite().all() and solution.f.isfinite().all() and solution.g.isfinite().all()
     assert solution.plan.dtype == solution.f.dtype == solution.g.dtype == torch.float64
     spread = 5.0 if cost in ("unit", "negative") else 5e6 if cost == "million" else 1e6

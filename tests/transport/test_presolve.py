@@ -1,5 +1,7 @@
 """Without the slack supplier and with few arcs a problem keeps its optimum, whatever the costs are."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otalab.errors import InputError
-from otalab.transport import TransportProblem, solve
+from otalab.transport import METHODS, TransportProblem, solve
 from otalab.transport.cheapest import cheapest
 from otalab.transport.presolve import by_arcs
 from otalab.transport.price_path import price_path
@@ -137,3 +139,12 @@ def test_nothing_is_wanted_of_some_columns_and_of_all():
     assert some.plan.tolist() == [[0, 1, 0, 0], [0, 2, 0, 0]]
     none = solve(TransportProblem(cost, [0.0, 0.0], torch.zeros(4)), "price-path")
     assert none.plan.tolist() == [[0] * 4] * 2
+
+
+@pytest.mark.parametrize("name", ["price-path", "auction"])
+def test_a_method_by_arcs_shows_its_own_contract(name):
+    method = METHODS[name]
+    parameters = inspect.signature(method).parameters
+    assert parameters["problem"].annotation is TransportProblem
+    assert list(parameters)[1:] == list(inspect.signature(method.__wrapped__).parameters)[1:]
+    assert "Whole supplies and demands only" in inspect.getdoc(method)

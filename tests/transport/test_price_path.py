@@ -1,6 +1,7 @@
 """price-path is exact, fair in a deficit, and proves it; compiled or not it gives the same bits."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy.sparse import coo_array
 
 from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem
-from otalab.transport.compiled import use_numba
+from otalab.transport.compiled import installed, use_numba
 from otalab.transport.price_path import price_path
 
 from .instances import EXACT
@@ -240,3 +241,8 @@ def test_without_numba_plain_python_does_and_asking_for_it_is_an_error(monkeypat
     assert price_path(arcs(np.zeros((1, 2)), [1])).shipped.tolist() == [1]
     with pytest.raises(InputError, match=r"pip install 'otalab\[fast\]'"):
         use_numba(True)
+
+
+def test_a_numba_that_does_not_load_counts_as_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)  # `import numba` now raises ImportError
+    assert not installed.__wrapped__()  # past its cache
