@@ -5,6 +5,6 @@ lesson01.check(...)  # a Verdict: it passed, and why; or it did not, and a hint
 """
 
 from otalab.lessons.verdict import Verdict, failed, passed
-from otalab.lessons.view import show
+from otalab.lessons.view import show, show_film, show_microscope
 
-__all__ = ["Verdict", "failed", "passed", "show"]
+__all__ = ["Verdict", "failed", "passed", "show", "show_film", "show_microscope"]

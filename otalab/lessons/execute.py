@@ -17,6 +17,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from otalab.files import write_whole
+from otalab.lessons.view import WIDGET
 
 TAKES = re.compile(r"About [^,\n]* on two CPU cores")
 LONGEST = 3600  # seconds that a cell may take
@@ -29,7 +30,8 @@ def execute(notebook: NotebookNode, folder: Path) -> float:
     """
     start = time.perf_counter()
     where = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=LONGEST, kernel_name="python3", record_timing=False, resources=where).execute()
+    options = {"kernel_name": "python3", "record_timing": False, "coalesce_streams": True}  # however slowly they print
+    NotebookClient(notebook, timeout=LONGEST, resources=where, **options).execute()
     return time.perf_counter() - start
 
 
@@ -44,6 +46,8 @@ def tidy(notebook: NotebookNode, seconds: float) -> None:
         cell.id = f"cell-{number:02}"
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+            for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET, None)  # its model ended with the kernel; the picture beside it stays
 
 
 def duration(seconds: float) -> str:

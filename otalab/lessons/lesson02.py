@@ -1,11 +1,10 @@
 """Lesson 02: which marginal is exact after the last half-step, and what does the other order cost?"""
 
-import operator
-
 import torch
 from torch import Tensor
 
 from otalab.cases import seeded
+from otalab.lessons.answers import whole
 from otalab.lessons.verdict import Verdict, failed, passed
 from otalab.transport import TransportProblem, TransportSolution, solve
 
@@ -43,9 +42,8 @@ def check(last_half_step, labels_that_change) -> Verdict:
         if hint:
             return failed(f"({name}) {hint}")
         changed += int((potential_plan(problem.cost, *pair, eps).argmax(0) != before.labels).sum())
-    try:
-        guess = operator.index(labels_that_change)
-    except TypeError:
+    guess = whole(labels_that_change)
+    if guess is None:
         return failed("Columns exact: well done. Now the prediction: labels_that_change, a whole number.")
     if guess != changed:
         return failed(

@@ -6,6 +6,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from otalab.assign import AnchorPoints, ClosestPrior, RadiusPrior, Targets
+from otalab.boxes import centres
 from otalab.data.scene import Scene, ShapesConfig, draw_scene
 from otalab.lessons.verdict import Verdict, failed, passed
 
@@ -49,6 +50,8 @@ def hint(count: float, points: AnchorPoints, targets: Targets, mask: Bool[Tensor
     if not 0 <= count <= len(points) * len(targets) or count != int(count):
         return f"The answer is a whole number of points, and there are {len(points)}."
     boxes = RadiusPrior(radius=1e6)(points, targets.boxes).sum(dim=0)
+    off_centre = (points.xy - centres(targets.boxes)[:, None]).abs().amax(dim=-1)  # (m, n) px
+    near = (off_centre < 2.5 * points.stride).sum(dim=0)
     narrow = RadiusPrior(radius=1.5)(points, targets.boxes).sum(dim=0)
     closest = ClosestPrior()(points, targets.boxes).sum(dim=0)
     mistakes = [
@@ -57,6 +60,7 @@ def hint(count: float, points: AnchorPoints, targets: Targets, mask: Bool[Tensor
         (claims == 1, "These are the points with exactly one claim: nobody disputes them."),
         (claims == 0, "These are the points that nobody may claim."),
         (boxes > 1, "That counts points inside several boxes. The centre prior is narrower: how far from the centre?"),
+        (near > 1, "That counts points near several centres. To learn a gt a point must also lie inside its box."),
         (narrow > 1, "That is FCOS's centre region, 1.5 strides; the centre prior reaches 2.5."),
         (
             closest > 1,

@@ -71,10 +71,12 @@ def fault(answer, problem: TransportProblem, k: Int[Tensor, " m"]) -> str | None
     if labels.is_complex() or not bool((labels == labels.long()).all()):
         return "labels are whole numbers: the index of a gt, or -1."
     labels = labels.long()
-    if bool((labels == m).any()):
+    least, most = int(labels.min()), int(labels.max())
+    if least >= -1 and most == m:
         return f"a label is {m}, the background's row; by the convention of `matched_gt` it is -1."
-    if not bool(((labels >= -1) & (labels < m)).all()):
-        return f"labels run from {int(labels.min())} to {int(labels.max())}; they must be within -1..{m - 1}."
+    if not -1 <= least <= most < m:
+        hint = f"labels run from {least} to {most}; they must be within -1..{m - 1}."
+        return hint + " Is that the number of a gt's copy, not of the gt?" if most < int(k.sum()) else hint
     return wrong_count(labels, k) or wrong_cost(labels, problem, k)
 
 

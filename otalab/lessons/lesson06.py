@@ -4,6 +4,7 @@ from functools import cache
 from numbers import Integral
 
 import torch
+from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign import AnchorPoints, Predictions, RadiusPrior, Targets, dynamic_k
@@ -31,10 +32,12 @@ def crowd(stride: int) -> tuple[AnchorPoints, Predictions, Targets]:
 
 
 @cache
-def asked_and_there(stride: int) -> tuple[int, int]:
-    """Labels that the gts ask for, and anchor points that there are."""
+def asked_and_there(stride: int, prior: bool = True) -> tuple[int, int]:
+    """Labels that the gts ask for, and anchor points that there are; without `prior` all IoUs count."""
     points, predictions, targets = crowd(stride)
-    iou = box_ops.iou(predictions.boxes, targets.boxes[:, None]) * RadiusPrior()(points, targets.boxes)
+    iou = box_ops.iou(predictions.boxes, targets.boxes[:, None])
+    if prior:
+        iou = iou * RadiusPrior()(points, targets.boxes)
     return int(dynamic_k(iou, q=20, slack=1e-6).sum()), len(points)
 
 
@@ -42,12 +45,17 @@ def check(stride=None) -> Verdict:
     """Whether this is the smallest stride at which the gts ask for more labels than there are points."""
     if stride is None:
         return failed("Try some strides: what do the gts ask for, and how many points are there?")
+    if isinstance(stride, Tensor) and stride.numel() == 1:
+        stride = stride.item()
     if isinstance(stride, bool) or not isinstance(stride, Integral) or not LEAST <= stride <= MOST:
         return failed(f"stride is a whole number from {LEAST} to {MOST}, not {stride!r}.")
     stride = int(stride)
     asked, there = asked_and_there(stride)
     if asked <= there:
-        return failed(f"At stride {stride} the gts ask for {asked} labels, and there are {there} points: enough.")
+        said = f"At stride {stride} the gts ask for {asked} labels, and there are {there} points: enough."
+        if asked_and_there(stride, prior=False)[0] > there:
+            return failed(said + " Do you count IoUs of points outside a gt's prior, too?")
+        return failed(said)
     if any(wants > has for wants, has in map(asked_and_there, range(LEAST, stride))):
         return failed(f"Too small it is: {asked} labels asked for, {there} points. But so is a finer grid.")
     return passed(

@@ -69,10 +69,10 @@ def check(eps=None, iterations=None) -> Verdict:
     share = wrong_share(eps, iterations)
     if share <= ALLOWED:
         return passed(
-            f"{share:.1%} of the labels are wrong. At eps {eps:g} the limit of Sinkhorn is sharp enough for the "
-            f"argmax, and {iterations} iterations come close enough to it."
+            f"{100 * share:.1f} labels are wrong for every 100 positives. At eps {eps:g} the limit of "
+            f"Sinkhorn is sharp enough for the argmax, and {iterations} iterations come close enough to it."
         )
-    said = f"{share:.1%} of the labels are wrong, 1 % is allowed. "
+    said = f"{100 * share:.1f} labels are wrong for every 100 positives, 1 is allowed. "
     if wrong_share(eps, 2 * iterations) < 0.9 * share:
         if iterations < BUDGET // 2:
             return failed(said + "Twice the iterations would do better: Sinkhorn is not there yet. Is the budget used?")

@@ -28,7 +28,7 @@ def settled(cost: Tensor, k: Tensor, by: str) -> Tensor:
     taken = top_k(-cost, k)
     if by == "cost":
         return best(-cost, taken)
-    gain = (kth_cost(cost, k) - cost).masked_fill(~taken, -torch.inf)
+    gain = gains(cost, k).masked_fill(~taken, -torch.inf)
     return best(-cost, taken & (gain == gain.amax(dim=0)))
 
 
@@ -70,15 +70,24 @@ def hint(triples: list[tuple[Tensor, Tensor, Tensor]]) -> str:
             return "Only gts that took a point can win it: a gain of one who did not take it must not count."
     if all(torch.equal(labels, settled(cost, k, "cost")) for cost, k, labels in triples):
         return "Conflicts still go to the least cost. What is a gt's price, and how far is the point below it?"
-    if any(worse_on_ties(*triple) for triple in triples):
+    if all(chosen_is_most(cost, k, labels, gains(cost, k)) for cost, k, labels in triples):
         return "Several gts may gain equally, as two do whose k-th cheapest point it is. Then the least cost wins."
+    if all(chosen_is_most(cost, k, labels, -gains(cost, k)) for cost, k, labels in triples):
+        return "Points now go to those who gain least. Look at the sign: gain is how far cost lies below price."
+    if all(chosen_is_most(cost, k, labels, kth_cost(cost, k).expand_as(cost)) for cost, k, labels in triples):
+        return "A high price alone is no gain: how far is the point below it?"
     return "Some conflicts go astray. A gt's price is the cost of its k-th cheapest point, counted from 1; see its k."
 
 
-def worse_on_ties(cost: Tensor, k: Tensor, labels: Tensor) -> bool:
-    """Whether labels give points to the largest gain, but not always to the least cost of equal gains."""
-    gain = (kth_cost(cost, k) - cost).masked_fill(~top_k(-cost, k), -torch.inf)
-    most = gain.amax(dim=0)
-    chosen = gain.gather(0, labels.long().clamp(min=0)[None])[0]
-    right = torch.equal(chosen[most.isfinite()], most[most.isfinite()])
-    return right and not torch.equal(labels, settled(cost, k, "price"))
+def gains(cost: Tensor, k: Tensor) -> Tensor:
+    """What each point is worth to each gt."""
+    return kth_cost(cost, k) - cost
+
+
+def chosen_is_most(cost: Tensor, k: Tensor, labels: Tensor, value: Tensor) -> bool:
+    """Whether each point that was taken has a label of the largest value among those who took it."""
+    taken = top_k(-cost, k)
+    some = taken.any(dim=0)
+    most = value.masked_fill(~taken, -torch.inf).amax(dim=0)
+    chosen = value.gather(0, labels.long().clamp(min=0)[None])[0]
+    return torch.equal(chosen[some], most[some])

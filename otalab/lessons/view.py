@@ -1,11 +1,17 @@
 """Figures in a notebook: no pyplot, and a text for those who cannot see them."""
 
 import io
+from collections.abc import Sequence
 
 import PIL.Image
 from matplotlib.figure import Figure
 
+from otalab.errors import InputError
+from otalab.viz.film import film
+from otalab.viz.microscope import microscope, microscope_strip
+
 DPI = 110  # of figures in notebooks: sharp at the width of a page, and small enough for a repository
+WIDGET = "application/vnd.jupyter.widget-view+json"  # the mime type of live widgets
 
 
 def show(figure: Figure, alt: str):
@@ -17,3 +23,33 @@ def show(figure: Figure, alt: str):
     pixels = PIL.Image.open(full).convert("RGB")
     pixels.quantize(256, dither=PIL.Image.Dither.NONE).save(small, format="png", optimize=True)  # a third of the bytes
     return Image(small.getvalue(), format="png", alt=alt)
+
+
+def show_film(frames: Sequence[Figure], alt: str, seconds: float = 0.3, hold: float = 2.5):
+    """The figures one after the other, as an IPython image (GIF) whose alternative text is `alt`; see `viz.film`."""
+    from IPython.display import Image
+
+    return Image(film(frames, seconds, hold), format="gif", alt=alt)
+
+
+class Live:
+    """A widget while the notebook runs; the picture where it is only read, or where there is no widget."""
+
+    def __init__(self, picture, widget=None):
+        self.picture, self.widget = picture, widget
+
+    def _repr_mimebundle_(self, **_) -> tuple[dict, dict]:
+        data, metadata = self.picture._repr_mimebundle_()
+        if self.widget is not None:
+            data |= {WIDGET: self.widget._repr_mimebundle_()[WIDGET]}
+        return {"text/plain": self.picture.alt} | data, metadata
+
+
+def show_microscope(image, points, predictions, targets, alt: str) -> Live:
+    """The microscope's sliders where Jupyter and ipywidgets run; elsewhere six of its settings, with the text `alt`."""
+    scene = (image, points, predictions, targets)
+    strip = show(microscope_strip(*scene), alt)
+    try:
+        return Live(strip, microscope(*scene))
+    except InputError:  # no ipywidgets
+        return Live(strip)

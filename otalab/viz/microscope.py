@@ -4,6 +4,9 @@ microscope(image, points, predictions, targets)  # sliders in Jupyter, with ipyw
 microscope_strip(image, points, predictions, targets)  # the same, some settings of it, on paper
 """
 
+import html
+import io
+from base64 import b64encode
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,7 +107,6 @@ def microscope(image: Tensor | np.ndarray, points: AnchorPoints, predictions: Pr
         import ipywidgets
     except ImportError as error:
         raise InputError("the microscope needs ipywidgets (pip install ipywidgets); or see microscope_strip") from error
-    from IPython.display import display
 
     start = vars(Knobs())
     kinds = {name: ipywidgets.IntSlider if isinstance(start[name], int) else ipywidgets.FloatSlider for name in start}
@@ -113,12 +115,24 @@ def microscope(image: Tensor | np.ndarray, points: AnchorPoints, predictions: Pr
         name: kinds[name](value=start[name], min=least, max=most, step=step, description=name, continuous_update=False)
         for name, (least, most, step) in SLIDERS.items()
     }
+    view = ipywidgets.HTML()
 
-    def show(**values: float | int) -> None:
-        display(microscope_figure(image, points, predictions, targets, Knobs(**values)))
+    def draw(_=None) -> None:
+        knobs = Knobs(**{name: slider.value for name, slider in sliders.items()})
+        view.value = picture(microscope_figure(image, points, predictions, targets, knobs))
 
-    view = ipywidgets.interactive_output(show, sliders)
+    for slider in sliders.values():
+        slider.observe(draw, names="value")
+    draw()
     return ipywidgets.VBox([ipywidgets.HBox(list(sliders.values()), layout={"flex_flow": "row wrap"}), view])
+
+
+def picture(figure: Figure) -> str:
+    """The figure as an HTML image; the titles of its axes are its alternative text."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    alt = html.escape("; ".join(ax.get_title(loc="left") for ax in figure.axes), quote=True)
+    return f'<img style="max-width: 100%" alt="{alt}" src="data:image/png;base64,{b64encode(png.getvalue()).decode()}">'
 
 
 def ring_differences(ax: Axes, points: AnchorPoints, found: Assignment, optimum: Assignment) -> int:

@@ -1,15 +1,20 @@
 """Verdicts, figures for notebooks, and the executor of notebooks."""
 
 import io
+import sys
 
 import nbformat
 import pytest
+import torch
 from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
-from otalab.lessons import failed, passed, show
-from otalab.lessons.execute import duration, main
+from otalab.assign import AnchorPoints, Targets
+from otalab.lessons import failed, passed, show, show_microscope
+from otalab.lessons.execute import duration, execute, main, tidy
+from otalab.lessons.view import WIDGET
+from otalab.simulate import simulate_predictions
 
 
 def test_a_verdict_shows_whether_an_answer_passed():
@@ -24,6 +29,28 @@ def test_a_figure_is_shown_as_an_image_with_an_alternative_text():
     assert metadata["image/png"]["alt"] == "a line that rises"
     image = show(figure, alt="")
     assert Image.open(io.BytesIO(image.data)).size == (220, 110)
+
+
+def scene():
+    """Image, points, predictions and targets of two gts."""
+    targets = Targets(torch.tensor([[4.0, 4, 34, 34], [20, 14, 52, 44]]), torch.arange(2))
+    points = AnchorPoints.for_image((64, 64), strides=(8, 16))
+    predictions = simulate_predictions(points, targets, 2, torch.Generator().manual_seed(0))
+    return torch.full((3, 64, 64), 0.5), points, predictions, targets
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_microscope_is_sliders_and_a_picture_with_an_alternative_text():
+    data, metadata = show_microscope(*scene(), alt="six settings of one scene")._repr_mimebundle_()
+    assert data.keys() == {"text/plain", "image/png", WIDGET} and data[WIDGET]["model_id"]
+    assert metadata["image/png"]["alt"] == data["text/plain"] == "six settings of one scene"
+
+
+def test_without_ipywidgets_the_microscope_is_the_picture_alone(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    data, metadata = show_microscope(*scene(), alt="six settings of one scene")._repr_mimebundle_()
+    assert data.keys() == {"text/plain", "image/png"}
+    assert metadata["image/png"]["alt"] == "six settings of one scene"
 
 
 def lesson(folder, source: str, name: str = "00_test.ipynb"):
@@ -44,6 +71,32 @@ def test_executing_writes_outputs_and_the_time_that_it_took(tmp_path, capsys):
     assert f"{path}: " in capsys.readouterr().out
     before = path.read_text()
     assert main([str(path)]) == 0 and path.read_text() == before
+
+
+LIVE = """
+import io
+import ipywidgets
+from IPython.display import Image
+from PIL import Image as Pixels
+from otalab.lessons.view import Live
+
+png = io.BytesIO()
+Pixels.new("RGB", (2, 1)).save(png, format="png")
+Live(Image(png.getvalue(), alt="a dot"), ipywidgets.IntSlider())
+"""
+
+
+@pytest.mark.slow
+def test_of_a_live_widget_the_picture_is_kept_and_no_model_that_is_gone(tmp_path):
+    path = lesson(tmp_path, LIVE)
+    notebook = nbformat.read(path, as_version=4)
+    seconds = execute(notebook, tmp_path)
+    (output,) = notebook.cells[1].outputs
+    assert WIDGET in output.data, "a notebook that runs has the widget"
+    tidy(notebook, seconds)
+    (output,) = notebook.cells[1].outputs
+    assert output.data.keys() == {"text/plain", "image/png"} and output.metadata["image/png"].alt == "a dot"
+    assert "widgets" not in notebook.metadata
 
 
 @pytest.mark.slow

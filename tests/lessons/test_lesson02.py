@@ -66,7 +66,12 @@ def test_no_function_gets_a_hint(step):
     assert not verdict.passed and "function" in verdict.message
 
 
-@pytest.mark.parametrize("guess", [None, "none", 0.5, ...])
+@pytest.mark.parametrize("guess", [0.0, torch.tensor(0), torch.tensor([0.0])])
+def test_the_prediction_may_be_a_number_of_any_type(guess):
+    assert check(right, guess).passed
+
+
+@pytest.mark.parametrize("guess", [None, "none", 0.5, False, ...])
 def test_no_prediction_gets_a_hint(guess):
     verdict = check(right, guess)
     assert not verdict.passed and "prediction" in verdict.message

@@ -13,15 +13,15 @@ def claims(radius=2.5):
     return RadiusPrior(radius)(points, targets.boxes).sum(dim=0)
 
 
-def counted_by_hand():
-    """Points inside several gts and their centre squares, one by one."""
+def counted_by_hand(margin=0.01):
+    """Points inside several gts, by `margin` px, and their centre squares, one by one."""
     _, points, targets = lesson04.crowd()
     count = 0
     for (x, y), stride in zip(points.xy.tolist(), points.stride.tolist(), strict=True):
         takers = 0
         for x1, y1, x2, y2 in targets.boxes.tolist():
             near = max(abs(x - (x1 + x2) / 2), abs(y - (y1 + y2) / 2)) < 2.5 * stride
-            takers += near and min(x - x1, y - y1, x2 - x, y2 - y) > 0.01
+            takers += near and min(x - x1, y - y1, x2 - x, y2 - y) > margin
         count += takers > 1
     return count
 
@@ -52,6 +52,7 @@ def test_the_right_count_passes_in_any_number_type_and_says_where_the_points_are
         (int((claims() == 0).sum()), "nobody may claim"),
         (int((claims(1e6) > 1).sum()), "inside several boxes"),
         (int((claims(1.5) > 1).sum()), "1.5 strides"),
+        (counted_by_hand(margin=-torch.inf), "inside its box"),
         (int((claims()[:256] > 1).sum()), "finest level"),
         (int(claims().sum()), "counts claims"),
         (int((claims() - 1).clamp(min=0).sum()), "claims too many"),

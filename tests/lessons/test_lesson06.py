@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from otalab.assign import build_assigner
 from otalab.errors import InputError
@@ -21,7 +22,7 @@ def fails(stride: int) -> bool:
 RIGHT = next(stride for stride in range(lesson06.LEAST, lesson06.MOST + 1) if fails(stride))
 
 
-@pytest.mark.parametrize("stride", [RIGHT, np.int64(RIGHT)])
+@pytest.mark.parametrize("stride", [RIGHT, np.int64(RIGHT), torch.tensor(RIGHT)])
 def test_the_finest_grid_that_is_too_small_passes(stride):
     verdict = lesson06.check(stride)
     assert verdict.passed and "at most q" in verdict.message
@@ -34,6 +35,13 @@ def test_it_lies_strictly_between_the_limits():
 def test_a_grid_that_suffices_gets_its_numbers():
     verdict = lesson06.check(RIGHT - 1)
     assert not verdict.passed and "enough" in verdict.message
+
+
+def test_who_counts_ious_outside_the_prior_is_asked_whether():
+    strides = range(lesson06.LEAST, lesson06.MOST + 1)
+    unmasked = next(s for s in strides if lesson06.asked_and_there(s, prior=False)[0] > lesson06.asked_and_there(s)[1])
+    assert unmasked < RIGHT and "outside a gt's prior" in lesson06.check(unmasked).message
+    assert "outside" not in lesson06.check(lesson06.LEAST).message
 
 
 def test_a_coarser_grid_that_fails_too_gets_its_own_hint():

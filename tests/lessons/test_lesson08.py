@@ -7,11 +7,11 @@ from otalab.assign.regions import top_k
 from otalab.lessons import lesson08
 
 
-def repaired(cost, k, off=1, ties=True):
+def repaired(cost, k, off=1, ties=True, worth=lambda price, cost: price - cost):
     """Conflicts by price; the options are mistakes."""
     taken = top_k(-cost, k)
     price = cost.sort(dim=1).values.gather(1, k[:, None] - off)
-    gain = (price - cost).masked_fill(~taken, -torch.inf)
+    gain = worth(price, cost).masked_fill(~taken, -torch.inf)
     wins = taken & (gain == gain.amax(dim=0))
     owner = cost.masked_fill(~wins, torch.inf).argmin(dim=0) if ties else wins.flip(0).byte().argmax(dim=0)
     owner = owner if ties else len(k) - 1 - owner
@@ -35,7 +35,9 @@ def test_the_problem_by_hand_is_settled_as_the_lesson_says():
         (lambda cost, k: lesson08.settled(cost, k, "cost"), "still go to the least cost"),
         (lambda cost, k: repaired(cost, k, ties=False), "gain equally"),
         (lambda cost, k: cost.argmin(dim=0).masked_fill(~top_k(-cost, k).any(dim=0), -1), "did not take it"),
-        (lambda cost, k: repaired(cost, k, off=0), "k-th cheapest"),
+        (lambda cost, k: repaired(cost, k, off=0), "counted from 1"),
+        (lambda cost, k: repaired(cost, k, worth=lambda price, cost: cost - price), "sign"),
+        (lambda cost, k: repaired(cost, k, worth=lambda price, cost: price.expand_as(cost)), "A high price alone"),
         (lambda cost, k: cost.argmin(dim=0), "nobody's"),
         (lambda cost, k: torch.full_like(cost[0], -1), "has a label"),
         (lambda cost, k: torch.where(repaired(cost, k) < 0, -1, 99), "gts are -1 to"),

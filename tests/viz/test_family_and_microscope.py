@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -99,6 +100,22 @@ def test_sliders_cover_every_knob_and_start_at_its_value():
     assert sliders.keys() == vars(Knobs()).keys() == SLIDERS.keys()
     for name, value in vars(Knobs()).items():
         assert sliders[name].value == pytest.approx(value)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_slider_that_moves_draws_the_microscope_anew():
+    s = scene()
+    box = microscope(*s)
+    sliders, view = {slider.description: slider for slider in box.children[0].children}, box.children[1]
+    knobs = Knobs()
+    for name, value in {"q": 5, "r": 1.0, "alpha": 3.0, "iterations": 1, "eps": 10.0}.items():
+        before = view.value
+        sliders[name].value = value
+        knobs = replace(knobs, **{name: value})
+        assert view.value != before, name
+    titles = [ax.get_title(loc="left") for ax in microscope_figure(*s, knobs).axes]
+    assert f'alt="{"; ".join(titles)}"' in view.value
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
 def test_without_ipywidgets_the_microscope_says_what_to_do(monkeypatch):

@@ -1,0 +1,115 @@
+"""The checker of lesson 09 computes the loss of the model itself, and tells apart what is wrong with it."""
+
+import copy
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from otalab.detect import build_detector
+from otalab.lessons import lesson09
+
+SOLUTION = Path(__file__).parents[2] / "notebooks" / "solutions" / "09.py"
+
+
+@pytest.fixture(scope="module")
+def overfit():
+    return runpy.run_path(str(SOLUTION))["overfit"]
+
+
+@pytest.fixture(scope="module")
+def right(overfit):
+    return overfit()
+
+
+def small(**options):
+    torch.manual_seed(0)
+    return build_detector("tiny", num_classes=1, channels=32, num_convs=1, **options)
+
+
+def refused(model, said):
+    verdict = lesson09.check(model)
+    return not verdict.passed and said in verdict.message
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_an_overfit_detector_passes_in_any_mode_and_stays_as_it_was(right, mode):
+    model = copy.deepcopy(right).train(mode)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    verdict = lesson09.check(model)
+    m = len(lesson09.scene()[1]["labels"])
+    assert verdict.passed and f"the best {m} detections find {m} of the {m} shapes" in verdict.message
+    assert model.training is mode
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_loss_is_that_of_the_model_in_training(right):
+    image, target = lesson09.scene()
+    theirs = copy.deepcopy(right).train()([image], [target])
+    losses, _, _ = lesson09.judge(right)
+    assert losses == pytest.approx({name: value.item() for name, value in theirs.items()}, rel=1e-5)
+
+
+def test_an_untrained_detector_is_told_so():
+    assert refused(small(), "untrained detector")
+
+
+def test_a_loss_on_its_way_gets_its_number(overfit):
+    model = overfit(steps=12)
+    total = sum(lesson09.judge(model)[0].values())
+    assert lesson09.BELOW < total < lesson09.UNTRAINED and refused(model, f"The loss is {total:.2f}")
+
+
+@pytest.mark.parametrize(
+    ("total", "said"),
+    [
+        (2.7, "untrained"),
+        (1.5, "It is falling, most of it is the box loss"),
+        (0.5, "Nearly there"),
+        (float("nan"), "finite"),
+    ],
+)
+def test_hints_follow_how_far_the_loss_has_come(total, said):
+    assert said in lesson09.hint(total, {"classification": 0.1 * total, "box": 0.7 * total, "quality": 0.2 * total})
+
+
+def test_weights_that_are_not_finite_get_a_hint(right):
+    model = copy.deepcopy(right)
+    with torch.no_grad():
+        model.head.logits.bias.fill_(float("nan"))
+    assert refused(model, "not finite")
+
+
+def test_labels_that_a_reader_replaced_do_not_lower_the_loss(right):
+    model = small()
+    wanted = right.assigner
+    model.assign = lambda points, predictions, targets: [wanted.nothing(points, predictions[0], targets[0])]
+    assert refused(model, "untrained detector")
+
+
+def test_a_detector_of_more_classes_and_of_another_assigner_is_judged_alike():
+    model = build_detector("tiny", num_classes=6, channels=32, num_convs=1, assigner="fcos")
+    assert refused(model, "untrained detector")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "No model yet"),
+        (0.1, "looks like a loss"),
+        (torch.zeros(()), "looks like a loss"),
+        ({"box": torch.zeros(())}, "looks like a loss"),
+        (torch.nn.Linear(2, 2), "not Linear"),
+        (build_detector, "not function"),
+        ("model", "not str"),
+    ],
+)
+def test_what_is_no_detector_gets_a_hint(answer, said):
+    assert refused(answer, said)
+
+
+def test_the_scene_is_crowded_and_always_the_same():
+    (image, target), (again, _) = lesson09.scene(), lesson09.scene()
+    assert image.shape == (3, 64, 64) and image.dtype == torch.float32 and torch.equal(image, again)
+    assert len(target["labels"]) == 5 and target["labels"].eq(0).all()
