@@ -1,0 +1,112 @@
+"""Lesson 09: overfit one image, until the labels that the detector gets are those that it meets."""
+
+import copy
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from otalab import boxes as box_ops
+from otalab.assign import Assignment, Predictions, build_assigner
+from otalab.data.scene import ShapesConfig, draw_scene
+from otalab.detect.detector import Detector, as_targets
+from otalab.detect.losses import detection_losses
+from otalab.errors import InputError
+from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.viz.detections import match_detections
+
+CONFIG = ShapesConfig(64, min_objects=2, max_objects=5, min_size=12.0, max_size=36.0, crowd=0.5)
+NUM_CLASSES = 1  # shape or no shape: six kinds take longer than a lesson
+SCENE = (2, 9)  # split and number of the crowded scene of the film and the exercise
+BELOW = 0.4  # the loss to reach
+UNTRAINED = 2.2  # an untrained detector's loss is above this
+
+
+def draw(split: int, number: int) -> tuple[Float[Tensor, "3 64 64"], dict[str, Tensor]]:
+    """A scene as the detector takes it: image in 0..1, and target with boxes and labels, all of them 0."""
+    drawn = draw_scene(CONFIG, np.random.default_rng([CONFIG.seed, split, number]))
+    boxes = torch.from_numpy(drawn.boxes)
+    return torch.from_numpy(drawn.image).permute(2, 0, 1) / 255, {
+        "boxes": boxes,
+        "labels": torch.zeros(len(boxes)).long(),
+    }
+
+
+def scene() -> tuple[Float[Tensor, "3 64 64"], dict[str, Tensor]]:
+    """The crowded scene of the film, on which the exercise trains."""
+    return draw(*SCENE)
+
+
+@torch.no_grad()
+def judge(model: Detector) -> tuple[dict[str, float], Predictions, Assignment]:
+    """The losses of a detector in training mode on the scene, labelled by `ota`; its predictions and those labels."""
+    image, target = scene()
+    copied = copy.deepcopy(model).train()  # the running means of batch norms stay as they are
+    points, predictions = copied.predict([image])
+    targets = [as_targets(target)]
+    assignments = build_assigner("ota").assign_batch(points, predictions, targets)
+    losses = detection_losses(predictions, targets, assignments)
+    return {name: float(value) for name, value in losses.items()}, predictions[0], assignments[0]
+
+
+def check(model=None) -> Verdict:
+    """Whether the detector's loss on `scene()` is below BELOW."""
+    if not isinstance(model, Detector):
+        return failed(not_a_detector(model))
+    try:
+        losses, predictions, assignment = judge(model)
+    except InputError as error:
+        if "non-finite" not in str(error):
+            return failed(f"The detector refuses the scene: {error}. Does it know at least {NUM_CLASSES} class?")
+        return failed(
+            "Its predictions are not finite. Some step was too long: a lower learning rate, or a warm-up, or a clipped "
+            "gradient?"
+        )
+    total = sum(losses.values())
+    if not total < BELOW:
+        return failed(hint(total, losses))
+    return passed(reason(total, model, predictions, assignment))
+
+
+def not_a_detector(answer) -> str:
+    """What to say of an answer of another type."""
+    if answer is None:
+        return "No model yet. Build a detector, train it on the scene alone, and return it."
+    if isinstance(answer, Tensor | float | int | dict):
+        return "That looks like a loss. Return the model that has it: the checker computes the loss itself."
+    return f"Return the detector that you trained, as build_detector makes it, not {type(answer).__name__}."
+
+
+def hint(total: float, losses: dict[str, float]) -> str:
+    """What to think of next, by how far the loss has come."""
+    said = f"The loss is {total:.2f}, and it should be below {BELOW}. "
+    if not total < float("inf"):
+        return "The loss is not finite. A lower learning rate?"
+    if total > UNTRAINED:
+        return said + (
+            "That is what an untrained detector has, or worse. Does each step call zero_grad, backward and step, on "
+            "the parameters of the model that you return?"
+        )
+    most = max(losses, key=losses.get)
+    if total > 2 * BELOW:
+        return said + f"It is falling, most of it is the {most} loss. More steps, or longer ones: which is missing?"
+    return said + f"Nearly there; most of what is left is the {most} loss. Do the last steps still move it up and down?"
+
+
+@torch.no_grad()
+def reason(total: float, model: Detector, predictions: Predictions, assignment: Assignment) -> str:
+    """What a trained detector's numbers say."""
+    image, target = scene()
+    targets = as_targets(target)
+    detections = copy.deepcopy(model).eval()([image])[0]
+    best = [detections[key][: len(targets)] for key in ("boxes", "labels", "scores")]  # the best come first
+    found = int((match_detections(*best, targets.boxes, targets.labels).gt >= 0).sum())
+    positive = assignment.positive
+    iou = box_ops.iou(predictions.boxes[positive], targets.boxes[assignment.matched_gt[positive]]).mean()
+    m = len(targets)
+    return (
+        f"The loss is {total:.2f}. The {int(positive.sum())} positives have a mean IoU of {iou:.2f} with their gts: "
+        f"boxes that fit earn labels, and labels make boxes fit. In evaluation the best {m} detections find {found} of "
+        f"the {m} shapes. That proves the loop, not the detector: it has seen no other image."
+    )
