@@ -6,7 +6,7 @@ VENV   ?= .venv
 RUN     = $(VENV)/bin/python
 READY   = $(VENV)/ready
 
-.PHONY: help setup demo test fast lab notebooks bench picture lint clean
+.PHONY: help setup demo test fast lab notebooks book bench picture lint clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## */\t/' | expand -t 12
@@ -17,7 +17,7 @@ setup: $(READY)  ## make the virtual environment (.venv)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "otalab needs Python 3.11 or later; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,fast,dev]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,fast,dev,book]'
 	@touch $(READY)
 
 demo: $(READY)   ## verify the solvers, train a mini detector, write runs/demo/report.html (about 6 minutes)
@@ -44,8 +44,12 @@ picture: $(READY) ## draw the pictures of README.md and docs, one of them from r
 lab: $(READY)    ## open JupyterLab in this environment
 	$(RUN) -m jupyter lab notebooks
 
-notebooks: $(READY) ## execute all lessons and rewrite their outputs
+notebooks: $(READY) ## execute all lessons and rewrite their outputs and README's gallery
 	$(RUN) -m otalab.lessons.execute notebooks/[0-9]*.ipynb
+	$(RUN) -m otalab.lessons.gallery
+
+book: $(READY)   ## the lessons and the API as a book to be read without a network: build/book/index.html
+	$(RUN) -m sphinx -q -W --keep-going -c docs -d build/book-trees . build/book
 
 lint: $(READY)   ## check style
 	$(RUN) -m ruff check . && $(RUN) -m ruff format --check .

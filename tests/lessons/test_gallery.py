@@ -92,6 +92,18 @@ def test_a_thumbnail_holds_the_whole_image_in_the_middle_of_a_white_card():
     assert image.getpixel((0, 0)) == (255, 255, 255)
 
 
+def test_a_small_mark_keeps_its_colour():
+    scene = PIL.Image.radial_gradient("L").resize(SIZE)
+    scene = PIL.Image.merge("RGB", (scene, scene.rotate(90), scene.rotate(180)))
+    scene.paste("#E69F00", (100, 100, 104, 104))
+    scene.paste("#D55E00", (200, 100, 240, 140))
+    file = io.BytesIO()
+    scene.save(file, format="png")
+    image = PIL.Image.open(io.BytesIO(thumbnail(file.getvalue()))).convert("RGB")
+    for place, colour in (((102, 102), (230, 159, 0)), ((220, 120), (213, 94, 0))):
+        assert max(abs(a - b) for a, b in zip(image.getpixel(place), colour, strict=True)) < 25
+
+
 def test_of_an_animation_the_last_frame_is_shown(tmp_path):
     shown = picture(write(tmp_path, cell(encoded("red", "blue", kind="gif"), kind="image/gif")))
     image = PIL.Image.open(io.BytesIO(thumbnail(shown.content))).convert("RGB")
