@@ -12,7 +12,10 @@ def setting(default, help: str, choices: tuple[str, ...] | None = None):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run, reproducible from these values alone (same machine, same number of threads)."""
+    """A training run, reproducible from these values alone (same machine, same number of threads).
+
+    `otalab train --help` says what each is.
+    """
 
     data: str = setting("data/shapes", "folder with train and val splits in COCO format")
     out: str = setting("runs/train", "folder for checkpoints, log and results")

@@ -30,7 +30,7 @@ class Detector(nn.Module):
     optionally "ignore_boxes" (c, 4).
 
     image_size: in evaluation, images are resized to this (shorter side, most for the longer side) in px; None keeps
-    their size. In training they are taken as they come, augmented by the data set.
+        their size. In training they are taken as they come, augmented by the data set
     """
 
     def __init__(

@@ -3,11 +3,13 @@
 import contextlib
 import importlib.util
 import io
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch.utils.data import DataLoader
 
 from otalab.data.coco import CocoDataset, collate
@@ -16,6 +18,26 @@ from otalab.errors import InputError
 from otalab.progress import progress_bar
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+@dataclass(frozen=True)
+class PrecisionCurves:
+    """COCO's interpolated precision: at each recall the best precision that any recall as high still has."""
+
+    iou: Float[np.ndarray, " t"]
+    """IoU from which a detection counts as right: 0.5, 0.55, ..., 0.95."""
+    recall: Float[np.ndarray, " r"]
+    """0, 0.01, ..., 1."""
+    precision: Float[np.ndarray, "t r c"]
+    """0..1; 0 at a recall that is not reached; NaN for a class without a gt."""
+    class_names: list[str]
+
+    def mean(self) -> Float[np.ndarray, "t r"]:
+        """The mean over classes that have a gt (NaN if none has); its mean is COCO's AP, that of its first row AP50."""
+        measured = ~np.isnan(self.precision).all((0, 1))
+        if not measured.any():
+            return np.full(self.precision.shape[:2], np.nan)
+        return self.precision[:, :, measured].mean(2)
 
 
 def evaluate(
@@ -67,6 +89,30 @@ def coco_metrics(ground_truth: dict, results: list[dict], backend: str | None = 
     backend: "pycocotools" or "faster-coco-eval"; None takes the faster one where it is installed. Metrics without a
     gt to measure are NaN. Raises InputError for an unknown backend.
     """
+    run = run_evaluator(ground_truth, results, backend)
+    metrics = {name: nan_if_absent(value) for name, value in zip(NAMES, run.stats[:12], strict=True)}
+    precision = run.eval["precision"]  # IoU threshold, recall, category, area, detections
+    names = {c["id"]: c["name"] for c in ground_truth["categories"]}
+    for index, category in enumerate(run.params.catIds):
+        values = precision[:, :, index, 0, -1]
+        if (values > -1).any():
+            metrics[f"AP/{names[category]}"] = float(values.mean())
+            metrics[f"AP50/{names[category]}"] = float(values[0].mean())
+    return metrics
+
+
+def precision_curves(ground_truth: dict, results: list[dict], backend: str | None = None) -> PrecisionCurves:
+    """Precision against recall, for each IoU threshold and class: what `coco_metrics` takes its AP from."""
+    run = run_evaluator(ground_truth, results, backend)
+    precision = np.array(run.eval["precision"][:, :, :, 0, -1], dtype=np.float64)  # all sizes, 100 detections
+    precision[precision < 0] = np.nan
+    names = {c["id"]: c["name"] for c in ground_truth["categories"]}
+    iou, recall = (np.array(values, dtype=np.float64) for values in (run.params.iouThrs, run.params.recThrs))
+    return PrecisionCurves(iou, recall, precision, [names[category] for category in run.params.catIds])
+
+
+def run_evaluator(ground_truth: dict, results: list[dict], backend: str | None = None):
+    """The backend's COCOeval after its run, with `eval`, `params` and `stats`."""
     COCO, COCOeval = load_backend(backend)
     results = [dict(result) for result in results]  # pycocotools writes into them
     with contextlib.redirect_stdout(io.StringIO()):  # both print tables
@@ -81,15 +127,7 @@ def coco_metrics(ground_truth: dict, results: list[dict], backend: str | None = 
         run.evaluate()
         run.accumulate()
         run.summarize()
-    metrics = {name: nan_if_absent(value) for name, value in zip(NAMES, run.stats[:12], strict=True)}
-    precision = run.eval["precision"]  # IoU threshold, recall, category, area, detections
-    names = {c["id"]: c["name"] for c in ground_truth["categories"]}
-    for index, category in enumerate(run.params.catIds):
-        values = precision[:, :, index, 0, -1]
-        if (values > -1).any():
-            metrics[f"AP/{names[category]}"] = float(values.mean())
-            metrics[f"AP50/{names[category]}"] = float(values[0].mean())
-    return metrics
+    return run
 
 
 def load_backend(name: str | None):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import PIL.Image
 from matplotlib.figure import Figure
+from PIL.Image import Dither, Quantize
 
 from otalab.errors import InputError
 from otalab.viz.film import film
@@ -18,11 +19,17 @@ def show(figure: Figure, alt: str):
     """The figure as an IPython image whose alternative text is `alt`: what it shows, in a sentence."""
     from IPython.display import Image  # comes with Jupyter, which only the notebooks need
 
-    full, small = io.BytesIO(), io.BytesIO()
+    full = io.BytesIO()
     figure.savefig(full, format="png", dpi=DPI)
-    pixels = PIL.Image.open(full).convert("RGB")
-    pixels.quantize(256, dither=PIL.Image.Dither.NONE).save(small, format="png", optimize=True)  # a third of the bytes
-    return Image(small.getvalue(), format="png", alt=alt)
+    return Image(few_colours(PIL.Image.open(full)), format="png", alt=alt)
+
+
+def few_colours(image: PIL.Image.Image) -> bytes:
+    """A PNG of at most 256 colours, a third of the bytes; small marks keep theirs, which a median cut would take."""
+    small = io.BytesIO()
+    few = image.convert("RGB").quantize(256, Quantize.MAXCOVERAGE, kmeans=2, dither=Dither.NONE)
+    few.save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def show_film(frames: Sequence[Figure], alt: str, seconds: float = 0.3, hold: float = 2.5):

@@ -83,9 +83,10 @@ def tag_box(
     others: np.ndarray | None = None,
     below: bool = False,
 ) -> None:
-    """A tag outside one of the box's corners: where it stays in the image and fewest `others` (m, 4) lie under it.
+    """A tag outside one of the box's corners: where it stays in the image, off earlier tags, and off `others`.
 
-    `below` tries the lower corners first. The tag's size is estimated, for its font is measured only when it is drawn.
+    others: (m, 4) xyxy px, boxes in which the tag would seem theirs. `below` tries the lower corners first. The tag's
+    size is estimated, for its font is measured only when it is drawn.
     """
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     x1, y1, x2, y2 = np.clip(array(box), (left, top, left, top), (right, bottom, right, bottom)).tolist()
@@ -93,12 +94,17 @@ def tag_box(
     wide, high = (0.68 * fontsize * len(text) + 6) * px, 1.8 * fontsize * px
     corners = [(x1, y1, 1, -1), (x2, y1, -1, -1), (x1, y2, 1, 1), (x2, y2, -1, 1)]  # (x, y, tag's direction from there)
 
+    aside = {"left": wide / 2, "center": 0, "right": -wide / 2}
+    down_from = {"top": high / 2, "center": 0, "bottom": -high / 2}
+    tags = [(t.xy[0] + aside[t.get_ha()], t.xy[1] + down_from[t.get_va()]) for t in ax.texts if hasattr(t, "xy")]
+
     def badness(corner: tuple[float, float, int, int]) -> float:
         x, y, along, down = corner
         outside = not (left <= x + along * wide <= right) or not (top <= y + down * high <= bottom)
         x, y = x + along * wide / 2, y + down * high / 2
         hidden = 0 if others is None else ((others[:, :2] < (x, y)) & (others[:, 2:] > (x, y))).all(axis=1).sum()
-        return 100 * outside + float(hidden)
+        crossed = sum(abs(x - tag_x) < wide and abs(y - tag_y) < high for tag_x, tag_y in tags)
+        return 100 * outside + 10 * crossed + float(hidden)
 
     x, y, along, down = min(corners[2:] + corners[:2] if below else corners, key=badness)
     chip(

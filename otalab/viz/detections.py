@@ -13,6 +13,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from otalab.assign.types import Targets
+from otalab.detect.mistakes import match
 from otalab.viz.boxes import draw_box, draw_boxes, score_text, show_image, tag_box
 from otalab.viz.save import save_figure
 from otalab.viz.style import INK, MUTED, PAPER, array, gt_colour, plural, style
@@ -35,21 +36,10 @@ def match_detections(
     gt_labels: Int[Tensor, " m"],
     iou: float = 0.5,
 ) -> Matches:
-    """Greedy matching: the best-scored detection first takes the gt of its class it overlaps most, if not taken.
-
-    As COCO matches at one IoU threshold, crowd regions aside.
-    """
-    found = np.full(len(boxes), -1)
-    free = np.ones(len(gt_boxes), dtype=bool)
-    if len(boxes) and len(gt_boxes):
-        overlap = array(box_iou(boxes.double(), gt_boxes.double()))  # (d, m)
-        overlap = np.where(array(labels)[:, None] == array(gt_labels), overlap, 0)
-        for i in array(scores).argsort(kind="stable")[::-1]:
-            row = np.where(free, overlap[i], 0)
-            best = int(row.argmax())
-            if row[best] >= iou:
-                found[i], free[best] = best, False
-    return Matches(found, free)
+    """Which detection found which gt of its class; see `otalab.detect.mistakes.match`. Crowd regions are no gts."""
+    overlap = box_iou(boxes.double(), gt_boxes.double()) * (labels[:, None] == gt_labels)
+    found = array(match(overlap, scores, iou))
+    return Matches(found, ~np.isin(np.arange(len(gt_boxes)), found))
 
 
 def draw_detections(

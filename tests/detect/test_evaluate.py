@@ -7,7 +7,7 @@ import torch
 
 from otalab.data import CLASS_NAMES, CocoDataset
 from otalab.detect import Detector
-from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split
+from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
 from otalab.errors import InputError
 
 from .models import eager_detector
@@ -132,6 +132,32 @@ def test_a_crowd_neither_rewards_nor_punishes(backend):
     assert measure(found) == pytest.approx(without, nan_ok=True)  # missing it is no fault either
     truth["annotations"].pop()
     assert measure(found + inside)["AP"] < without["AP"]  # without the crowd they are false
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mean_of_the_curves_is_the_average_precision(seed, backend):
+    truth, results = noisy(seed)
+    metrics, curves = coco_metrics(truth, results, backend), precision_curves(truth, results, backend)
+    assert curves.precision.shape == (10, 101, 4)
+    assert curves.iou == pytest.approx(np.arange(0.5, 1, 0.05)) and curves.recall == pytest.approx(np.arange(101) / 100)
+    assert curves.mean().mean() == pytest.approx(metrics["AP"], rel=1e-12)
+    assert curves.mean()[0].mean() == pytest.approx(metrics["AP50"], rel=1e-12)
+    assert curves.mean()[5].mean() == pytest.approx(metrics["AP75"], rel=1e-12)
+    for name, values in zip(curves.class_names, curves.precision.transpose(2, 0, 1), strict=True):
+        if name == "elk":
+            assert np.isnan(values).all()
+        else:
+            assert values.mean() == pytest.approx(metrics[f"AP/{name}"], rel=1e-12)
+            assert (np.diff(values, axis=1) <= 0).all(), "interpolated precision never rises with recall"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_curves_of_no_detection_are_0_and_of_no_gt_nan(backend):
+    truth, results = noisy(0)
+    assert (precision_curves(truth, [], backend).mean() == 0).all()
+    nothing = precision_curves({**truth, "annotations": []}, results, backend)
+    assert np.isnan(nothing.mean()).all() and nothing.mean().shape == (10, 101)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

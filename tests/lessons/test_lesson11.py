@@ -14,7 +14,6 @@ from otalab.detect.checkpoint import load_model, load_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import coco_metrics, evaluate, open_split
 from otalab.detect.train import train
-from otalab.errors import InputError
 from otalab.lessons import lesson11, record_photos
 
 
@@ -169,16 +168,9 @@ def test_a_thinned_log_keeps_the_mean():
 
 def test_the_committed_record_is_of_photos_small_and_whole():
     record = record_photos.recorded()
-    assert (record_photos.NOTEBOOKS / record_photos.RECORD).stat().st_size <= 60_000
+    assert record_photos.RECORD.stat().st_size <= 60_000
     assert record["data"]["classes"] == 80 and record["run"]["backbone"] == "mobilenet_v2"
     assert np.mean(record["curves"]["IoU 0.5"]) == pytest.approx(record["metrics"]["AP50"], abs=1e-4)
     assert np.mean([row["AP"] for row in record["classes"]]) == pytest.approx(record["metrics"]["AP"], abs=1e-4)
     said = record_photos.mistakes_of(record, 0.4)
     assert said.gts.total == record["data"]["val"]["boxes"] and said.gts.found == said.detections.found
-
-
-def test_a_missing_record_is_named(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(record_photos, "NOTEBOOKS", tmp_path)
-    with pytest.raises(InputError, match=r"real_photos\.json is not here"):
-        record_photos.recorded()

@@ -1,10 +1,13 @@
+from itertools import combinations
+
+import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from otalab.viz import draw_assignment, draw_boxes, gt_colour, show_image
-from otalab.viz.boxes import score_text
+from otalab.viz.boxes import score_text, tag_box
 from otalab.viz.style import MUTED
 
 from .scenes import NAMES, assigned, axes, rendered, scene, texts
@@ -94,3 +97,13 @@ def test_any_number_of_gts_renders(num_gt):
 def test_an_assigner_without_transport_is_drawn_too():
     s = scene()
     assert draw_assignment(axes(), s.image, s.points, assigned(s, "fcos"), s.targets).collections
+
+
+def test_tags_of_boxes_that_share_a_corner_lie_apart():
+    ax = axes()
+    ax.set(xlim=(0, 200), ylim=(150, 0))
+    for text, box in (("0", [60, 60, 120, 100]), ("1", [60, 60, 150, 120]), ("2", [60, 60, 100, 110])):
+        tag_box(ax, np.array(box), text, "#0072B2")
+    ax.figure.canvas.draw()
+    extents = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for a, b in combinations(extents, 2))

@@ -1,0 +1,22 @@
+"""Lesson 11: reload a run and measure it again."""
+
+import json
+from pathlib import Path
+
+from otalab.detect.checkpoint import load_model
+from otalab.detect.evaluate import evaluate, open_split
+from otalab.lessons import lesson11
+
+
+def reload(run_folder):
+    """The AP of the weights in a run's folder, on the held-out images of the data it was trained on."""
+    # the file of weights says how to build the model and which class each label means
+    model, description = load_model(run_folder)
+    config = json.loads((Path(run_folder) / "config.json").read_text())
+    heldout = open_split(config["data"], "val", description["class_names"])
+    # the run's own batch size: photos of several sizes are padded to the largest of their batch
+    return evaluate(model, heldout, config["batch_size"], progress=False)["AP"]
+
+
+verdict = lesson11.check(reload)
+print(verdict)

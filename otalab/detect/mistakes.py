@@ -1,0 +1,177 @@
+"""What became of every gt and of every detection: found, confused, poorly placed, missed, made up."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torchvision.ops import box_iou
+
+FOUND_IOU, NEAR_IOU = 0.5, 0.1  # a detection is in its place from the first, and near it from the second
+
+
+@dataclass(frozen=True)
+class GtCounts:
+    """What became of gts; each counts once, under the first that holds."""
+
+    found: int = 0
+    """A detection of its class took it, with IoU >= 0.5."""
+    confused: int = 0
+    """A detection of another class that found nothing lies there, with IoU >= 0.5."""
+    misplaced: int = 0
+    """Poorly placed: a detection of its class that found nothing lies near, with 0.1 <= IoU < 0.5."""
+    missed: int = 0
+    """None of these."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(astuple(self))
+
+
+@dataclass(frozen=True)
+class DetectionCounts:
+    """What became of detections; each counts once, under the first that holds."""
+
+    found: int = 0
+    """It took a gt of its class, with IoU >= 0.5."""
+    ignored: int = 0
+    """Half of it or more lies in a crowd region of its class: neither right nor wrong."""
+    duplicate: int = 0
+    """IoU >= 0.5 with a gt of its class that a better detection took."""
+    confused: int = 0
+    """IoU >= 0.5 with a gt of another class."""
+    misplaced: int = 0
+    """Poorly placed: 0.1 <= IoU < 0.5 with a gt of its class."""
+    background: int = 0
+    """None of these: nothing of the kind is there."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(astuple(self))
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """Both counts, of one image or of many."""
+
+    gts: GtCounts
+    detections: DetectionCounts
+
+    def __add__(self, other: "Mistakes") -> "Mistakes":
+        return Mistakes(added(self.gts, other.gts), added(self.detections, other.detections))
+
+
+def added(a, b):
+    """The sum of two counts of one kind."""
+    return type(a)(*(x + y for x, y in zip(astuple(a), astuple(b), strict=True)))
+
+
+def count_mistakes(ground_truth: dict, results: Sequence[dict], score_threshold: float) -> Mistakes:
+    """Mistakes on a data set, of detections with at least that score.
+
+    ground_truth, results: as `coco_metrics` takes them (`CocoDataset.ground_truth()`, `evaluate.detect`). `iscrowd`
+    regions are no gts: see `DetectionCounts.ignored`.
+    """
+    rows, found = defaultdict(list), defaultdict(list)
+    for row in ground_truth["annotations"]:
+        rows[row["image_id"]].append(row)
+    for row in results:
+        if row["score"] >= score_threshold:
+            found[row["image_id"]].append(row)
+    total = Mistakes(GtCounts(), DetectionCounts())
+    for image in ground_truth["images"]:
+        here = rows[image["id"]]
+        gts, crowds = ([r for r in here if bool(r.get("iscrowd")) is crowd] for crowd in (False, True))
+        said = found[image["id"]]
+        scores = torch.tensor([row["score"] for row in said], dtype=torch.float64)
+        total += judge(*as_tensors(said), scores, *as_tensors(gts), *as_tensors(crowds))
+    return total
+
+
+def as_tensors(rows: Sequence[dict]) -> tuple[Float[Tensor, "m 4"], Int[Tensor, " m"]]:
+    """Boxes xyxy px, float64, and category ids of COCO's rows."""
+    boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float64).reshape(-1, 4)
+    labels = torch.tensor([row["category_id"] for row in rows], dtype=torch.int64)
+    return torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1), labels
+
+
+def judge(
+    boxes: Float[Tensor, "d 4"],
+    labels: Int[Tensor, " d"],
+    scores: Float[Tensor, " d"],
+    gt_boxes: Float[Tensor, "m 4"],
+    gt_labels: Int[Tensor, " m"],
+    crowd_boxes: Float[Tensor, "c 4"],
+    crowd_labels: Int[Tensor, " c"],
+) -> Mistakes:
+    """Mistakes on one image; boxes are xyxy px.
+
+    Detections take gts as `match` has it. The kinds of mistakes are those of Bolya et al., TIDE, ECCV 2020, without its
+    weights.
+    """
+    overlap = box_iou(boxes, gt_boxes)  # (d, m)
+    same = labels[:, None] == gt_labels
+    placed, near = overlap >= FOUND_IOU, (overlap >= NEAR_IOU) & (overlap < FOUND_IOU)
+    gt = match(overlap * same, scores)
+    hit, taken = gt >= 0, torch.zeros(len(gt_boxes), dtype=torch.bool)
+    taken[gt[hit]] = True
+
+    ignored = ~hit & in_crowd(boxes, labels, crowd_boxes, crowd_labels)
+    wrong = ~hit & ~ignored
+    there = wrong[:, None]
+    gts = first_that_holds(
+        taken,
+        (placed & ~same & there).any(dim=0),
+        (near & same & there).any(dim=0),
+    )
+    detections = first_that_holds(
+        hit,
+        ignored,
+        (placed & same).any(dim=1),
+        (placed & ~same).any(dim=1),
+        (near & same).any(dim=1),
+    )
+    return Mistakes(GtCounts(*gts), DetectionCounts(*detections))
+
+
+def match(overlap: Float[Tensor, "d m"], scores: Float[Tensor, " d"], iou: float = FOUND_IOU) -> Int[Tensor, " d"]:
+    """The gt that each detection takes, -1 for none; `overlap` (IoU) is 0 where classes differ.
+
+    The best score chooses first, of the free gts the one it overlaps most, as COCO has it at one IoU threshold.
+    """
+    free, found = overlap.clone(), torch.full((len(scores),), -1)
+    if overlap.numel() == 0:
+        return found
+    for i in scores.argsort(descending=True, stable=True).tolist():
+        value, gt = free[i].max(dim=0)
+        if value >= iou:
+            found[i] = gt
+            free[:, gt] = 0
+    return found
+
+
+def in_crowd(
+    boxes: Float[Tensor, "d 4"],
+    labels: Int[Tensor, " d"],
+    crowd_boxes: Float[Tensor, "c 4"],
+    crowd_labels: Int[Tensor, " c"],
+) -> Bool[Tensor, " d"]:
+    """Which detections have half of their area or more in a crowd region of their class, as COCO measures it."""
+    near_corner = torch.maximum(boxes[:, None, :2], crowd_boxes[:, :2])
+    far_corner = torch.minimum(boxes[:, None, 2:], crowd_boxes[:, 2:])
+    inside = (far_corner - near_corner).clamp(min=0).prod(dim=2)  # (d, c) px^2
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return ((inside >= FOUND_IOU * area[:, None]) & (labels[:, None] == crowd_labels)).any(dim=1)
+
+
+def first_that_holds(*kinds: Bool[Tensor, " n"]) -> Iterator[int]:
+    """How many fall under each kind and under none before it; at the end, how many under none."""
+    left = torch.ones_like(kinds[0])
+    for kind in kinds:
+        yield int((kind & left).sum())
+        left &= ~kind
+    yield int(left.sum())

@@ -1,0 +1,172 @@
+"""Lesson 11's figures of a run, and a record of those of a run on photos.
+
+    python -m otalab.lessons.record_photos RUN --data FOLDER
+
+A committed notebook cannot train on photos live, nor show any. So the figures of a run on them are written to
+recorded/real_photos.json beside this file, where the lesson reads them; no photo is in it. The lesson measures its own
+run by the same function.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from otalab.data import CocoDataset
+from otalab.detect.checkpoint import load_model
+from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
+from otalab.detect.mistakes import DetectionCounts, GtCounts, Mistakes, count_mistakes
+from otalab.files import to_json, write_whole
+from otalab.viz.training import LOSSES, read_log
+
+RECORD = Path(__file__).parent / "recorded" / "real_photos.json"
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)  # scores from which detections are counted
+SHOWN_IOU = (0.5, 0.75, 0.9)
+LOG_LINES = 120
+
+
+def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: bool = False) -> dict:
+    """All that lesson 11 shows of a run, as JSON has it.
+
+    run, data: a run's folder, and the COCO-format folder it was trained on. resamples: how often the held-out images
+    are drawn anew for the intervals of each class; 0 leaves those out.
+    """
+    settings = json.loads((Path(run) / "config.json").read_text())
+    model, description = load_model(run)
+    names = description["class_names"]
+    heldout = open_split(data, "val", names)
+    seen = CocoDataset.from_folder(data, "train", categories=names)
+    some = CocoDataset.from_folder(data, "train", categories=names, max_images=len(heldout))
+    truth = heldout.ground_truth()
+    results = detect(model, heldout, settings["batch_size"], progress)
+    metrics = coco_metrics(truth, results)
+    curves = precision_curves(truth, results)
+    again = evaluate(model, some, settings["batch_size"], progress)
+    log = [line for line in read_log(run) if "loss" in line]
+    shown = ("backbone", "weights_backbone", "assigner", "augment", "epochs", "batch_size", "lr", "seed")
+    return rounded(
+        {
+            "run": {name: settings[name] for name in shown} | {"steps": log[-1]["step"]},
+            "data": {"classes": len(names), "train": counts(seen), "val": counts(heldout)},
+            "metrics": {name: metrics[name] for name in NAMES},
+            "train_metrics": {name: again[name] for name in ("AP", "AP50")},
+            "curves": {
+                "recall": curves.recall.tolist(),
+                **{f"IoU {iou}": curves.mean()[round((iou - 0.5) / 0.05)].tolist() for iou in SHOWN_IOU},
+            },
+            "classes": class_rows(seen, heldout, metrics, intervals(truth, results, resamples)),
+            "mistakes": {str(score): asdict(count_mistakes(truth, results, score)) for score in THRESHOLDS},
+            "log": thinned(log),
+        }
+    )
+
+
+def counts(dataset: CocoDataset) -> dict[str, int]:
+    """Images and boxes of a split, crowd regions aside."""
+    rows = dataset.ground_truth()["annotations"]
+    return {"images": len(dataset), "boxes": sum(not row["iscrowd"] for row in rows)}
+
+
+def class_rows(seen: CocoDataset, heldout: CocoDataset, metrics: dict, intervals: dict) -> list[dict]:
+    """A row for each class that has a held-out gt, those with the most training images first."""
+    trained, measured = (
+        [row for row in dataset.ground_truth()["annotations"] if not row["iscrowd"]] for dataset in (seen, heldout)
+    )
+    images = Counter(category for category, _ in {(row["category_id"], row["image_id"]) for row in trained})
+    gts = Counter(row["category_id"] for row in measured)
+    rows = [
+        {"name": name, "images": images[i], "gts": gts[i]}
+        | {"AP": metrics[f"AP/{name}"], "AP50": metrics[f"AP50/{name}"], "interval": intervals.get(name)}
+        for i, name in zip(heldout.category_ids, heldout.class_names, strict=True)
+        if f"AP/{name}" in metrics
+    ]
+    return sorted(rows, key=lambda row: -row["images"])
+
+
+def intervals(truth: dict, results: Sequence[dict], resamples: int, seed: int = 0) -> dict[str, list[float]]:
+    """Where 95 % of a class's APs lie when the images are drawn anew, with replacement (the bootstrap).
+
+    Of single classes only: the mean over classes is not to be had so, for a drawing loses the rare ones.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = defaultdict(list)
+    for _ in range(resamples):
+        for name, value in coco_metrics(*resample(truth, results, rng)).items():
+            if name.startswith("AP/"):
+                drawn[name.removeprefix("AP/")].append(value)
+    return {name: np.quantile(values, (0.025, 0.975)).tolist() for name, values in drawn.items()}
+
+
+def resample(truth: dict, results: Sequence[dict], rng: np.random.Generator) -> tuple[dict, list[dict]]:
+    """As many images, drawn with replacement, with their gts and detections; an image drawn twice counts twice."""
+    gts, found = defaultdict(list), defaultdict(list)
+    for rows, of in ((truth["annotations"], gts), (results, found)):
+        for row in rows:
+            of[row["image_id"]].append(row)
+    images, annotations, detections = [], [], []
+    for new, index in enumerate(rng.integers(len(truth["images"]), size=len(truth["images"])).tolist()):
+        image = truth["images"][index]
+        images.append(image | {"id": new})
+        detections += [row | {"image_id": new} for row in found[image["id"]]]
+        for row in gts[image["id"]]:
+            annotations.append(row | {"image_id": new, "id": len(annotations) + 1})
+    return {**truth, "images": images, "annotations": annotations}, detections
+
+
+def thinned(log: Sequence[dict]) -> list[dict]:
+    """At most LOG_LINES lines of losses, each the mean of as many steps, under its last step."""
+    width = math.ceil(len(log) / LOG_LINES)
+    groups = [log[start : start + width] for start in range(0, len(log), width)]
+    return [
+        {"step": group[-1]["step"]} | {name: float(np.mean([line[name] for line in group])) for name in LOSSES}
+        for group in groups
+    ]
+
+
+def rounded(value):
+    """Floats to four digits, for a small file."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def mistakes_of(record: dict, score: float) -> Mistakes:
+    """The mistakes in a record, of detections with at least that score."""
+    both = record["mistakes"][str(score)]
+    return Mistakes(GtCounts(**both["gts"]), DetectionCounts(**both["detections"]))
+
+
+def recorded() -> dict:
+    """The record that comes with the package."""
+    return json.loads(RECORD.read_text())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure a run and write the record."""
+    flags = argparse.ArgumentParser(prog="python -m otalab.lessons.record_photos", description=__doc__.splitlines()[0])
+    flags.add_argument("run", type=Path, help="folder of a trained run")
+    flags.add_argument("--data", type=Path, required=True, help="the COCO-format folder that it was trained on")
+    flags.add_argument("--out", type=Path, default=RECORD, help="file to write (default: the lesson's)")
+    flags.add_argument("--resamples", type=int, default=200, help="for the intervals (default: %(default)s)")
+    a = flags.parse_args(argv)
+    record = measure(a.run, a.data, a.resamples, progress=True)
+    model, description = load_model(a.run)
+    heldout = open_split(a.data, "val", description["class_names"])
+    other = {size: evaluate(model, heldout, size)["AP"] for size in (1, 16)}
+    record["AP_of_batch_size"] = rounded(other | {record["run"]["batch_size"]: record["metrics"]["AP"]})
+    with write_whole(a.out) as temporary:
+        temporary.write_text(to_json(record).replace("}, {", "},\n{").replace('], "', '],\n"') + "\n")
+    print(f"AP {record['metrics']['AP']:.3f} on {record['data']['val']['images']} images -> {a.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
