@@ -1,0 +1,69 @@
+"""Lesson 10: which assigner is better, and who can tell?"""
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+from otalab.data import ShapesConfig, make_shapes
+from otalab.detect.study import Difference, Run, paired_difference, values
+from otalab.files import write_json
+from otalab.lessons.verdict import Verdict, failed, passed
+
+ASSIGNERS = ("ota", "fcos", "atss", "simota")
+CROWDS = ShapesConfig(image_size=96, min_size=14.0, max_size=48.0, crowd=0.7, min_objects=3, max_objects=10)
+SETTINGS = {"batch_size": 8, "lr": 2e-3, "warmup": 30, "ema": 0.99}  # a short run needs a short memory
+RECORD = Path(__file__).parent / "recorded" / "study.json"
+
+
+def crowd_set(folder: str | Path, train: int, val: int) -> Path:
+    """A shapes set of crowded scenes in which every shape is a "shape": one class, as in CrowdHuman."""
+    folder = make_shapes(folder, train=train, val=val, config=CROWDS, progress=False)
+    for file in folder.glob("*/instances.json"):
+        content = json.loads(file.read_text())
+        content["categories"] = [{"id": 1, "name": "shape"}]
+        for annotation in content["annotations"]:
+            annotation["category_id"] = 1
+        write_json(file, content)
+    return folder
+
+
+def recorded() -> tuple[list[Run], dict]:
+    """The runs of a longer study, and how it was made: "command", "train", "val", "epochs"."""
+    content = json.loads(RECORD.read_text())
+    return [Run(**run) for run in content.pop("runs")], content
+
+
+def pairs(runs: list[Run], split: str = "all", level: float = 0.95) -> dict[tuple[str, str], Difference]:
+    """The paired difference of every two assigners; the intervals hold all at once with at least that level."""
+    names = list(dict.fromkeys(run.assigner for run in runs))
+    both = list(combinations(names, 2))
+    each = 1 - (1 - level) / len(both)  # Bonferroni
+    return {(a, b): paired_difference(values(runs, a, split), values(runs, b, split), each) for a, b in both}
+
+
+def check(order=None, runs: list[Run] | None = None) -> Verdict:
+    """Whether the runs leave room for `order`, names of assigners from the best to the worst."""
+    if not runs:
+        return failed("Give the runs too: lesson10.check(order, runs).")
+    names = list(dict.fromkeys(run.assigner for run in runs))
+    if order is None:
+        return failed(f"Write down an order of {', '.join(names)} before you look, the best first.")
+    if not isinstance(order, list | tuple) or not all(isinstance(name, str) for name in order):
+        return failed("The order is a list of names, the best first.")
+    if sorted(order) != sorted(names):
+        return failed(f"Each of {', '.join(names)} stands in the order once; yours has {', '.join(order) or 'none'}.")
+    found = {pair: difference for pair, difference in pairs(runs).items() if difference.separated}
+    better = [(a, b) if difference.mean > 0 else (b, a) for (a, b), difference in found.items()]
+    wrong = [(a, b) for a, b in better if order.index(a) > order.index(b)]
+    every = len(names) * (len(names) - 1) // 2
+    if wrong:
+        return failed(
+            f"These runs tell {len(better)} of {every} pairs apart, and {len(wrong)} of them stand the other way round "
+            "in your order. It was a prediction: say what you expected, and what the figure shows instead."
+        )
+    if not better:
+        return passed("These runs tell no pair apart: they contradict no order, and prove none either.")
+    return passed(
+        f"These runs tell {len(better)} of {every} pairs apart, and all of those stand as in your order. On the other "
+        f"{every - len(better)} they are silent, whatever the means say."
+    )
