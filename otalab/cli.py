@@ -76,7 +76,7 @@ def parser() -> Parser:
     evaluate.add_argument(
         "--backend", choices=("pycocotools", "faster-coco-eval"), help="default: the faster, if there"
     )
-    evaluate.add_argument("--batch-size", type=count, default=16, help="images at a time (default: %(default)s)")
+    evaluate.add_argument("--batch-size", type=count, help="images at a time, padded alike (default: as in training)")
     evaluate.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
     evaluate.add_argument("--json", type=Path, help="also write the metrics here")
 
@@ -161,7 +161,7 @@ def run_eval(a) -> int:
 
     model, description = load_model(a.checkpoint, pick_device(a.device))
     dataset = open_split(a.data, a.split, description["class_names"])
-    metrics = evaluate(model, dataset, a.batch_size, backend=a.backend)
+    metrics = evaluate(model, dataset, a.batch_size or description["batch_size"], backend=a.backend)
     print_metrics(metrics)
     if a.json:
         write_json(a.json, metrics)

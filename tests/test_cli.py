@@ -11,6 +11,9 @@ from command_line import otalab, read, run
 from PIL import Image
 
 from otalab.cli import parser
+from otalab.data import CLASS_NAMES
+from otalab.detect import build_detector
+from otalab.detect.checkpoint import save_model
 from otalab.detect.config import TrainConfig
 from otalab.transport import METHODS
 
@@ -110,6 +113,17 @@ def test_a_run_trains_is_left_alone_evaluated_and_used(train_flags, shapes, tmp_
 
     (folder / "checkpoint.pt").write_bytes(b"PK\x03\x04 no more")
     assert "checkpoint.pt is not a whole checkpoint" in refused(*train_flags(), "--resume")
+
+
+def test_evaluation_pads_images_as_training_did_unless_told_otherwise(shapes, tmp_path, monkeypatch, capsys):
+    settings = {"backbone": "tiny", "num_classes": len(CLASS_NAMES)}
+    ids = list(range(1, len(CLASS_NAMES) + 1))
+    save_model(tmp_path / "model.safetensors", build_detector(**settings), settings, list(CLASS_NAMES), ids, 3)
+    sizes = []
+    monkeypatch.setattr("otalab.detect.evaluate.detect", lambda model, data, size, progress: sizes.append(size) or [])
+    assert otalab("eval", tmp_path, "--data", shapes, "--device", "cpu") == 0
+    assert otalab("eval", tmp_path, "--data", shapes, "--device", "cpu", "--batch-size", "5") == 0
+    assert sizes == [3, 5]
 
 
 def test_a_box_of_no_area_is_dropped_and_counted_and_training_goes_on(edit_annotations, train_flags, tmp_path):

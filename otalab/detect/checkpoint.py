@@ -17,12 +17,28 @@ from otalab.detect.detector import Detector, build_detector
 from otalab.errors import InputError
 from otalab.files import write_whole
 
+EVAL_BATCH = 16  # images at a time where nothing else is known
 STATE = {"config", "epoch", "model", "average", "optimizer"}  # what the state of a run consists of
 
 
-def save_model(path: Path, model: Detector, settings: dict, class_names: list[str], category_ids: list[int]) -> None:
-    """Write weights and description of a detector; `settings` are the arguments of `build_detector`."""
-    description = {"settings": settings, "class_names": class_names, "category_ids": category_ids}
+def save_model(
+    path: Path,
+    model: Detector,
+    settings: dict,
+    class_names: list[str],
+    category_ids: list[int],
+    batch_size: int = EVAL_BATCH,
+) -> None:
+    """Write weights and description of a detector; `settings` are the arguments of `build_detector`.
+
+    batch_size: images a step in training. Images of a batch are padded to the largest, which the detector gets used to.
+    """
+    description = {
+        "settings": settings,
+        "class_names": class_names,
+        "category_ids": category_ids,
+        "batch_size": batch_size,
+    }
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with write_whole(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={"otalab": json.dumps(description)}))
@@ -31,7 +47,8 @@ def save_model(path: Path, model: Detector, settings: dict, class_names: list[st
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[Detector, dict]:
     """The detector in a `model.safetensors` (or in the folder of a run), in evaluation mode, and its description.
 
-    The description is a dict of "settings", "class_names" (label to name) and "category_ids" (label to COCO id).
+    The description is a dict of "settings", "class_names" (label to name), "category_ids" (label to COCO id) and
+    "batch_size" (of training).
     Raises InputError when the file is missing, damaged or not otalab's.
     """
     path = Path(path)
@@ -45,6 +62,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[De
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         model = build_detector(**description["settings"], load_weights=False).to(device)
         model.load_state_dict(tensors)
+        description["batch_size"] = max(1, int(description.get("batch_size", EVAL_BATCH)))  # earlier files have none
         if not len(description["class_names"]) == len(description["category_ids"]) == model.num_classes:
             raise InputError(f"{model.num_classes} classes, but other numbers of names and ids")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

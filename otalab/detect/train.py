@@ -88,7 +88,8 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
             save_state(out / "checkpoint.pt", run_state(config, epoch + 1, model, average, optimizer))
     if not metrics:  # resumed after its last epoch
         metrics = evaluate(average, valset, config.batch_size, progress=False)
-    save_model(out / "model.safetensors", average, settings, trainset.class_names, trainset.category_ids)
+    names, ids = trainset.class_names, trainset.category_ids
+    save_model(out / "model.safetensors", average, settings, names, ids, config.batch_size)
     write_json(out / "metrics.json", metrics)
     return metrics
 

@@ -47,6 +47,12 @@ def test_a_run_is_loaded_by_its_folder(saved):
     assert load_model(saved.parent)[1] == load_model(saved)[1]
 
 
+def test_a_detector_knows_how_many_images_it_was_trained_on_at_a_time(saved, tmp_path):
+    assert load_model(saved)[1]["batch_size"] == 16
+    save_model(tmp_path / "model.safetensors", eager_detector(), SETTINGS, NAMES, IDS, batch_size=3)
+    assert load_model(tmp_path)[1]["batch_size"] == 3
+
+
 def test_a_trained_layout_of_memory_does_not_reach_the_file(saved, tmp_path):
     model = eager_detector(assigner="fcos", image_size=(48, 200)).to(memory_format=torch.channels_last)
     save_model(tmp_path / "model.safetensors", model, SETTINGS, NAMES, IDS)
@@ -95,6 +101,7 @@ def description(**changes) -> str:
         ({"otalab": description(settings={"backbone": "resnet51"})}, "resnet51"),
         ({"otalab": description(settings={"colour": "red"})}, "colour"),
         ({"otalab": description(settings=SETTINGS | {"backbone": "resnet18"})}, "not a whole"),
+        ({"otalab": description(batch_size="many")}, "not a whole"),
         ({"otalab": description(class_names=NAMES[:2])}, "other numbers of names and ids"),
         ({"otalab": '{"settings": {"num_classes": 3}}'}, "class_names"),
     ],
