@@ -15,6 +15,7 @@ from otalab.assign.freeanchor import FreeAnchor
 from otalab.assign.hungarian import Hungarian
 from otalab.assign.max_iou import MaxIoU
 from otalab.assign.noisy_anchors import NoisyAnchors
+from otalab.assign.options import parse_options
 from otalab.assign.ota import OTA
 from otalab.assign.paa import PAA
 from otalab.assign.points import AnchorPoints
@@ -51,12 +52,14 @@ ASSIGNERS = {
 def build_assigner(name: str, **options) -> Assigner:
     """The assigner of that name; `options` replace fields of its dataclass.
 
-    Raises InputError for an unknown name or option.
+    The name may bring options along, as on the command line: "ota:q=10,solver=auction". Raises InputError for an
+    unknown name or option, and for a value at fault.
     """
+    name, _, text = name.partition(":")
     if name not in ASSIGNERS:
         raise InputError(f"assigner {name!r} is none of {', '.join(ASSIGNERS)}")
     try:
-        return ASSIGNERS[name](**options)
+        return ASSIGNERS[name](**parse_options(text, ASSIGNERS[name]()) | options)
     except TypeError as error:
         raise InputError(f"assigner {name!r}: {error}") from error
 

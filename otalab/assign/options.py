@@ -1,8 +1,33 @@
-"""Checks of an assigner's options: what is wrong, and by which number."""
+"""An assigner's options: read from text, and checked; what is wrong, and by which number."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 from otalab.errors import InputError
+
+WORDS = {"true": True, "false": False}
+
+
+def parse_options(text: str, defaults) -> dict[str, bool | int | float | str]:
+    """Options in text, "q=10,solver=auction", each of the type that it has in the dataclass instance `defaults`.
+
+    Raises InputError for text of another form, an unknown option, one that text cannot tell, and a value at fault.
+    """
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(f"{part!r} is not of the form option=value")
+        kinds = {f.name: type(getattr(defaults, f.name)) for f in fields(defaults)}
+        kind = {type(None): int, bool: WORDS.__getitem__}.get(kinds.get(name), kinds.get(name))
+        if kind not in (int, float, str, WORDS.__getitem__):
+            known = [n for n, k in kinds.items() if k in (int, float, str, bool, type(None))]
+            raise InputError(f"{name!r} is no option that can be given as text; there is {', '.join(known)}")
+        try:
+            found[name] = kind(value)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{name} cannot be {value!r}") from error
+    return found
 
 
 def require_counts(**options: float | int) -> None:

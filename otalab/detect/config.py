@@ -22,7 +22,7 @@ class TrainConfig:
     # model
     backbone: str = setting("tiny", "feature extractor", ("tiny", "mobilenet_v2", "resnet18", "resnet50"))
     weights_backbone: str | None = setting(None, "torchvision's weights entry for the backbone, e.g. DEFAULT")
-    assigner: str = setting("ota", "label assignment, by name: ota, fcos, atss, simota, tal, ...")
+    assigner: str = setting("ota", "label assignment: ota, fcos, atss, simota, ... or with options, ota:q=10")
     # data
     categories: tuple[str, ...] | None = setting(None, "train on these category names only")
     max_images: int | None = setting(None, "use at most so many training images, chosen by the seed")

@@ -75,7 +75,13 @@ def study(
             f"a study needs assigners, seeds and a process, not {list(assigners)}, {list(seeds)}, {processes}"
         )
     configs = [
-        TrainConfig(data=str(data), out=str(Path(out) / f"{name}-{seed}"), assigner=name, seed=seed, **settings)
+        TrainConfig(
+            data=str(data),
+            out=str(Path(out) / f"{name.replace(':', '-')}-{seed}"),
+            assigner=name,
+            seed=seed,
+            **settings,
+        )
         for seed in seeds
         for name in assigners
     ]

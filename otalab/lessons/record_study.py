@@ -16,7 +16,7 @@ from otalab.lessons import lesson10
 
 def main() -> None:
     flags = argparse.ArgumentParser(prog="python -m otalab.lessons.record_study", description=__doc__.splitlines()[0])
-    flags.add_argument("--assigners", nargs="+", default=["ota", "fcos", "atss", "simota", "tal"])
+    flags.add_argument("--assigners", nargs="+", default=list(lesson10.KEPT))
     flags.add_argument("--seeds", type=int, default=5, help="seeds 0 to this (default: %(default)s)")
     flags.add_argument("--train", type=int, default=1000, help="training scenes (default: %(default)s)")
     flags.add_argument("--val", type=int, default=300, help="held-out scenes (default: %(default)s)")
