@@ -90,7 +90,7 @@ def hint(total: float, losses: dict[str, float]) -> str:
         )
     most = max(losses, key=losses.get)
     if total > 2 * BELOW:
-        return said + f"It is falling, most of it is the {most} loss. More steps, or longer ones: which is missing?"
+        return said + f"It is falling, most of it is the {most} loss. Would more steps do, or another learning rate?"
     return said + f"Nearly there; most of what is left is the {most} loss. Do the last steps still move it up and down?"
 
 

@@ -61,8 +61,8 @@ def check(reload=None) -> Verdict:
 def hint(said: list[float]) -> str:
     """What to think of, for APs that are not those of the weights."""
 
-    def all_are(truth) -> bool:
-        return all(abs(value - truth(copy)) < CLOSE for value, copy in zip(said, copies(), strict=True))
+    def all_are(truth, within=CLOSE) -> bool:
+        return all(abs(value - truth(copy)) < within for value, copy in zip(said, copies(), strict=True))
 
     if all_are(lambda copy: copy.stored):
         return (
@@ -71,17 +71,23 @@ def hint(said: list[float]) -> str:
         )
     if all_are(lambda copy: 100 * copy.metrics["AP"]):
         return "That is in percent; the AP that otalab writes is a fraction, from 0 to 1."
-    if all_are(lambda copy: copy.metrics["AP50"]):
-        return "That is AP50, the AP at the IoU threshold 0.5 alone."
+    for name in ("AP50", "AP75"):
+        if all_are(lambda copy, name=name: copy.metrics[name]):
+            return f"That is {name}, the AP at one IoU threshold alone."
+    if said == [round(value, 4) for value in said] and all_are(lambda copy: copy.metrics["AP"], within=5e-3):
+        return "Nearly: is it rounded? Return it with all its digits."
     if all_are(lambda copy: copy.on_train):
         return "That is the AP on the images it was trained on. Which split was held out?"
     if all_are(lambda copy: copy.last_weights):
         return "Those are the weights after the last step. The AP belongs to their moving average: model.safetensors."
     if max(said) < 0.02:
-        return "A detector that has learnt nothing has such an AP. Did the weights get into the model?"
+        return (
+            "Such an AP has a detector that has learnt nothing, or one that is measured on images of another kind. Did "
+            "the weights get into the model, and are the images those of the data in the run's config.json?"
+        )
     if len(set(said)) == 1:
         return "You return the same AP for runs of different weights. What does your function read from run_folder?"
-    return "Not the AP of these weights: load_model for the model, its config.json for the data, the split is val."
+    return "Not the AP of these weights. Which model, which data and which split of it did you take, and from where?"
 
 
 @cache

@@ -26,7 +26,6 @@ from otalab.files import to_json, write_whole
 from otalab.viz.training import LOSSES, read_log
 
 RECORD = Path(__file__).parent / "recorded" / "real_photos.json"
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)  # scores from which detections are counted
 SHOWN_IOU = (0.5, 0.75, 0.9)
 LOG_LINES = 120
 
@@ -48,6 +47,7 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
     metrics = coco_metrics(truth, results)
     curves = precision_curves(truth, results)
     again = evaluate(model, some, settings["batch_size"], progress)
+    score = score_of(counts(heldout)["boxes"], results)  # from here on there are as many detections as gts
     log = [line for line in read_log(run) if "loss" in line]
     shown = ("backbone", "weights_backbone", "assigner", "augment", "epochs", "batch_size", "lr", "seed")
     return rounded(
@@ -61,7 +61,7 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
                 **{f"IoU {iou}": curves.mean()[round((iou - 0.5) / 0.05)].tolist() for iou in SHOWN_IOU},
             },
             "classes": class_rows(seen, heldout, metrics, intervals(truth, results, resamples)),
-            "mistakes": {str(score): asdict(count_mistakes(truth, results, score)) for score in THRESHOLDS},
+            "mistakes": {"score": score} | asdict(count_mistakes(truth, results, score)),
             "log": thinned(log),
         }
     )
@@ -138,9 +138,15 @@ def rounded(value):
     return round(value, 4) if isinstance(value, float) else value
 
 
-def mistakes_of(record: dict, score: float) -> Mistakes:
-    """The mistakes in a record, of detections with at least that score."""
-    both = record["mistakes"][str(score)]
+def score_of(rank: int, results: Sequence[dict]) -> float:
+    """The score of the detection of that rank, 1 for the best; the lowest score if there are fewer, 0 if none."""
+    best = sorted((row["score"] for row in results), reverse=True)[:rank]
+    return best[-1] if best else 0.0
+
+
+def mistakes_of(record: dict) -> Mistakes:
+    """The mistakes in a record, of as many best detections as there are gts."""
+    both = record["mistakes"]
     return Mistakes(GtCounts(**both["gts"]), DetectionCounts(**both["detections"]))
 
 

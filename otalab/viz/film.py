@@ -1,7 +1,7 @@
 """The assignment as a film: a frame for each checkpoint of a training run, as a GIF or, for print, as a strip."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from otalab.assign.points import AnchorPoints
 from otalab.assign.types import Assignment, Targets
 from otalab.errors import InputError
 from otalab.viz.boxes import draw_assignment, tally
-from otalab.viz.style import BACKGROUND, INK, MUTED, PALETTE, PAPER, plural, style
+from otalab.viz.style import BACKGROUND, INK, MUTED, PALETTE, PAPER, gt_colour, plural, style
 
 HOUSE = (*PALETTE, INK, MUTED, BACKGROUND, PAPER)  # colours that a film keeps as they are
 OTHERS = 255 - len(HOUSE)  # colours of a film's palette besides; one of the 256 says "as before"
@@ -89,6 +89,38 @@ def film_strip(
             ax.set_visible(False)
         if title is not None:
             figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    return figure
+
+
+def labels_figure(
+    steps: Sequence[int],
+    positives: Sequence[float],
+    iou: Sequence[float],
+    changed: Mapping[str, Sequence[float]],
+    title: str,
+) -> Figure:
+    """Over the steps of a training run: positives a gt, their mean IoU, and how many labels change (under `title`).
+
+    positives and iou have a value for each step. changed: for each rule the shares of labels, 0..1, that are not those
+    of the step before, so one value fewer.
+    """
+    with style():
+        figure = Figure(figsize=(10.4, 3.5), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.08)
+        left, middle, right = figure.subplots(1, 3)
+        left.plot(steps, positives, color=gt_colour(0))
+        left.set(ylim=(0, None), xlabel="step", ylabel="positives a gt")
+        left.set_title(f"From {positives[0]:.1f} to {positives[-1]:.1f} positives a gt ...")
+        middle.plot(steps, iou, color=gt_colour(0))
+        middle.set(ylim=(0, 1), xlabel="step", ylabel="mean IoU of positives")
+        middle.set_title(f"... as IoU goes from {iou[0]:.2f} to {iou[-1]:.2f}")
+        for number, (rule, shares) in enumerate(changed.items()):
+            percent = [100 * share for share in shares]
+            line = ":" if number % 2 else "-"  # curves that lie on each other stay visible
+            right.plot(steps[1:], percent, color=gt_colour(number), ls=line, label=rule, clip_on=False)
+        right.set(ylim=(0, None), xlabel="step", ylabel="labels changed since the last look (%)")
+        right.set_title(title)
+        right.legend()
     return figure
 
 

@@ -61,6 +61,8 @@ def test_an_evaluation_of_the_weights_passes_with_the_reason(answer):
         (lambda folder: reload(config(folder)["out"]), "metrics.json"),
         (lambda folder: 100 * reload(folder), "percent"),
         (lambda folder: reload(folder, key="AP50"), "AP50"),
+        (lambda folder: reload(folder, key="AP75"), "AP75"),
+        (lambda folder: round(reload(folder), 3), "rounded"),
         (lambda folder: reload(folder, split="train"), "held out"),
         (lambda folder: reload(folder, change=last_weights), "moving average"),
         (lambda folder: reload(folder, change=untrained), "learnt nothing"),
@@ -116,7 +118,7 @@ def test_a_record_holds_what_the_lesson_shows(run, shapes, tmp_path, capsys):
     assert np.mean(record["curves"]["IoU 0.5"]) == pytest.approx(metrics["AP50"], abs=1e-4)
     assert set(record["AP_of_batch_size"]) == {"1", "4", "16"}
     assert str(shapes) not in out.read_text() and str(run) not in out.read_text()
-    assert record_photos.mistakes_of(record, 0.4).gts.total == record["data"]["val"]["boxes"]
+    assert record_photos.mistakes_of(record).gts.total == record["data"]["val"]["boxes"]
     assert "AP 0.0" in capsys.readouterr().out
 
 
@@ -172,5 +174,12 @@ def test_the_committed_record_is_of_photos_small_and_whole():
     assert record["data"]["classes"] == 80 and record["run"]["backbone"] == "mobilenet_v2"
     assert np.mean(record["curves"]["IoU 0.5"]) == pytest.approx(record["metrics"]["AP50"], abs=1e-4)
     assert np.mean([row["AP"] for row in record["classes"]]) == pytest.approx(record["metrics"]["AP"], abs=1e-4)
-    said = record_photos.mistakes_of(record, 0.4)
+    said = record_photos.mistakes_of(record)
     assert said.gts.total == record["data"]["val"]["boxes"] and said.gts.found == said.detections.found
+    assert said.detections.total == said.gts.total, "as many detections as gts"
+
+
+def test_the_score_of_a_rank_is_that_of_as_many_best_detections():
+    results = [{"score": score} for score in (0.2, 0.9, 0.5)]
+    assert [record_photos.score_of(rank, results) for rank in (1, 2, 3, 7)] == [0.9, 0.5, 0.2, 0.2]
+    assert record_photos.score_of(3, []) == 0
