@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from otalab.cli import parser
+from otalab.detect.study import paired_difference, values
+from otalab.lessons import lesson10
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -51,3 +53,13 @@ def test_speed_table_is_the_recorded_run():
         ours = next(table for table in bench["tables"] if table["name"] == name)["rows"][-1]
         assert ours["way"].startswith("ota")
         assert f"{ours['speed_up']:.0f}x" in README
+
+
+def test_the_table_of_the_study_is_the_recorded_one():
+    kept, _ = lesson10.recorded()
+    assert f"{len(kept)} detectors" in README
+    rows = re.findall(r"\| `(.*)` \| `(.*)` \| (\S+) \| (\S+) to (\S+) \|", README)
+    assert len(rows) == 7
+    for a, b, *said in rows:
+        found = paired_difference(100 * values(kept, a), 100 * values(kept, b))
+        assert [float(number) for number in said] == [round(x, 1) for x in (found.mean, found.low, found.high)]

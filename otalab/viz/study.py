@@ -47,10 +47,9 @@ def draw_differences(
         ax.plot([100 * found.low, 100 * found.high], [row, row], color=colour, lw=2)
         face = colour if found.separated else "white"
         ax.plot([100 * found.mean], [row], "o", color=colour, markerfacecolor=face, markersize=7, markeredgewidth=1.8)
-        ax.annotate(
-            f"{100 * found.mean:+.1f}", (100 * found.mean, row), (0, 8), textcoords="offset points", ha="center",
-            fontsize=8.5, color=MUTED,
-        )  # fmt: skip
+        text = f"{round(100 * found.mean, 1) + 0.0:+.1f}"  # no minus before 0.0
+        above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
+        ax.annotate(text, (100 * found.mean, row), fontsize=8.5, color=MUTED, **above)
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.7), xlabel="difference of AP (%)")
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.spines["left"].set_visible(False)
@@ -63,6 +62,7 @@ def study_figure(runs: Sequence[Run], title: str) -> Figure:
     rows = len(assigners_of(runs))
     with style():
         figure = Figure(figsize=(10.7, 1.5 + 0.48 * rows), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
         for ax, split in zip(figure.subplots(1, 3, sharey=True), SPLITS, strict=True):
             draw_runs(ax, runs, split)
@@ -77,6 +77,7 @@ def difference_figure(runs: Sequence[Run], base: str, title: str, level: float =
     others = [name for name in names if name != base]
     with style():
         figure = Figure(figsize=(10.7, 1.6 + 0.48 * len(others)), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
         for ax, split in zip(figure.subplots(1, 3, sharey=True, sharex=True), SPLITS, strict=True):
             base_ap = values(runs, base, split)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from otalab.data import CocoDataset
-from otalab.detect.study import Run, crowded_images
+from otalab.detect.study import Run, crowded_images, paired_difference, values
 from otalab.lessons import lesson10
 
 
@@ -74,6 +74,18 @@ def test_the_scenes_have_one_class_and_crowds(tmp_path):
     dataset = CocoDataset.from_folder(folder, "val")
     assert dataset.class_names == ["shape"] and 0 < len(crowded_images(dataset)) < len(dataset)
     assert {a["category_id"] for a in json.loads(again)["annotations"]} == {1}
+
+
+def test_the_recorded_study_shows_what_the_lesson_says():
+    kept, _ = lesson10.recorded()
+
+    def told(a, b):
+        return paired_difference(values(kept, a), values(kept, b)).separated
+
+    ahead = ("ota:q=10", "simota", "simota-price")
+    assert all(told(name, "ota") and values(kept, name).mean() > values(kept, "ota").mean() for name in ahead)
+    assert not any(told(name, "ota") for name in ("fcos", "atss", "tal"))
+    assert not told("simota-price", "simota") and not told("simota", "ota:q=10")
 
 
 def test_the_recorded_study_is_whole():
