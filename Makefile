@@ -45,6 +45,7 @@ lab: $(READY)    ## open JupyterLab in this environment
 	$(RUN) -m jupyter lab notebooks
 
 notebooks: $(READY) ## execute all lessons and rewrite their outputs and README's gallery
+	rm -rf notebooks/runs/lesson11
 	$(RUN) -m otalab.lessons.execute notebooks/[0-9]*.ipynb
 	$(RUN) -m otalab.lessons.gallery
 
