@@ -59,8 +59,8 @@ def check(order=None, runs: list[Run] | None = None) -> Verdict:
     every = len(names) * (len(names) - 1) // 2
     if wrong:
         return failed(
-            f"These runs tell {len(better)} of {every} pairs apart, and {len(wrong)} of them stand the other way round "
-            "in your order. It was a prediction: say what you expected, and what the figure shows instead."
+            f"These runs tell {len(better)} of {every} pairs apart, and {len(wrong)} of them against your order. "
+            "It was a prediction: say what you expected, and what the runs show instead."
         )
     if not better:
         return passed("These runs tell no pair apart: they contradict no order, and prove none either.")
