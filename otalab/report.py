@@ -1,7 +1,6 @@
 """A report as one HTML file: text, numbers, tables and figures, with nothing to fetch from anywhere."""
 
 import base64
-import io
 import math
 import os
 import re
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 
 from otalab.errors import InputError
 from otalab.files import write_whole
+from otalab.viz.save import as_png
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,7 @@ class Report:
         """A Matplotlib figure, embedded as PNG; `alt` says in words what it shows, for those who cannot see it."""
         if not alt.strip():
             raise InputError(f"the figure {caption!r} has no alternative text; say in a sentence what it shows")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-        data = buffer.getvalue()
+        data = as_png(figure, dpi)
         width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))  # of the PNG's first chunk
         source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
         image = f'<img src="{source}" alt="{escape(alt)}" width="{width}" height="{height}">'

@@ -63,3 +63,10 @@ def test_the_table_of_the_study_is_the_recorded_one():
     for a, b, *said in rows:
         found = paired_difference(100 * values(kept, a), 100 * values(kept, b))
         assert [float(number) for number in said] == [round(x, 1) for x in (found.mean, found.low, found.high)]
+
+
+def test_the_assignment_takes_the_share_of_a_step_that_was_measured():
+    bench = json.loads((ROOT / "benchmarks/step.json").read_text())
+    rows = [row for table in bench["tables"] for row in table["rows"] if row["way"] == "ota"]
+    assert len(rows) == 2 and "the assignment takes less than 1 %" in README
+    assert all(row["assign_seconds"] / row["seconds"] < 0.01 for row in rows)

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 from otalab.errors import InputError
 
-WORDS = {"true": True, "false": False}
+READERS = {int: int, float: float, str: str, bool: {"true": True, "false": False}.__getitem__, type(None): int}
 
 
 def parse_options(text: str, defaults) -> dict[str, bool | int | float | str]:
@@ -13,18 +13,17 @@ def parse_options(text: str, defaults) -> dict[str, bool | int | float | str]:
 
     Raises InputError for text of another form, an unknown option, one that text cannot tell, and a value at fault.
     """
+    kinds = {f.name: type(getattr(defaults, f.name)) for f in fields(defaults)}
+    readers = {name: READERS[kind] for name, kind in kinds.items() if kind in READERS}
     found = {}
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
         if not equals:
             raise InputError(f"{part!r} is not of the form option=value")
-        kinds = {f.name: type(getattr(defaults, f.name)) for f in fields(defaults)}
-        kind = {type(None): int, bool: WORDS.__getitem__}.get(kinds.get(name), kinds.get(name))
-        if kind not in (int, float, str, WORDS.__getitem__):
-            known = [n for n, k in kinds.items() if k in (int, float, str, bool, type(None))]
-            raise InputError(f"{name!r} is no option that can be given as text; there is {', '.join(known)}")
+        if name not in readers:
+            raise InputError(f"{name!r} is no option that can be given as text; there is {', '.join(readers)}")
         try:
-            found[name] = kind(value)
+            found[name] = readers[name](value)
         except (ValueError, KeyError) as error:
             raise InputError(f"{name} cannot be {value!r}") from error
     return found

@@ -6,6 +6,7 @@ print(paired_difference(values(runs, "ota"), values(runs, "fcos")))
 
 import multiprocessing
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from otalab.data.coco import CocoDataset
 from otalab.detect.checkpoint import load_model
 from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import coco_metrics, detect, open_split
+from otalab.detect.mistakes import as_tensors
 from otalab.detect.train import train
 from otalab.errors import InputError
 from otalab.progress import progress_bar
@@ -126,18 +128,24 @@ def ap_by_crowding(heldout: CocoDataset, results: Sequence[dict]) -> dict[str, f
 
 def crowded_images(dataset: CocoDataset, iou: float = CROWDED) -> set[int]:
     """Ids of the images in which two gts overlap by at least `iou`."""
-    crowded = set()
-    for _, target in (dataset[index] for index in range(len(dataset))):
-        if box_iou(target["boxes"], target["boxes"]).triu(diagonal=1).ge(iou).any():
-            crowded.add(int(target["image_id"]))
-    return crowded
+    rows = defaultdict(list)
+    for gt in dataset.ground_truth()["annotations"]:  # without a look at the pixels
+        if not gt["iscrowd"]:
+            rows[gt["image_id"]].append(gt)
+    boxes = {image: as_tensors(gts)[0] for image, gts in rows.items()}
+    return {image for image, b in boxes.items() if box_iou(b, b).triu(diagonal=1).ge(iou).any()}
+
+
+def assigners_of(runs: Sequence[Run]) -> list[str]:
+    """The assigners of a study, in the order in which they appear."""
+    return list(dict.fromkeys(run.assigner for run in runs))
 
 
 def values(runs: Sequence[Run], assigner: str, split: str = "all") -> np.ndarray:
     """float64 (seeds,): the AP of an assigner's runs in the order of their seeds. Raises InputError without any."""
     found = sorted((run.seed, run.ap[split]) for run in runs if run.assigner == assigner)
     if not found:
-        raise InputError(f"no run of {assigner!r}; there is {', '.join(sorted({run.assigner for run in runs}))}")
+        raise InputError(f"no run of {assigner!r}; there is {', '.join(assigners_of(runs))}")
     return np.array([ap for _, ap in found])
 
 

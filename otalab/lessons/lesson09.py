@@ -2,18 +2,18 @@
 
 import copy
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign import Assignment, Predictions, build_assigner
-from otalab.data.scene import ShapesConfig, draw_scene
+from otalab.data import ShapesConfig
 from otalab.detect.detector import Detector, as_targets
 from otalab.detect.losses import detection_losses
 from otalab.errors import InputError
 from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.simulate import simulate_scene
 from otalab.viz.detections import match_detections
 
 CONFIG = ShapesConfig(64, min_objects=2, max_objects=5, min_size=12.0, max_size=36.0, crowd=0.5)
@@ -25,12 +25,8 @@ UNTRAINED = 2.2  # an untrained detector's loss is above this
 
 def draw(split: int, number: int) -> tuple[Float[Tensor, "3 64 64"], dict[str, Tensor]]:
     """A scene as the detector takes it: image in 0..1, and target with boxes and labels, all of them 0."""
-    drawn = draw_scene(CONFIG, np.random.default_rng([CONFIG.seed, split, number]))
-    boxes = torch.from_numpy(drawn.boxes)
-    return torch.from_numpy(drawn.image).permute(2, 0, 1) / 255, {
-        "boxes": boxes,
-        "labels": torch.zeros(len(boxes)).long(),
-    }
+    image, targets = simulate_scene(CONFIG, [CONFIG.seed, split, number])
+    return image, {"boxes": targets.boxes, "labels": torch.zeros_like(targets.labels)}
 
 
 def scene() -> tuple[Float[Tensor, "3 64 64"], dict[str, Tensor]]:

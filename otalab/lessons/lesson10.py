@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 from otalab.data import ShapesConfig, make_shapes
-from otalab.detect.study import Difference, Run, paired_difference, values
+from otalab.detect.study import Difference, Run, assigners_of, paired_difference, values
 from otalab.files import write_json
 from otalab.lessons.verdict import Verdict, failed, passed
 
@@ -36,8 +36,7 @@ def recorded() -> tuple[list[Run], dict]:
 
 def pairs(runs: list[Run], split: str = "all", level: float = 0.95) -> dict[tuple[str, str], Difference]:
     """The paired difference of every two assigners; the intervals hold all at once with at least that level."""
-    names = list(dict.fromkeys(run.assigner for run in runs))
-    both = list(combinations(names, 2))
+    both = list(combinations(assigners_of(runs), 2))
     each = 1 - (1 - level) / len(both)  # Bonferroni
     return {(a, b): paired_difference(values(runs, a, split), values(runs, b, split), each) for a, b in both}
 
@@ -46,17 +45,17 @@ def check(order=None, runs: list[Run] | None = None) -> Verdict:
     """Whether the runs leave room for `order`, names of assigners from the best to the worst."""
     if not runs:
         return failed("Give the runs too: lesson10.check(order, runs).")
-    names = list(dict.fromkeys(run.assigner for run in runs))
+    names = assigners_of(runs)
     if order is None:
         return failed(f"Write down an order of {', '.join(names)} before you look, the best first.")
     if not isinstance(order, list | tuple) or not all(isinstance(name, str) for name in order):
         return failed("The order is a list of names, the best first.")
     if sorted(order) != sorted(names):
         return failed(f"Each of {', '.join(names)} stands in the order once; yours has {', '.join(order) or 'none'}.")
-    found = {pair: difference for pair, difference in pairs(runs).items() if difference.separated}
-    better = [(a, b) if difference.mean > 0 else (b, a) for (a, b), difference in found.items()]
+    found = pairs(runs)
+    better = [(a, b) if d.mean > 0 else (b, a) for (a, b), d in found.items() if d.separated]
     wrong = [(a, b) for a, b in better if order.index(a) > order.index(b)]
-    every = len(names) * (len(names) - 1) // 2
+    every = len(found)
     if wrong:
         return failed(
             f"These runs tell {len(better)} of {every} pairs apart, and {len(wrong)} of them against your order. "

@@ -4,6 +4,8 @@ A run that was stopped goes on where it was.
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from otalab.files import write_json
 from otalab.lessons import lesson10
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, and write the record."""
     flags = argparse.ArgumentParser(prog="python -m otalab.lessons.record_study", description=__doc__.splitlines()[0])
     flags.add_argument("--assigners", nargs="+", default=list(lesson10.KEPT))
     flags.add_argument("--seeds", type=int, default=5, help="seeds 0 to this (default: %(default)s)")
@@ -23,7 +26,7 @@ def main() -> None:
     flags.add_argument("--epochs", type=int, default=5, help="passes over them (default: %(default)s)")
     flags.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")
     flags.add_argument("--out", type=Path, default=Path("runs/study"), help="(default: %(default)s)")
-    given = flags.parse_args()
+    given = flags.parse_args(argv)
     data = lesson10.crowd_set(given.out / "scenes", given.train, given.val)
     settings = lesson10.SETTINGS | {"epochs": given.epochs}
     runs = study(data, given.out, given.assigners, range(given.seeds), given.processes, **settings)
@@ -39,8 +42,9 @@ def main() -> None:
             "runs": [asdict(run) for run in runs],
         },
     )
-    print(f"{len(runs)} runs -> {lesson10.RECORD.name}")
+    print(f"{len(runs)} runs -> {lesson10.RECORD}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

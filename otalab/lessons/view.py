@@ -10,6 +10,7 @@ from PIL.Image import Dither, Quantize
 from otalab.errors import InputError
 from otalab.viz.film import film
 from otalab.viz.microscope import microscope, microscope_strip
+from otalab.viz.save import as_png
 
 DPI = 110  # of figures in notebooks: sharp at the width of a page, and small enough for a repository
 WIDGET = "application/vnd.jupyter.widget-view+json"  # the mime type of live widgets
@@ -19,9 +20,7 @@ def show(figure: Figure, alt: str):
     """The figure as an IPython image whose alternative text is `alt`: what it shows, in a sentence."""
     from IPython.display import Image  # comes with Jupyter, which only the notebooks need
 
-    full = io.BytesIO()
-    figure.savefig(full, format="png", dpi=DPI)
-    return Image(few_colours(PIL.Image.open(full)), format="png", alt=alt)
+    return Image(few_colours(PIL.Image.open(io.BytesIO(as_png(figure, DPI)))), format="png", alt=alt)
 
 
 def few_colours(image: PIL.Image.Image) -> bytes:

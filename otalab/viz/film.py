@@ -1,7 +1,7 @@
 """The assignment as a film: a frame for each checkpoint of a training run, as a GIF or, for print, as a strip."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ from otalab.assign.points import AnchorPoints
 from otalab.assign.types import Assignment, Targets
 from otalab.errors import InputError
 from otalab.viz.boxes import draw_assignment, tally
-from otalab.viz.style import BACKGROUND, INK, MUTED, PALETTE, PAPER, gt_colour, plural, style
+from otalab.viz.save import as_png
+from otalab.viz.style import BACKGROUND, INK, MUTED, PALETTE, PAPER, plural, style
 
 HOUSE = (*PALETTE, INK, MUTED, BACKGROUND, PAPER)  # colours that a film keeps as they are
 OTHERS = 255 - len(HOUSE)  # colours of a film's palette besides; one of the 256 says "as before"
@@ -39,7 +40,8 @@ def film_frames(
 
     Raises InputError if there is no moment.
     """
-    last = last_step(moments)
+    require_moments(moments)
+    last = max(moment.step for moment in moments)
     frames = []
     for moment in moments:
         with style():
@@ -71,7 +73,7 @@ def film_strip(
 
     Raises InputError if there is no moment.
     """
-    last_step(moments)
+    require_moments(moments)
     chosen = np.unique(np.linspace(0, len(moments) - 1, min(count, len(moments))).round().astype(int))
     columns = min(3, len(chosen))
     rows = -(-len(chosen) // columns)
@@ -92,43 +94,10 @@ def film_strip(
     return figure
 
 
-def labels_figure(
-    steps: Sequence[int],
-    positives: Sequence[float],
-    iou: Sequence[float],
-    changed: Mapping[str, Sequence[float]],
-    title: str,
-) -> Figure:
-    """Over the steps of a training run: positives a gt, their mean IoU, and how many labels change (under `title`).
-
-    positives and iou have a value for each step. changed: for each rule the shares of labels, 0..1, that are not those
-    of the step before, so one value fewer.
-    """
-    with style():
-        figure = Figure(figsize=(10.4, 3.5), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.08)
-        left, middle, right = figure.subplots(1, 3)
-        left.plot(steps, positives, color=gt_colour(0))
-        left.set(ylim=(0, None), xlabel="step", ylabel="positives a gt")
-        left.set_title(f"From {positives[0]:.1f} to {positives[-1]:.1f} positives a gt ...")
-        middle.plot(steps, iou, color=gt_colour(0))
-        middle.set(ylim=(0, 1), xlabel="step", ylabel="mean IoU of positives")
-        middle.set_title(f"... as IoU goes from {iou[0]:.2f} to {iou[-1]:.2f}")
-        for number, (rule, shares) in enumerate(changed.items()):
-            percent = [100 * share for share in shares]
-            line = ":" if number % 2 else "-"  # curves that lie on each other stay visible
-            right.plot(steps[1:], percent, color=gt_colour(number), ls=line, label=rule, clip_on=False)
-        right.set(ylim=(0, None), xlabel="step", ylabel="labels changed since the last look (%)")
-        right.set_title(title)
-        right.legend()
-    return figure
-
-
-def last_step(moments: Sequence[Moment]) -> int:
-    """The step at which the film ends. Raises InputError if there is no moment."""
+def require_moments(moments: Sequence[Moment]) -> None:
+    """Raise InputError if there is no moment."""
     if not moments:
         raise InputError("a film needs at least one moment")
-    return max(moment.step for moment in moments)
 
 
 def film(frames: Sequence[Figure], seconds: float = 0.3, hold: float = 2.5, dpi: float | int | None = None) -> bytes:
@@ -140,7 +109,7 @@ def film(frames: Sequence[Figure], seconds: float = 0.3, hold: float = 2.5, dpi:
     """
     if not frames:
         raise InputError("a film needs at least one frame")
-    pictures = [picture(figure, dpi) for figure in frames]
+    pictures = [Image.open(io.BytesIO(as_png(figure, dpi))).convert("RGB") for figure in frames]
     sizes = {p.size for p in pictures}
     if len(sizes) > 1:
         raise InputError(f"frames of a film are of one size, not {', '.join(f'{w} x {h}' for w, h in sorted(sizes))}")
@@ -158,13 +127,6 @@ def film(frames: Sequence[Figure], seconds: float = 0.3, hold: float = 2.5, dpi:
         optimize=True,  # pixels that do not change are left out
     )
     return buffer.getvalue()
-
-
-def picture(figure: Figure, dpi: float | int | None = None) -> Image.Image:
-    """A figure as pixels, RGB."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi or "figure")
-    return Image.open(buffer).convert("RGB")
 
 
 def shared_palette(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -5,7 +5,6 @@ microscope_strip(image, points, predictions, targets)  # the same, some settings
 """
 
 import html
-import io
 from base64 import b64encode
 from dataclasses import dataclass, replace
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from otalab.assign import AnchorPoints, Assignment, Cost, Predictions, RadiusPrior, Targets, build_assigner
 from otalab.errors import InputError
 from otalab.viz.boxes import draw_assignment, ring_points, tally
+from otalab.viz.save import as_png
 from otalab.viz.style import array, plural, style
 
 
@@ -129,10 +129,8 @@ def microscope(image: Tensor | np.ndarray, points: AnchorPoints, predictions: Pr
 
 def picture(figure: Figure) -> str:
     """The figure as an HTML image; the titles of its axes are its alternative text."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
     alt = html.escape("; ".join(ax.get_title(loc="left") for ax in figure.axes), quote=True)
-    return f'<img style="max-width: 100%" alt="{alt}" src="data:image/png;base64,{b64encode(png.getvalue()).decode()}">'
+    return f'<img style="max-width: 100%" alt="{alt}" src="data:image/png;base64,{b64encode(as_png(figure)).decode()}">'
 
 
 def ring_differences(ax: Axes, points: AnchorPoints, found: Assignment, optimum: Assignment) -> int:

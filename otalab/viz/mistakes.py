@@ -7,15 +7,15 @@ from matplotlib.axes import Axes
 
 from otalab.detect.mistakes import DetectionCounts, GtCounts
 from otalab.errors import InputError
-from otalab.viz.style import BACKGROUND, text_colour
+from otalab.viz.style import BACKGROUND, HATCH, gt_colour, text_colour
 
 # kind: name and colour; what went well is green, what is not there is grey
 KINDS = {
-    "found": ("found", "#009E73"),
-    "ignored": ("in a crowd", "#dfe2e7"),
-    "duplicate": ("duplicate", "#F0E442"),
-    "confused": ("confused", "#CC79A7"),
-    "misplaced": ("poorly placed", "#E69F00"),
+    "found": ("found", gt_colour(2)),
+    "ignored": ("in a crowd", HATCH),
+    "duplicate": ("duplicate", gt_colour(6)),
+    "confused": ("confused", gt_colour(3)),
+    "misplaced": ("poorly placed", gt_colour(4)),
     "missed": ("missed", BACKGROUND),
     "background": ("nothing there", BACKGROUND),
 }

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from otalab.viz.style import PALETTE, gt_colour
+from otalab.viz.style import gt_colour
 
 
 def draw_precision_recall(
@@ -17,7 +17,7 @@ def draw_precision_recall(
 ) -> Axes:
     """Curves over the recalls they share, both 0..1 and drawn in percent; the legend gives each one's mean: its AP."""
     for index, (name, precision) in enumerate(curves.items()):
-        colour = PALETTE[index % len(PALETTE)]
+        colour = gt_colour(index)
         ax.fill_between(100 * recall, 100 * precision, color=colour, alpha=0.07, lw=0)
         label = f"{name}: {100 * np.mean(precision):.1f} %"
         ax.plot(100 * recall, 100 * precision, color=colour, label=label, clip_on=False, zorder=3)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from otalab.detect.study import CROWDED, SPLITS, Difference, Run, interval, paired_difference, values
+from otalab.detect.study import CROWDED, SPLITS, Difference, Run, assigners_of, interval, paired_difference, values
 from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, style
 
 TITLES = {
@@ -14,11 +14,6 @@ TITLES = {
     "crowded": f"crowded: two gts overlap, IoU ≥ {CROWDED}",
     "apart": "apart: no two gts do",
 }
-
-
-def assigners_of(runs: Sequence[Run]) -> list[str]:
-    """The assigners of a study, in the order in which they appear."""
-    return list(dict.fromkeys(run.assigner for run in runs))
 
 
 def draw_runs(ax: Axes, runs: Sequence[Run], split: str = "all", level: float = 0.95) -> Axes:

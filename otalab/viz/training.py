@@ -1,7 +1,7 @@
 """A run's log as a picture: losses over steps, and average precision at its evaluations."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from otalab.errors import InputError
-from otalab.viz.style import BACKGROUND, INK, MUTED, plural, style
+from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, plural, style
 
 LOSSES = {"loss": INK, "classification": "#0072B2", "box": "#D55E00", "quality": "#009E73"}
 METRICS = {"AP": INK, "AP50": "#0072B2", "AP75": "#D55E00"}
@@ -105,6 +105,38 @@ def training_figure(log_lines: Sequence[dict]) -> Figure:
         figure = Figure(figsize=(10.7, 3.6), layout="constrained")
         figure.get_layout_engine().set(wspace=0.06)
         draw_training(figure.subplots(1, 2), log_lines)
+    return figure
+
+
+def labels_figure(
+    steps: Sequence[int],
+    positives: Sequence[float],
+    iou: Sequence[float],
+    changed: Mapping[str, Sequence[float]],
+    title: str,
+) -> Figure:
+    """Over the steps of a training run: positives a gt, their mean IoU, and how many labels change (under `title`).
+
+    positives and iou have a value for each step. changed: for each rule the shares of labels, 0..1, that are not those
+    of the step before, so one value fewer.
+    """
+    with style():
+        figure = Figure(figsize=(10.4, 3.5), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.08)
+        left, middle, right = figure.subplots(1, 3)
+        left.plot(steps, positives, color=gt_colour(0))
+        left.set(ylim=(0, None), xlabel="step", ylabel="positives a gt")
+        left.set_title(f"From {positives[0]:.1f} to {positives[-1]:.1f} positives a gt ...")
+        middle.plot(steps, iou, color=gt_colour(0))
+        middle.set(ylim=(0, 1), xlabel="step", ylabel="mean IoU of positives")
+        middle.set_title(f"... as IoU goes from {iou[0]:.2f} to {iou[-1]:.2f}")
+        for number, (rule, shares) in enumerate(changed.items()):
+            percent = [100 * share for share in shares]
+            line = ":" if number % 2 else "-"  # curves that lie on each other stay visible
+            right.plot(steps[1:], percent, color=gt_colour(number), ls=line, label=rule, clip_on=False)
+        right.set(ylim=(0, None), xlabel="step", ylabel="labels changed since the last look (%)")
+        right.set_title(title)
+        right.legend()
     return figure
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from otalab.data import CocoDataset
 from otalab.detect.study import Run, crowded_images, paired_difference, values
-from otalab.lessons import lesson10
+from otalab.lessons import lesson10, record_study
 
 
 def runs(**bases: float) -> list[Run]:
@@ -86,6 +86,16 @@ def test_the_recorded_study_shows_what_the_lesson_says():
     assert all(told(name, "ota") and values(kept, name).mean() > values(kept, "ota").mean() for name in ahead)
     assert not any(told(name, "ota") for name in ("fcos", "atss", "tal"))
     assert not told("simota-price", "simota") and not told("simota", "ota:q=10")
+
+
+def test_the_command_that_makes_the_record_says_what_it_did(tmp_path, monkeypatch):
+    monkeypatch.setattr(lesson10, "RECORD", tmp_path / "study.json")
+    small = ["--assigners", "fcos", "ota:q=10", "--seeds", "1", "--train", "8", "--val", "4", "--epochs", "1"]
+    assert record_study.main([*small, "--processes", "1", "--out", str(tmp_path / "runs")]) == 0
+    made, how = lesson10.recorded()
+    assert [(run.assigner, run.seed) for run in made] == [("fcos", 0), ("ota:q=10", 0)]
+    assert how["command"] == f"python -m otalab.lessons.record_study {' '.join(small)}"
+    assert (how["train"], how["val"], how["epochs"]) == (8, 4, 1)
 
 
 def test_the_recorded_study_is_whole():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from otalab.errors import InputError
 from otalab.viz import PALETTE
-from otalab.viz.film import Moment, film, film_frames, film_strip, labels_figure
+from otalab.viz.film import Moment, film, film_frames, film_strip
 
 from .scenes import assigned, rendered, scene, texts
 
@@ -113,15 +113,3 @@ def test_making_films_leaves_no_setting_behind():
     before = dict(matplotlib.rcParams)
     film(frames(2))
     assert dict(matplotlib.rcParams) == before
-
-
-def test_labels_over_training_are_drawn_from_the_second_look_on_and_in_percent():
-    changed = {"ota": [0.5, 0.25], "fcos": [0.0, 0.0]}
-    figure = labels_figure([0, 4, 8], [2.0, 3.0, 6.0], [0.4, 0.5, 0.61], changed, "A finding")
-    left, middle, right = figure.axes
-    assert left.lines[0].get_ydata().tolist() == [2, 3, 6] and middle.lines[0].get_ydata().tolist() == [0.4, 0.5, 0.61]
-    ota, fcos = right.lines
-    assert ota.get_xdata().tolist() == [4, 8] and ota.get_ydata().tolist() == [50, 25]
-    assert ota.get_color() != fcos.get_color() and not fcos.get_ydata().any()
-    assert {"From 2.0 to 6.0 positives a gt ...", "... as IoU goes from 0.40 to 0.61", "A finding"} <= texts(figure)
-    rendered(figure)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from otalab.errors import InputError
 from otalab.viz import draw_ap, draw_losses, draw_training, read_log, training_figure
-from otalab.viz.training import smooth
+from otalab.viz.training import labels_figure, smooth
 
 from .scenes import axes, rendered, texts
 
@@ -99,3 +99,15 @@ def test_a_damaged_or_missing_log_is_named(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1\n{"step": 2}\n')
     with pytest.raises(InputError, match="line 1"):
         read_log(tmp_path)
+
+
+def test_labels_over_training_are_drawn_from_the_second_look_on_and_in_percent():
+    changed = {"ota": [0.5, 0.25], "fcos": [0.0, 0.0]}
+    figure = labels_figure([0, 4, 8], [2.0, 3.0, 6.0], [0.4, 0.5, 0.61], changed, "A finding")
+    left, middle, right = figure.axes
+    assert left.lines[0].get_ydata().tolist() == [2, 3, 6] and middle.lines[0].get_ydata().tolist() == [0.4, 0.5, 0.61]
+    ota, fcos = right.lines
+    assert ota.get_xdata().tolist() == [4, 8] and ota.get_ydata().tolist() == [50, 25]
+    assert ota.get_color() != fcos.get_color() and not fcos.get_ydata().any()
+    assert {"From 2.0 to 6.0 positives a gt ...", "... as IoU goes from 0.40 to 0.61", "A finding"} <= texts(figure)
+    rendered(figure)

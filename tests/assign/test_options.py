@@ -1,0 +1,32 @@
+"""Options that an assigner's name brings along are read, and faults in them named."""
+
+import pytest
+
+from otalab.assign import build_assigner
+from otalab.errors import InputError
+
+
+def test_a_name_may_bring_options_along():
+    assert build_assigner("ota:q=10,solver=auction,k=3") == build_assigner("ota", q=10, solver="auction", k=3)
+    assert build_assigner("ota-official:rescale=false") == build_assigner("ota-official", rescale=False)
+    assert build_assigner("simota-price:cls_weight=2") == build_assigner("simota-price", cls_weight=2.0)
+    assert build_assigner("ota:q=10", q=5).q == 5
+    assert build_assigner("ota:") == build_assigner("ota")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ota:q", "'q' is not of the form option=value"),
+        ("ota:q=ten", "q cannot be 'ten'"),
+        ("ota:q=2.5", "q cannot be '2.5'"),
+        ("simota:q=0", "q must be a whole number of at least 1, not 0"),
+        ("ota:cost=3", "'cost' is no option that can be given as text; there is q, k, solver"),
+        ("ota:colour=red", "'colour' is no option"),
+        ("ota-official:rescale=perhaps", "rescale cannot be 'perhaps'"),
+        ("otta:q=10", "assigner 'otta' is none of ota"),
+    ],
+)
+def test_options_at_fault_are_named(name, said):
+    with pytest.raises(InputError, match=said):
+        build_assigner(name)
