@@ -9,7 +9,6 @@ run by the same function.
 
 import argparse
 import json
-import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -23,11 +22,10 @@ from otalab.detect.checkpoint import load_model
 from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
 from otalab.detect.mistakes import DetectionCounts, GtCounts, Mistakes, count_mistakes
 from otalab.files import to_json, write_whole
-from otalab.viz.training import LOSSES, read_log
+from otalab.viz.training import read_log
 
 RECORD = Path(__file__).parent / "recorded" / "real_photos.json"
 SHOWN_IOU = (0.5, 0.75, 0.9)
-LOG_LINES = 120
 
 
 def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: bool = False) -> dict:
@@ -48,11 +46,11 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
     curves = precision_curves(truth, results)
     again = evaluate(model, some, settings["batch_size"], progress)
     score = score_of(counts(heldout)["boxes"], results)  # from here on there are as many detections as gts
-    log = [line for line in read_log(run) if "loss" in line]
+    steps = max(line["step"] for line in read_log(run))
     shown = ("backbone", "weights_backbone", "assigner", "augment", "epochs", "batch_size", "lr", "seed")
     return rounded(
         {
-            "run": {name: settings[name] for name in shown} | {"steps": log[-1]["step"]},
+            "run": {name: settings[name] for name in shown} | {"steps": steps},
             "data": {"classes": len(names), "train": counts(seen), "val": counts(heldout)},
             "metrics": {name: metrics[name] for name in NAMES},
             "train_metrics": {name: again[name] for name in ("AP", "AP50")},
@@ -62,7 +60,6 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
             },
             "classes": class_rows(seen, heldout, metrics, intervals(truth, results, resamples)),
             "mistakes": {"score": score} | asdict(count_mistakes(truth, results, score)),
-            "log": thinned(log),
         }
     )
 
@@ -117,16 +114,6 @@ def resample(truth: dict, results: Sequence[dict], rng: np.random.Generator) -> 
         for row in gts[image["id"]]:
             annotations.append(row | {"image_id": new, "id": len(annotations) + 1})
     return {**truth, "images": images, "annotations": annotations}, detections
-
-
-def thinned(log: Sequence[dict]) -> list[dict]:
-    """At most LOG_LINES lines of losses, each the mean of as many steps, under its last step."""
-    width = math.ceil(len(log) / LOG_LINES)
-    groups = [log[start : start + width] for start in range(0, len(log), width)]
-    return [
-        {"step": group[-1]["step"]} | {name: float(np.mean([line[name] for line in group])) for name in LOSSES}
-        for group in groups
-    ]
 
 
 def rounded(value):
