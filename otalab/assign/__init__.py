@@ -50,7 +50,7 @@ ASSIGNERS = {
 
 
 def build_assigner(name: str, **options) -> Assigner:
-    """The assigner of that name; `options` replace fields of its dataclass.
+    """The assigner of that name; `options` are arguments of its class.
 
     The name may bring options along, as on the command line: "ota:q=10,solver=auction". Raises InputError for an
     unknown name or option, and for a value at fault.

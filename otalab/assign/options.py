@@ -1,7 +1,7 @@
 """An assigner's options: read from text, and checked; what is wrong, and by which number."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from inspect import signature
 
 from otalab.errors import InputError
 
@@ -9,11 +9,11 @@ READERS = {int: int, float: float, str: str, bool: {"true": True, "false": False
 
 
 def parse_options(text: str, defaults) -> dict[str, bool | int | float | str]:
-    """Options in text, "q=10,solver=auction", each of the type that it has in the dataclass instance `defaults`.
+    """Options in text, "q=10,solver=auction", each of the type that it has in `defaults`, an assigner.
 
     Raises InputError for text of another form, an unknown option, one that text cannot tell, and a value at fault.
     """
-    kinds = {f.name: type(getattr(defaults, f.name)) for f in fields(defaults)}
+    kinds = {name: type(getattr(defaults, name)) for name in signature(type(defaults)).parameters}
     readers = {name: READERS[kind] for name, kind in kinds.items() if kind in READERS}
     found = {}
     for part in filter(None, text.split(",")):
@@ -21,7 +21,8 @@ def parse_options(text: str, defaults) -> dict[str, bool | int | float | str]:
         if not equals:
             raise InputError(f"{part!r} is not of the form option=value")
         if name not in readers:
-            raise InputError(f"{name!r} is no option that can be given as text; there is {', '.join(readers)}")
+            known = ", ".join(readers) or "none"
+            raise InputError(f"{name!r} is no option that can be given as text; there is {known}")
         try:
             found[name] = readers[name](value)
         except (ValueError, KeyError) as error:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from otalab.assign import build_assigner
+from otalab.assign import ASSIGNERS, build_assigner
 from otalab.errors import InputError
 
 
@@ -12,6 +12,16 @@ def test_a_name_may_bring_options_along():
     assert build_assigner("simota-price:cls_weight=2") == build_assigner("simota-price", cls_weight=2.0)
     assert build_assigner("ota:q=10", q=5).q == 5
     assert build_assigner("ota:") == build_assigner("ota")
+
+
+@pytest.mark.parametrize("name", ASSIGNERS)
+def test_every_assigner_takes_options_as_text(name):
+    with pytest.raises(InputError, match=r"'colour' is no option that can be given as text; there is \w+"):
+        build_assigner(f"{name}:colour=red")
+
+
+def test_an_assigner_that_learns_takes_options_as_text():
+    assert build_assigner("autoassign:topk=4,force_topk=true").topk == 4
 
 
 @pytest.mark.parametrize(
