@@ -96,7 +96,7 @@ def chip(ax: Axes, x: float | int, y: float | int, text: str, fill: str, **optio
             "va": "center",
             "bbox": patch,
             "annotation_clip": False,
-            "zorder": 5,
+            "zorder": 6.5,  # above the points
         }
         | options,
     )

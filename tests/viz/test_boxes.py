@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from otalab.viz import draw_assignment, draw_boxes, gt_colour, show_image
-from otalab.viz.boxes import score_text, tag_box
+from otalab.viz.boxes import POSITIVES, score_text, tag_box
 from otalab.viz.style import MUTED
 
 from .scenes import NAMES, assigned, axes, rendered, scene, texts
@@ -107,3 +107,25 @@ def test_tags_of_boxes_that_share_a_corner_lie_apart():
     ax.figure.canvas.draw()
     extents = [text.get_window_extent() for text in ax.texts]
     assert not any(a.overlaps(b) for a, b in combinations(extents, 2))
+
+
+def test_a_long_tag_beside_a_short_one_does_not_cross_it():
+    ax = axes()
+    ax.set(xlim=(0, 200), ylim=(150, 0))
+    for text, box in (("square .77", [60, 60, 120, 100]), (".5", [85, 60, 150, 100]), (".6", [62, 60, 118, 100])):
+        tag_box(ax, np.array(box), text, "#0072B2")
+    ax.figure.canvas.draw()
+    extents = [text.get_window_extent() for text in ax.texts]
+    assert not any(a.overlaps(b) for a, b in combinations(extents, 2))
+
+
+def test_a_tag_leaves_a_point_that_learns_in_sight():
+    ax = axes()
+    ax.set(xlim=(0, 200), ylim=(150, 0))
+    learning = np.array([[64, 54], [114, 54], [66, 106]])  # beside three of the four corners
+    ax.scatter(*learning.T, zorder=POSITIVES)
+    tag_box(ax, np.array([60, 60, 120, 100]), "1", "#0072B2")
+    ax.figure.canvas.draw()
+    tag = ax.texts[0].get_window_extent()
+    assert not any(tag.contains(*at) for at in ax.transData.transform(learning))
+    assert ax.texts[0].xy == (120, 100)
