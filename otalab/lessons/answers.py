@@ -6,10 +6,14 @@ from torch import Tensor
 
 def whole(value) -> int | None:
     """A whole number, or None if it is none; 3.0 is one."""
-    number = None if isinstance(value, bool) else numbers(value)
-    if number is None or number.numel() != 1 or not number.isfinite() or number != number.round():
-        return None
-    return int(number)
+    found = number(value)
+    return int(found) if found is not None and found.is_integer() else None
+
+
+def number(value) -> float | None:
+    """One number, or None if it is none: a tensor or list of one will do, True will not."""
+    found = None if isinstance(value, bool) else numbers(value)
+    return found.item() if found is not None and found.numel() == 1 else None
 
 
 def numbers(values) -> Tensor | None:

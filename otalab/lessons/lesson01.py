@@ -31,6 +31,9 @@ def check(f, g) -> Verdict:
     left = torch.tensor(COST).double() - f[:, None] - g  # (2, 3) what the promise leaves
     if left.min() < -TOLERANCE:
         i, j = divmod(int(left.argmin()), 3)
+        if left.min() > -1e-5:
+            excess = -left.min()
+            return failed(f"From bakery {i} to cafe {j} they ask {excess:.1e} too much. Are your prices in float64?")
         return failed(
             f"The carrier breaks the promise: from bakery {i} to cafe {j} they ask {f[i] + g[j]:g}, and the route "
             f"costs {COST[i][j]:g}. Such prices prove nothing; which of the two fees is too high?"

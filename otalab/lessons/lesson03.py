@@ -48,16 +48,16 @@ def judged(problem: TransportProblem) -> Verdict:
         if (plans[first].plan - plans[other].plan).abs().max() > 1e-6:
             mine, theirs = plans[first].labels.tolist(), plans[other].labels.tolist()
             return passed(
-                f"{first} gives the labels {mine}, {other} gives {theirs}; both cost {plans[first].objective:g}, and "
-                "both prove it. What ties is no entry but a swap: two points change suppliers, and what the one saves "
-                "the other pays. That is why plans of two solvers should never be compared where costs may tie."
+                f"{first} gives the labels {mine}, {other} gives {theirs}; both cost {plans[first].objective:.0f}, and "
+                "both prove it. What ties is no entry but a trade: points change suppliers, and what some save the "
+                "others pay. That is why plans of two solvers should never be compared where costs may tie."
             )
     if tied(problem, plans[first]):
         return failed(
             "Well built: there is a tie. But all five happened to take the same plan. Add columns, or reorder."
         )
     return failed(
-        f"No tie: the plan that costs {plans[first].objective:g} is the only one, and all five found it. "
+        f"No tie: the plan that costs {plans[first].objective:.0f} is the only one, and all five found it. "
         "Take two points that different rows serve, and let these rows trade: what does that cost, and what should it?"
     )
 

@@ -4,11 +4,11 @@ from functools import cache
 from numbers import Integral
 
 import torch
-from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign import AnchorPoints, Predictions, RadiusPrior, Targets, dynamic_k
 from otalab.errors import InputError
+from otalab.lessons.answers import whole
 from otalab.lessons.verdict import Verdict, failed, passed
 from otalab.simulate import simulate_predictions
 
@@ -45,11 +45,9 @@ def check(stride=None) -> Verdict:
     """Whether this is the smallest stride at which the gts ask for more labels than there are points."""
     if stride is None:
         return failed("Try some strides: what do the gts ask for, and how many points are there?")
-    if isinstance(stride, Tensor) and stride.numel() == 1:
-        stride = stride.item()
-    if isinstance(stride, bool) or not isinstance(stride, Integral) or not LEAST <= stride <= MOST:
-        return failed(f"stride is a whole number from {LEAST} to {MOST}, not {stride!r}.")
-    stride = int(stride)
+    given, stride = stride, whole(stride)
+    if stride is None or not LEAST <= stride <= MOST:
+        return failed(f"stride is a whole number from {LEAST} to {MOST}, not {given!r}.")
     asked, there = asked_and_there(stride)
     if asked <= there:
         said = f"At stride {stride} the gts ask for {asked} labels, and there are {there} points: enough."

@@ -2,13 +2,13 @@
 
 import math
 from functools import cache
-from numbers import Integral, Real
 
 import numpy as np
 import torch
 
 from otalab.assign import AnchorPoints, Targets, build_assigner
 from otalab.data.scene import CLASS_NAMES, ShapesConfig, draw_scene
+from otalab.lessons.answers import number, whole
 from otalab.lessons.verdict import Verdict, failed, passed
 from otalab.simulate import simulate_predictions
 from otalab.transport import TransportProblem, solve
@@ -57,13 +57,14 @@ def check(eps=None, iterations=None) -> Verdict:
     """Whether this eps and so many iterations leave at most 1 wrong label for every 100 positives."""
     if eps is None or iterations is None:
         return failed("Set both eps and iterations. The table above tells how they depend on each other.")
-    if isinstance(eps, bool) or not isinstance(eps, Real) or not 0 < eps < math.inf:
+    sharpness, steps = number(eps), whole(iterations)
+    if sharpness is None or not 0 < sharpness < math.inf:
         return failed(f"eps is a positive number, not {eps!r}.")
-    if isinstance(iterations, bool) or not isinstance(iterations, Integral) or iterations < 1:
+    if steps is None or steps < 1:
         return failed(f"iterations is a whole number of at least 1, not {iterations!r}.")
+    eps, iterations = sharpness, steps
     if iterations > BUDGET:
         return failed(f"{iterations} iterations exceed the budget of {BUDGET}.")
-    eps, iterations = float(eps), int(iterations)
     if not 1e-6 <= eps <= 1e3:
         return failed(f"eps {eps:g} is far from any that Sinkhorn can use here; costs are of the order of 1 to 30.")
     share = wrong_share(eps, iterations)

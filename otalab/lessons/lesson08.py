@@ -7,6 +7,7 @@ from torch import Tensor
 
 from otalab.assign.regions import best, top_k
 from otalab.assign.simota import kth_cost
+from otalab.lessons.answers import numbers
 from otalab.lessons.verdict import Verdict, failed, passed
 
 
@@ -43,10 +44,13 @@ def check(repaired=None) -> Verdict:
         except Exception as error:  # whatever a student's code raises
             return failed(f"repaired(cost, k) raises {type(error).__name__}: {error}")
         n = cost.shape[1]
-        if not isinstance(labels, Tensor) or labels.shape != (n,):
-            what = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
+        found = numbers(labels)
+        if found is None or found.shape != (n,):
+            what = type(labels).__name__ if found is None else tuple(found.shape)
             return failed(f"With costs {tuple(cost.shape)}, the labels have the shape ({n},), not {what}.")
-        answers.append(labels)
+        if not (found == found.round()).all():
+            return failed(f"Labels are whole numbers, not {found.tolist()}.")
+        answers.append(found.long())
     triples = [(cost, k, labels) for (cost, k), labels in zip(problems(), answers, strict=True)]
     if all(torch.equal(labels, settled(cost, k, "price")) for cost, k, labels in triples):
         return passed(

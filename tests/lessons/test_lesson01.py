@@ -32,6 +32,7 @@ def test_a_solver_passes_the_exercise(method):
         ([0, 2], [4, 1, 6.999], "gap is 0.004"),
         ([0, 3], [4, 0, 7], "from bakery 1 to cafe 2 they ask 10"),  # bill above the cost
         ([0, 2], [4, 1, 7.001], "breaks the promise"),
+        (torch.tensor([0.1, 2.1]), torch.tensor([3.9, 0.9, 6.9]), "float64"),
         ([0, 0], [10, -10, 10], "breaks the promise"),  # a bill that equals the cost proves nothing by itself
         ([0, 2, 0], [4, 1, 7], "Two numbers for f"),
         ([0, 2], [[4, 1, 7]], "Two numbers for f"),

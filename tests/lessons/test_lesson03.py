@@ -14,7 +14,12 @@ SPLIT = [[1, 2, 4, 8], [11, 12, 14, 18], [31, 32, 34, 38]]
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
 def test_costs_of_a_row_number_and_a_column_number_split_the_solvers(kind):
     verdict = check(kind(SPLIT), kind([1, 1, 2]))
-    assert verdict.passed and "cost 85" in verdict.message and "swap" in verdict.message
+    assert verdict.passed and "cost 85" in verdict.message and "trade" in verdict.message
+
+
+def test_large_costs_are_told_in_full():
+    large = [[entry + 333_300 for entry in row] for row in SPLIT]
+    assert f"both cost {85 + 4 * 333_300}," in check(large, [1, 1, 2]).message
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def fails(stride: int) -> bool:
 RIGHT = next(stride for stride in range(lesson06.LEAST, lesson06.MOST + 1) if fails(stride))
 
 
-@pytest.mark.parametrize("stride", [RIGHT, np.int64(RIGHT), torch.tensor(RIGHT)])
+@pytest.mark.parametrize("stride", [RIGHT, float(RIGHT), np.int64(RIGHT), torch.tensor(RIGHT)])
 def test_the_finest_grid_that_is_too_small_passes(stride):
     verdict = lesson06.check(stride)
     assert verdict.passed and "at most q" in verdict.message

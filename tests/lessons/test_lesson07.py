@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from otalab.lessons import lesson07
 
 
-@pytest.mark.parametrize(("eps", "iterations"), [(0.02, 200), (np.float64(0.025), np.int64(150))])
+@pytest.mark.parametrize(
+    ("eps", "iterations"), [(0.02, 200), (np.float64(0.025), np.int64(150)), (torch.tensor(0.02), 200.0)]
+)
 def test_a_sharp_eps_with_enough_iterations_passes(eps, iterations):
     verdict = lesson07.check(eps, iterations)
     assert verdict.passed and "sharp enough" in verdict.message
@@ -28,7 +31,7 @@ def test_a_wrong_choice_gets_the_hint_that_fits_it(eps, iterations, hint):
     assert not verdict.passed and hint in verdict.message
 
 
-@pytest.mark.parametrize("eps", [None, "small", 0, -1.0, float("nan"), float("inf"), True, [0.1], 1j])
+@pytest.mark.parametrize("eps", [None, "small", 0, -1.0, float("nan"), float("inf"), True, [0.1, 0.2], 1j])
 def test_an_eps_that_is_none_gets_a_hint(eps):
     verdict = lesson07.check(eps, 50)
     assert not verdict.passed and "eps" in verdict.message

@@ -23,6 +23,11 @@ def test_conflicts_settled_by_price_pass_with_the_reason():
     assert verdict.passed and "no other labels cost less" in verdict.message
 
 
+@pytest.mark.parametrize("kind", [torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.int])
+def test_labels_may_be_a_list_or_an_array(kind):
+    assert lesson08.check(lambda cost, k: kind(repaired(cost, k))).passed
+
+
 def test_the_problem_by_hand_is_settled_as_the_lesson_says():
     cost, k = lesson08.problems()[0]
     assert lesson08.settled(cost, k, "cost").tolist() == [0, 0, -1, -1, -1]
@@ -44,6 +49,7 @@ def test_the_problem_by_hand_is_settled_as_the_lesson_says():
         (lambda cost, k: 1 / 0, "ZeroDivisionError"),
         (lambda cost, k: None, "NoneType"),
         (lambda cost, k: cost, "have the shape"),
+        (lambda cost, k: cost[0] + 0.5, "whole numbers"),
         (lambda cost: cost, "TypeError"),
     ],
 )
