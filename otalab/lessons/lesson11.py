@@ -82,7 +82,7 @@ def hint(said: list[float]) -> str:
         return "Those are the weights after the last step. The AP belongs to their moving average: model.safetensors."
     if max(said) < 0.02:
         return (
-            "Such an AP has a detector that has learnt nothing, or one that is measured on images of another kind. Did "
+            "That is the AP of a detector that has learnt nothing, or of one measured on images of another kind. Did "
             "the weights get into the model, and are the images those of the data in the run's config.json?"
         )
     if len(set(said)) == 1:

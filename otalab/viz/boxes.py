@@ -14,8 +14,6 @@ from otalab.assign.points import AnchorPoints
 from otalab.assign.types import IGNORED, Assignment, Targets
 from otalab.viz.style import INK, MUTED, PAPER, array, chip, gt_colour, image_array, plural
 
-POSITIVES = 6  # zorder of points that learn an object: above the boxes, below the tags
-
 
 def show_image(ax: Axes, image: Tensor | np.ndarray, wash: float = 0.0) -> Axes:
     """An image, one unit of the axes a px. `wash` in 0..1 mixes it with white, so that what lies on it stands out.
@@ -86,31 +84,31 @@ def tag_box(
     others: np.ndarray | None = None,
     below: bool = False,
 ) -> None:
-    """A tag at a corner of the box: where it stays in the image, off earlier tags, off points that learn, off `others`.
+    """A tag at a corner of the box: where it stays in the image, off earlier tags, off `others`.
 
-    others: (m, 4) xyxy px, boxes in which the tag would seem theirs. `below` tries the lower corners first. Where no
-    corner is free outside, inside will do. Sizes are estimated, for a font is measured only when it is drawn.
+    others: (m, 4) xyxy px, boxes in which the tag would seem theirs. `below` tries the lower edge first. Where neither
+    edge is free, a place beside or inside the box will do. Sizes are estimated: a font is measured when it is drawn.
     """
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     x1, y1, x2, y2 = np.clip(array(box), (left, top, left, top), (right, bottom, right, bottom)).tolist()
     px = (right - left) / (ax.bbox.width * 72 / ax.figure.dpi)  # image px to a pt
     wide, high = tag_size(text, fontsize, px)
     tags = [(tag_middle(t, px), tag_size(t.get_text(), t.get_fontsize(), px)) for t in ax.texts if hasattr(t, "xy")]
-    dots = [xy for layer in ax.collections if layer.get_zorder() == POSITIVES for xy in layer.get_offsets()]
 
     def badness(corner: tuple[float, float, int, int]) -> float:
         x, y, along, down = corner
         outside = not (left <= x + along * wide <= right) or not (top <= y + down * high <= bottom)
         x, y = x + along * wide / 2, y + down * high / 2
         hidden = 0 if others is None else ((others[:, :2] < (x, y)) & (others[:, 2:] > (x, y))).all(axis=1).sum()
-        crossed = sum(abs(x - at[0]) < (wide + w) / 2 and abs(y - at[1]) < (high + h) / 2 for at, (w, h) in tags)
-        covered = sum(abs(x - at[0]) < 0.6 * wide and abs(y - at[1]) < 0.6 * high for at in dots)
-        return 100 * outside + 10 * crossed + 2 * covered + float(hidden)
+        apart = [(2 * abs(x - at[0]) / (wide + w), 2 * abs(y - at[1]) / (high + h)) for at, (w, h) in tags]
+        crossed = sum(max(0.0, 1 - across) * max(0.0, 1 - down) for across, down in apart)  # 1: one upon the other
+        return 100 * outside + 30 * crossed + float(hidden)
 
     above = [(x1, y1, 1, -1), (x2, y1, -1, -1)]  # (x, y, tag's direction from there)
     beneath = [(x1, y2, 1, 1), (x2, y2, -1, 1)]
+    beside = [(x2, y1, 1, 1), (x1, y1, -1, 1), (x2, y2, 1, -1), (x1, y2, -1, -1)]
     within = [(x1, y1, 1, 1), (x2, y1, -1, 1), (x1, y2, 1, -1), (x2, y2, -1, -1)]
-    x, y, along, down = min((beneath + above if below else above + beneath) + within, key=badness)
+    x, y, along, down = min((beneath + above if below else above + beneath) + beside + within, key=badness)
     chip(
         ax,
         min(max(x, left + wide * (along < 0)), right - wide * (along > 0)),
@@ -158,6 +156,7 @@ def draw_assignment(
     if targets.ignore_boxes is not None:
         for x1, y1, x2, y2 in array(targets.ignore_boxes).tolist():
             ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=MUTED, hatch="////", lw=0.8))
+    draw_boxes(ax, targets.boxes, numbered=numbered, linewidth=1.6)
     size = dot_sizes(ax, points) ** 2  # pt^2
     for kind, options in (
         (matched == -1, {"c": MUTED, "s": size * 0.14, "linewidths": 0, "alpha": 0.5}),
@@ -169,8 +168,7 @@ def draw_assignment(
     positive = np.flatnonzero(matched >= 0)
     positive = positive[np.argsort(-level[positive], kind="stable")]
     colours = [gt_colour(i) for i in matched[positive]]
-    scatter(ax, xy, positive, c=colours, s=size[positive], edgecolors=PAPER, linewidths=0.8, zorder=POSITIVES)
-    draw_boxes(ax, targets.boxes, numbered=numbered, linewidth=1.6)
+    scatter(ax, xy, positive, c=colours, s=size[positive], edgecolors=PAPER, linewidths=0.8, zorder=6)
     if title is None:
         title = f"{len(positive):,} of {plural(len(points), 'anchor point')} learn an object"
     ax.set_title(title)

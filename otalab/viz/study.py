@@ -45,7 +45,9 @@ def draw_differences(
         text = f"{round(100 * found.mean, 1) + 0.0:+.1f}"  # no minus before 0.0
         above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
         ax.annotate(text, (100 * found.mean, row), fontsize=8.5, color=MUTED, **above)
-    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.7), xlabel="difference of AP (%)")
+    ax.set(
+        yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.7), xlabel="difference (points of AP)"
+    )
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x")
@@ -79,5 +81,5 @@ def difference_figure(runs: Sequence[Run], base: str, title: str, level: float =
             found = [paired_difference(values(runs, name, split), base_ap, level) for name in others]
             draw_differences(ax, others, found, colours)
             ax.set_title(TITLES[split], fontsize=9.5, fontweight="normal")
-            ax.set_xlabel(f"AP more than {base}'s (%)")
+            ax.set_xlabel(f"AP minus {base}'s (points)")
     return figure

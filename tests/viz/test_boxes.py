@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from otalab.viz import draw_assignment, draw_boxes, gt_colour, show_image
-from otalab.viz.boxes import POSITIVES, score_text, tag_box
+from otalab.viz.boxes import score_text, tag_box
 from otalab.viz.style import MUTED
 
 from .scenes import NAMES, assigned, axes, rendered, scene, texts
@@ -119,13 +119,13 @@ def test_a_long_tag_beside_a_short_one_does_not_cross_it():
     assert not any(a.overlaps(b) for a, b in combinations(extents, 2))
 
 
-def test_a_tag_leaves_a_point_that_learns_in_sight():
-    ax = axes()
-    ax.set(xlim=(0, 200), ylim=(150, 0))
-    learning = np.array([[64, 54], [114, 54], [66, 106]])  # beside three of the four corners
-    ax.scatter(*learning.T, zorder=POSITIVES)
-    tag_box(ax, np.array([60, 60, 120, 100]), "1", "#0072B2")
-    ax.figure.canvas.draw()
-    tag = ax.texts[0].get_window_extent()
-    assert not any(tag.contains(*at) for at in ax.transData.transform(learning))
-    assert ax.texts[0].xy == (120, 100)
+def test_a_tag_lies_on_top_of_points_and_where_it_lies_whatever_they_learn():
+    s = scene()
+    places = []
+    for name in ("ota", "fcos"):
+        ax = draw_assignment(axes(), s.image, s.points, assigned(s, name), s.targets)
+        tags = [text for text in ax.texts if hasattr(text, "xy")]
+        places.append([tag.xy for tag in tags])
+        assert len(tags) == len(s.targets)
+        assert min(tag.get_zorder() for tag in tags) > max(group.get_zorder() for group in dots(ax))
+    assert places[0] == places[1]
