@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from otalab.cases import seeded
-from otalab.errors import InputError
+from otalab.lessons.answers import numbers
 from otalab.lessons.verdict import Verdict, failed, passed
 from otalab.transport import TransportProblem, TransportSolution, solve
 
@@ -76,9 +76,7 @@ def tied(problem: TransportProblem, best: TransportSolution) -> bool:
 
 def whole(values, dimensions: int) -> np.ndarray | None:
     """`values` as an array of whole numbers of so many dimensions; None if they are not that."""
-    try:
-        array = np.asarray(values.tolist() if isinstance(values, torch.Tensor) else values, dtype=np.float64)
-    except (TypeError, ValueError, InputError):
+    found = numbers(values)
+    if found is None or found.ndim != dimensions or not found.numel():
         return None
-    fine = array.ndim == dimensions and array.size > 0 and np.isfinite(array).all() and (array == array.round()).all()
-    return array if fine else None
+    return found.numpy() if found.isfinite().all() and (found == found.round()).all() else None

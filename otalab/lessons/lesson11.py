@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from otalab.detect.checkpoint import load_model, load_state, save_model, save_st
 from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import evaluate, open_split
 from otalab.detect.train import train
-from otalab.lessons.answers import numbers
+from otalab.lessons.answers import number
 from otalab.lessons.verdict import Verdict, failed, passed
 
 CLOSE = 1e-6  # of two evaluations of the same weights
@@ -45,10 +46,10 @@ def check(reload=None) -> Verdict:
             advice = " Is the model in evaluation mode?" if "in training" in str(error) else ""
             return failed(f"reload(run_folder) raises {type(error).__name__}: {error}{advice}")
         answer = answer.get("AP") if isinstance(answer, dict) else answer
-        value = numbers(answer)
-        if answer is None or value is None or value.numel() != 1 or not value.isfinite():
+        value = number(answer)
+        if value is None or not math.isfinite(value):
             return failed("reload(run_folder) returns one number, the AP, or the metrics with an entry AP.")
-        said.append(float(value))
+        said.append(value)
     if all(abs(value - copy.metrics["AP"]) < CLOSE for value, copy in zip(said, copies(), strict=True)):
         return passed(
             f"Right for {len(said)} copies of a run whose weights were changed after it had written its metrics. "

@@ -101,7 +101,7 @@ def tag_box(
         x, y = x + along * wide / 2, y + down * high / 2
         hidden = 0 if others is None else ((others[:, :2] < (x, y)) & (others[:, 2:] > (x, y))).all(axis=1).sum()
         apart = [(2 * abs(x - at[0]) / (wide + w), 2 * abs(y - at[1]) / (high + h)) for at, (w, h) in tags]
-        crossed = sum(max(0.0, 1 - across) * max(0.0, 1 - down) for across, down in apart)  # 1: one upon the other
+        crossed = sum(max(0.0, 1 - dx) * max(0.0, 1 - dy) for dx, dy in apart)  # 1: one upon the other
         return 100 * outside + 30 * crossed + float(hidden)
 
     above = [(x1, y1, 1, -1), (x2, y1, -1, -1)]  # (x, y, tag's direction from there)

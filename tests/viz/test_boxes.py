@@ -99,20 +99,19 @@ def test_an_assigner_without_transport_is_drawn_too():
     assert draw_assignment(axes(), s.image, s.points, assigned(s, "fcos"), s.targets).collections
 
 
-def test_tags_of_boxes_that_share_a_corner_lie_apart():
+@pytest.mark.parametrize(
+    "tagged",
+    [
+        [("0", [60, 60, 120, 100]), ("1", [60, 60, 150, 120]), ("2", [60, 60, 100, 110])],
+        [("square .77", [60, 60, 120, 100]), (".5", [85, 60, 150, 100]), (".6", [62, 60, 118, 100])],
+        [(f"ring .6{i}", [60, 60, 120, 100]) for i in range(5)],
+    ],
+    ids=["a corner shared", "long beside short", "more tags than corners"],
+)
+def test_tags_lie_apart(tagged):
     ax = axes()
     ax.set(xlim=(0, 200), ylim=(150, 0))
-    for text, box in (("0", [60, 60, 120, 100]), ("1", [60, 60, 150, 120]), ("2", [60, 60, 100, 110])):
-        tag_box(ax, np.array(box), text, "#0072B2")
-    ax.figure.canvas.draw()
-    extents = [text.get_window_extent() for text in ax.texts]
-    assert not any(a.overlaps(b) for a, b in combinations(extents, 2))
-
-
-def test_a_long_tag_beside_a_short_one_does_not_cross_it():
-    ax = axes()
-    ax.set(xlim=(0, 200), ylim=(150, 0))
-    for text, box in (("square .77", [60, 60, 120, 100]), (".5", [85, 60, 150, 100]), (".6", [62, 60, 118, 100])):
+    for text, box in tagged:
         tag_box(ax, np.array(box), text, "#0072B2")
     ax.figure.canvas.draw()
     extents = [text.get_window_extent() for text in ax.texts]
