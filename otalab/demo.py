@@ -14,7 +14,8 @@ from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector
 from otalab.detect.train import train
 from otalab.report import Column, Report
-from otalab.verify import EXACT, TIGHT, Verification, verify
+from otalab.transport.methods import EXACT
+from otalab.verify import Verification, verify
 from otalab.viz.detections import detection_grid
 from otalab.viz.story import assignment_story
 from otalab.viz.training import read_log, training_figure
@@ -80,7 +81,7 @@ def build_report(
     """The page that shows what the demo did."""
     checks = [check for verification in verifications for check in verification.checks]
     passed = sum(check.passed for check in checks)
-    exact = [row for v in verifications for row in v.comparison.rows if EXACT.get(row.method) == TIGHT]
+    exact = [row for v in verifications for row in v.comparison.rows if row.method in EXACT]
     gap = max(abs(row.relative_gap) for row in exact)
     report = Report(
         "Labels by optimal transport",

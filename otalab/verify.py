@@ -11,11 +11,10 @@ from otalab.cases import Case
 from otalab.errors import InputError
 from otalab.transport import METHODS, Comparison, TransportProblem, TransportSolution, solve
 from otalab.transport.compare import tabulate, title
+from otalab.transport.methods import EXACT
 from otalab.transport.sinkhorn import check_options
 
 TIGHT = 1e-9  # relative: what float64 solvers reach
-# Exact methods: what their cost may differ from the optimum by and their certified gap be, relative to the cost.
-EXACT = {"linprog": TIGHT, "emd": TIGHT, "assignment": TIGHT, "price-path": TIGHT, "auction": 1e-6}
 # Entropic methods and the options they take from the command line; Newton decides by itself when it is done.
 ENTROPIC = {"sinkhorn": ("eps", "max_iter"), "pot-sinkhorn": ("eps", "max_iter"), "newton": ("eps",)}
 SINKHORN_TOLERANCE = 1e-6  # plans of two implementations at equal eps and iterations, in the largest demand
@@ -101,7 +100,7 @@ def in_order(methods: Sequence[str] | None) -> list[str]:
         if method not in METHODS:
             raise InputError(f"no method {method!r}; there are {', '.join(METHODS)}")
     chosen = list(dict.fromkeys(METHODS if methods is None else methods))
-    reference = next((method for method in chosen if EXACT.get(method) == TIGHT), "linprog")
+    reference = next((method for method in chosen if method in EXACT), "linprog")
     return [reference, *(method for method in chosen if method != reference)]
 
 
@@ -125,23 +124,16 @@ def answers(problem: TransportProblem, method: str, options: dict, repeats: int)
 
 def exact_checks(found: dict[str, TransportSolution], reference: TransportSolution) -> list[Check]:
     """Exact methods agree with the reference, their prices prove it, and their plans meet the sums."""
-    scale = worth(reference)
-    by_tolerance = {}
-    for method in found:
-        if method in EXACT:
-            by_tolerance.setdefault(EXACT[method], []).append(method)
-    checks = []
-    for allowed, group in sorted(by_tolerance.items()):
-        who = "exact solvers" if allowed == TIGHT else " and ".join(group)
-        agree, prove = ("agree", "prove it") if allowed == TIGHT else ("comes near the optimum", "proves it")
-        apart = {method: (found[method].objective - reference.objective).item() / scale for method in group}
-        gaps = {method: found[method].gap.item() / scale for method in group}
-        checks += [
-            check_all(f"{who} {agree} (relative)", apart, allowed),
-            check_all(f"{who} {prove} (relative gap)", gaps, allowed),
-        ]
-    errors = {method: sums_missed(solution) for method, solution in found.items() if method in EXACT}
-    return [*checks, check_all("exact plans meet their sums", errors, TIGHT)]
+    exact = {method: solution for method, solution in found.items() if method in EXACT}
+    paid = reference.certificate.paid
+    apart = {method: over((solution.objective - reference.objective).abs(), paid) for method, solution in exact.items()}
+    excess = {method: solution.certificate.relative_excess(TIGHT).item() for method, solution in exact.items()}
+    errors = {method: sums_missed(solution) for method, solution in exact.items()}
+    return [
+        check_all("exact solvers agree (relative)", apart, TIGHT),
+        check_all("exact solvers prove it (relative gap)", excess, TIGHT),
+        check_all("exact plans meet their sums (relative)", errors, TIGHT),
+    ]
 
 
 def check_all(claim: str, figures: dict[str, float], allowed: float) -> Check:
@@ -173,19 +165,38 @@ def entropic_checks(found: dict[str, TransportSolution], eps: float) -> list[Che
 
 
 def sums_missed(solution: TransportSolution) -> float:
-    """Worst error of a row or column sum in units of the largest supply or demand, entries below 0 included."""
-    offered, wanted = (units.max().item() or 1.0 for units in (solution.problem.supply, solution.problem.demand))
-    below = min(0.0, solution.certificate.least_entry.item())
-    return worst((solution.row_error.item() / offered, solution.col_error.item() / wanted, below / wanted))
+    """Worst error of a row or column sum over its own supply or demand, and of an entry below 0 over the lesser one.
+
+    Beyond the rounding of the sum, and beyond what supply and demand differ by, which no plan can help. Where there
+    are no units, errors are over all goods.
+    """
+    problem, plan = solution.problem, solution.certificate.plan
+    supply, demand = problem.supply.double(), problem.demand.double()
+    goods = torch.maximum(supply.sum(), demand.sum())
+
+    def missed(plan: torch.Tensor, units: torch.Tensor) -> float:
+        rounding = (supply.sum() - demand.sum()).abs() + 2.0**-52 * plan.abs().sum(-1)
+        error = ((plan.sum(-1) - units).abs() - rounding).clamp(min=0)
+        return over(error, torch.where(units > 0, units, goods))
+
+    lesser = torch.minimum(supply[:, None], demand)
+    below = over((-plan).clamp(min=0), torch.where(lesser > 0, lesser, goods))
+    return worst((missed(plan, supply), missed(plan.mT, demand), below))
 
 
 def off_prices(solution: TransportSolution, eps: float) -> float:
-    """The largest |P - exp((f + g - cost) / eps)| where there are units, in units of the largest demand."""
+    """The largest |P - exp((f + g - cost) / eps)| where there are units, over the demand of its column.
+
+    Beyond what the rounding of f + g - cost does to the exponential.
+    """
     problem = solution.problem
-    live = (problem.supply > 0)[:, None] & (problem.demand > 0)
-    exponent = (solution.f[:, None].double() + solution.g.double() - problem.cost.double()) / eps
-    apart = (solution.plan.double() - exponent.exp())[live]
-    return (apart.abs().max().item() if len(apart) else 0.0) / (problem.demand.max().item() or 1.0)
+    cost, demand = problem.cost.double(), problem.demand.double()
+    live = (problem.supply > 0)[:, None] & (demand > 0)
+    f, g = (torch.where(x.isinf(), 0.0, x.double()) for x in (solution.f[:, None], solution.g))
+    form = ((f + g - cost) / eps).exp()
+    rounding = torch.where(form > 0, 2.0**-51 * (f.abs() + g.abs() + cost.abs()) / eps * form, 0.0)
+    apart = ((solution.plan.double() - form).abs() - rounding).clamp(min=0)
+    return over(apart.where(live, 0.0), demand.clamp(min=torch.finfo(demand.dtype).tiny))
 
 
 def beyond_entropic_bound(solution: TransportSolution, exact: TransportSolution, eps: float) -> float:
@@ -196,7 +207,7 @@ def beyond_entropic_bound(solution: TransportSolution, exact: TransportSolution,
     more = (solution.objective - exact.objective).item()
     bound = eps * (entropy(solution.plan.double()) - entropy(exact.plan))
     broken_by = max(0.0, more - bound, -more) if math.isfinite(more - bound) else math.nan
-    return broken_by / worth(exact)
+    return over(torch.tensor(broken_by), exact.certificate.paid)
 
 
 def entropy(plan: torch.Tensor) -> float:
@@ -204,15 +215,9 @@ def entropy(plan: torch.Tensor) -> float:
     return (plan.sum() - torch.xlogy(plan, plan).sum()).item()
 
 
-def worth(solution: TransportSolution) -> float:
-    """What errors of the cost are relative to: <plan, |cost|>, so that costs of both signs do not cancel.
-
-    At least 1e-5 * goods * largest finite |cost|, for float64 resolves 64 * 2^-52 of that, which is then TIGHT.
-    """
-    cost = solution.problem.cost.double().abs()
-    cost = cost.masked_fill(cost.isinf(), 0.0)
-    dearest = solution.problem.supply.sum() * cost.max()
-    return max((solution.plan * cost).sum().item(), 1e-5 * dearest.item()) or 1.0
+def over(figures: torch.Tensor, scale: torch.Tensor) -> float:
+    """The largest of figures / scale; 0 / 0 is 0."""
+    return worst(torch.where(figures == 0, 0.0, figures / scale).flatten().tolist() or [0.0])
 
 
 def worst(figures: Iterable[float]) -> float:
@@ -221,8 +226,8 @@ def worst(figures: Iterable[float]) -> float:
 
 
 def excess(case: Case, optimum: float) -> float:
-    """By how much the labels of a case cost more than the optimum, relative to it; labels, not plans, may tie."""
+    """By how much the labels of a case cost more than the optimum, over what they pay; labels, not plans, may tie."""
     cost = case.problem.cost
     owner = torch.where(case.labels >= 0, case.labels, len(cost) - 1)
-    paid = cost.gather(0, owner[None]).sum().item()
-    return abs(paid - optimum) / max(1.0, abs(optimum))
+    each = cost.gather(0, owner[None]).double()
+    return over((each.sum() - optimum).abs(), each.abs().sum())

@@ -5,16 +5,12 @@ from dataclasses import replace
 
 from otalab.cases import Case
 from otalab.transport import METHODS, TransportProblem
-from otalab.verify import EXACT, TIGHT
 
 NAN = float("nan")
-TIGHTLY = [method for method in METHODS if EXACT.get(method) == TIGHT]
 CLAIMS = {
     "agree": "exact solvers agree (relative)",
     "prove": "exact solvers prove it (relative gap)",
-    "auction": "auction comes near the optimum (relative)",
-    "auction proves": "auction proves it (relative gap)",
-    "sums": "exact plans meet their sums",
+    "sums": "exact plans meet their sums (relative)",
     "pot": "Sinkhorn equals POT's (largest plan entry)",
     "newton sums": "Newton's plan meets its sums",
     "newton form": "Newton's plan is exp((f + g - cost) / eps) (largest entry)",

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from solvers_spoilt import CLAIMS, NAN, TIGHTLY, claimed, failed, moved, spoil, swapped
+from solvers_spoilt import NAN, claimed, failed, moved, spoil, swapped
 
 from otalab.cases import random_case, simulated_case
 from otalab.transport import METHODS, solve
+from otalab.transport.methods import EXACT
 from otalab.transport.newton import newton
 from otalab.verify import verify
 
@@ -15,24 +16,24 @@ def small():
     return random_case(5, 30)
 
 
-@pytest.mark.parametrize("method", TIGHTLY)
+@pytest.mark.parametrize("method", EXACT)
 @pytest.mark.parametrize(
     ("change", "caught"),
     [
         (moved, {"agree", "prove", "sums"}),
         (swapped, {"agree", "prove"}),
         (lambda solution: {"f": solution.f + torch.arange(5.0)}, {"prove"}),
-        (lambda solution: {"plan": solution.plan * (1 + 1e-7)}, {"agree", "prove", "sums"}),
+        (lambda solution: {"plan": solution.plan * (1 + 1e-7)}, {"agree", "sums"}),  # optimal for its own sums
     ],
     ids=["a unit moved", "columns swapped", "wrong potentials", "a little too much"],
 )
 def test_a_wrong_exact_solver_is_caught(method, change, caught, small, monkeypatch):
     spoil(method, change, monkeypatch)
-    verification = verify(small, repeats=1, methods=TIGHTLY)
+    verification = verify(small, repeats=1, methods=EXACT)
     assert failed(verification) == caught and not verification.passed
     assert "\nFAIL  " in str(verification)
-    prove = next(check for check in verification.checks if check.claim == CLAIMS["prove"])
-    assert prove.note == method and str(prove).endswith(f"; {method}")
+    wrong = [check for check in verification.checks if not check.passed]
+    assert all(check.note == method and str(check).endswith(f"; {method}") for check in wrong)
 
 
 def test_a_plan_of_right_sums_with_an_entry_below_zero_is_caught(small, monkeypatch):
@@ -46,19 +47,9 @@ def test_a_plan_of_right_sums_with_an_entry_below_zero_is_caught(small, monkeypa
 
     spoil("emd", below_zero, monkeypatch)
     assert "sums" in failed(verify(small, repeats=1, methods=["linprog", "emd"]))
-    assert solve(small.problem, "emd").col_error < 1e-12 > solve(small.problem, "emd").row_error
-
-
-@pytest.mark.parametrize("change", [swapped, lambda solution: {"f": solution.f + torch.arange(5.0)}])
-def test_a_wrong_auction_is_caught_and_one_right_to_a_millionth_is_not(change, small, monkeypatch):
-    chosen = {"repeats": 1, "methods": ["linprog", "emd", "auction"]}
-    assert {"auction", "auction proves", "agree"} <= claimed(verify(small, **chosen))
-    spoil("auction", lambda solution: {"f": solution.f + 1e-10 * torch.arange(5.0)}, monkeypatch)
-    assert verify(small, **chosen).passed
-    spoil("auction", lambda solution: {"f": solution.f + 2e-7 * torch.arange(5.0)}, monkeypatch)
-    assert verify(small, **chosen).passed  # more than an exact solver may, and less than the auction
-    spoil("auction", change, monkeypatch)
-    assert "auction proves" in (wrong := failed(verify(small, **chosen))) and wrong <= {"auction", "auction proves"}
+    with pytest.warns(UserWarning, match="emd: its certificate refutes the plan"):
+        solution = solve(small.problem, "emd")
+    assert solution.col_error < 1e-12 > solution.row_error and not solution.converged
 
 
 @pytest.mark.parametrize("method", ["sinkhorn", "pot-sinkhorn"])

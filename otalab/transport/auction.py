@@ -60,7 +60,7 @@ def auction(problem: ArcProblem, *, tol: float = 1e-9, max_rounds: int = 10_000,
     if not sold_out:
         warnings.warn(f"auction: rows still bid after {rounds} rounds", stacklevel=2)
     return ArcSolution(
-        problem, owner=market.owner[:-1], price=market.next_best(), iterations=rounds, converged=sold_out
+        problem, owner=market.owner[:-1], price=market.fair_prices(), iterations=rounds, converged=sold_out
     )
 
 
@@ -89,9 +89,24 @@ class _Market:
         """What a column costs the row in all."""
         return self.cost + self.price[self.column]
 
-    def next_best(self) -> Float[Tensor, " m"]:
-        """u_i: the least total among the columns that the row does not hold."""
-        return self.total.masked_fill(self.held, torch.inf).amin(dim=1).minimum(self.cap[:, 0])
+    def fair_prices(self) -> Float[Tensor, " m"]:
+        """The highest u that the owners themselves justify; the prices of the market are off by eps a bid.
+
+        Row i would pay for a free column what it costs, and for one that row l holds as much more, or less, as it
+        costs i more than l, beyond u_l. Each round of Bellman and Ford looks one owner further along a path. If the
+        owners are not optimal, a last step of some eps is left, which only loosens the bound.
+        """
+        owner = self.owner[self.column]
+        paid = self.price.new_zeros(len(self.price)).scatter_reduce(
+            0, self.column.flatten(), self.cost.where(self.held, -torch.inf).flatten(), "amax", include_self=False
+        )
+        more = self.cost - paid[self.column].where(owner >= 0, 0.0)
+        more = more.masked_fill(self.held, torch.inf)
+        price = self.cap[:, 0]
+        for _ in range(len(self.k)):
+            through = torch.nn.functional.pad(price, (0, 1))[owner]
+            price = price.minimum((more + through).amin(dim=1))
+        return price
 
     def bid(self) -> Bool[Tensor, "m most"]:
         """One round: all short rows bid at once, the highest bid wins. Returns who bids, for the k best columns."""

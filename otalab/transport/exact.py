@@ -20,6 +20,7 @@ from otalab.transport.solution import TransportSolution
 Matrix = Float[np.ndarray, "m n"]
 Rows = Float[np.ndarray, " m"]
 Columns = Float[np.ndarray, " n"]
+LARGEST = 2.0**60
 Found = tuple[Matrix, Rows, Columns, bool, int | None]  # plan, f, g, converged, iterations
 SolveOne = Callable[[Matrix, Rows, Columns], Found]
 
@@ -29,7 +30,7 @@ def linprog(problem: TransportProblem) -> TransportSolution:
 
     One variable for each open route; interior point, then crossover to a vertex (four times faster than the dual
     simplex on 21 x 8000). The reference that the others are checked against, and the slowest. Raises InputError if
-    forbidden routes leave no feasible plan.
+    forbidden routes leave no feasible plan, and for costs of scales so far apart that HiGHS gives up.
     """
     return _solve_each(problem, _in_units(_linprog))
 
@@ -69,12 +70,16 @@ def _linprog(cost: Matrix, supply: Rows, demand: Columns) -> Found:
     result = scipy.optimize.linprog(cost.ravel()[is_open], A_eq=sums, b_eq=units, method="highs-ipm", options=options)
     if result.status == 2:
         raise InputError(INFEASIBLE)
-    if result.status != 0:
-        raise RuntimeError(f"HiGHS: {result.message}")
+    if result.x is None or result.eqlin.marginals is None:
+        sizes = np.abs(cost[np.isfinite(cost) & (cost != 0)])
+        scale = f"costs from {sizes.min(initial=np.inf):.2g} to {sizes.max(initial=0.0):.2g}, over the largest"
+        raise InputError(f"linprog gives no answer: HiGHS met {scale}: {' '.join(result.message.split())}")
     plan = np.zeros(m * n)
     plan[is_open] = result.x.clip(min=0)  # rounding leaves entries like -1e-17
+    if (units == units.round()).all():  # then so are the vertices
+        plan = np.where(np.abs(plan - plan.round()) < 1e-6, plan.round(), plan)
     f, g = np.split(result.eqlin.marginals, [m])
-    return plan.reshape(m, n), f, g, True, int(result.nit)
+    return plan.reshape(m, n), f, g, result.status == 0, int(result.nit)
 
 
 def _emd(cost: Matrix, supply: Rows, demand: Columns, max_iter: int) -> Found:
@@ -119,7 +124,7 @@ def row_potentials(cost: Matrix, plan: Matrix) -> Rows:
     """
     passing = np.full((len(cost), len(cost)), np.inf)  # [i, k]
     for i in range(len(cost)):
-        served = plan[i] > 0
+        served = (plan[i] > 0) & np.isfinite(cost[i])
         passing[i] = (cost[:, served] - cost[i, served]).min(axis=1, initial=np.inf)
     f = np.zeros(len(cost))
     for _ in range(len(cost)):
@@ -158,7 +163,8 @@ def _solve_each(problem: TransportProblem, solve_one: SolveOne) -> TransportSolu
 def _in_units(solve_one: SolveOne) -> SolveOne:
     """Even out the sums, and scale small costs and goods up to order one: the solvers' tolerances are absolute.
 
-    The units are powers of two, so that scaling rounds nothing and ties stay ties.
+    Costs beyond 2^60 are scaled down to it, for HiGHS takes 1e20 for infinite. The units are powers of two, so that
+    scaling rounds nothing and ties stay ties.
     """
 
     def scaled(cost: Matrix, supply: Rows, demand: Columns) -> Found:
@@ -166,10 +172,13 @@ def _in_units(solve_one: SolveOne) -> SolveOne:
         goods = _unit(demand.max())
         demand = demand * (supply.sum() / demand.sum())
         plan, f, g, converged, iterations = solve_one(cost / price, supply / goods, demand / goods)
+        plan[supply == 0], plan[:, demand == 0] = 0.0, 0.0  # where the solver left some dust
         return plan * goods, f * price, g * price, converged, iterations
 
     return scaled
 
 
 def _unit(size: float) -> float:
-    return 2.0 ** np.floor(np.log2(size)) if 0 < size < 1 else 1.0
+    if size == 0 or 1 <= size <= LARGEST:
+        return 1.0
+    return 2.0 ** np.floor(np.log2(size)) / (LARGEST if size > LARGEST else 1.0)

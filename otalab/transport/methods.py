@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -10,12 +11,13 @@ import torch
 
 from otalab.errors import InputError
 from otalab.transport.auction import auction
-from otalab.transport.exact import assignment, emd, linprog
+from otalab.transport.exact import assignment, emd, linprog, row_potentials
 from otalab.transport.newton import newton
 from otalab.transport.pot import pot_sinkhorn
 from otalab.transport.presolve import by_arcs
 from otalab.transport.price_path import price_path
 from otalab.transport.problem import TransportProblem
+from otalab.transport.rational import ExactCertificate, exact_certificate, optimal_plan
 from otalab.transport.sinkhorn import sinkhorn
 from otalab.transport.solution import Certificate, TransportSolution, certificate_of
 
@@ -29,14 +31,21 @@ METHODS: dict[str, Callable[..., TransportSolution]] = {
     "sinkhorn": sinkhorn,
     "pot-sinkhorn": pot_sinkhorn,
 }
+EXACT = ("linprog", "emd", "assignment", "price-path", "auction")  # those that promise the optimum
+MENDED = ("assignment", "price-path", "auction")  # ours: where floats do not suffice, fractions finish the work
 
 
 def solve(problem: TransportProblem, method: str = "emd", **options) -> TransportSolution:
     """Solve by one of METHODS; `options` are the keyword arguments of its function, which documents them.
 
     A problem without rows, columns or members of a batch has the empty plan, by every method. `seconds` is the
-    solver's wall time, the device's work included. Raises InputError for an unknown method or option, and what the
-    method raises.
+    solver's wall time, the device's work included.
+
+    The answer of an exact method is then certified. A plan of "assignment", "price-path" or "auction" that is not
+    proven, as among costs of 1 and 1e18, whose differences float64 cannot hold, is finished in exact arithmetic. Of
+    any other that is refuted by its own certificate `converged` is False, and a warning names the figures.
+
+    Raises InputError for an unknown method or option, and what the method raises.
     """
     if method not in METHODS:
         raise InputError(f"no method {method!r}; {_hint(method, METHODS)}")
@@ -46,24 +55,108 @@ def solve(problem: TransportProblem, method: str = "emd", **options) -> Transpor
         if name not in known:
             raise InputError(f"{method} has no option {name!r}; {_hint(name, known)}")
     start = _now(problem)
-    solution = function(problem, **options) if problem.cost.numel() else _nothing(problem)
-    return replace(solution, seconds=_now(problem) - start)
+    empty = problem.cost.numel() == 0
+    solution = _nothing(problem) if empty else function(problem, **options)
+    solution = replace(solution, seconds=_now(problem) - start)
+    return _admitted(method, solution) if method in EXACT and not empty else solution
 
 
-def certify(problem: TransportProblem, plan, f=None, g=None) -> Certificate:
+def certify(
+    problem: TransportProblem, plan, f=None, g=None, *, exact: bool = False
+) -> Certificate | ExactCertificate | list[ExactCertificate]:
     """Primal, dual, gap and marginal errors of a plan of any origin (tensor or array, shape of the cost).
 
     The bound takes no f on trust: whatever f is, its c-transform g_j = min_i (cost_ij - f_i) is the largest g with
     f_i + g_j <= cost_ij, so <f, supply> + <g, demand> is at most the optimum (weak duality). A poor f can only make
-    it loose. `g` is used when f is None, with rows and columns exchanged. With neither, f comes from an exact
-    solver ("emd", on the CPU), which makes the bound the optimum itself.
+    it loose. `g` is used when f is None, with rows and columns exchanged. With neither, f comes from the plan itself
+    if it is optimal, and else also from an exact solver ("emd", on the CPU), whichever proves more: the optimum.
 
-    Works in float64 on the problem's device. Raises InputError for a wrong shape, for NaN in the plan, and for a
-    potential that is NaN or +inf, or -inf where there are units to ship.
+    Works in float64 on the problem's device. With `exact`, works in fractions on the CPU, for the figures without any
+    rounding: an ExactCertificate, or a list of them for a batch. It finds its own potentials, and takes none.
+
+    Raises InputError for a wrong shape, for a plan that is not finite, for a potential that is NaN or +inf, or -inf
+    where there are units to ship, and for potentials given together with `exact`.
     """
+    if exact:
+        if f is not None or g is not None:
+            raise InputError("an exact certificate finds its own potentials; give it the plan alone")
+        return _certify_exactly(problem, plan)
     if f is None and g is None:
-        f = solve(problem, "emd").f
+        return _by_best_prices(problem, plan)
     return certificate_of(problem, plan, f, g)
+
+
+def _admitted(method: str, solution: TransportSolution) -> TransportSolution:
+    """The solution; where its certificate refutes it, not converged, and a warning says so."""
+    try:
+        certificate = solution.certificate
+    except InputError as error:  # a plan or a potential that is no number: the solver's fault, not its caller's
+        raise RuntimeError(f"{method} broke down: {error}") from error
+    wrong = solution.converged & ~certificate.is_optimal()
+    if method in MENDED and bool((wrong & _beyond_float64(certificate)).any()):
+        solution = _mended(solution, wrong & _beyond_float64(certificate))
+        certificate = solution.certificate
+        wrong = solution.converged & ~certificate.is_optimal()
+    if not bool(wrong.any()):
+        return solution
+    at = int(wrong.flatten().nonzero()[0])
+    figures = {
+        "gap": certificate.gap,
+        "objective": certificate.objective,
+        "row error": certificate.row_error,
+        "column error": certificate.col_error,
+    }
+    told = ", ".join(f"{name} {value.flatten()[at]:.6g}" for name, value in figures.items())
+    where = f" of problem {at}" if solution.problem.batched else ""
+    warnings.warn(f"{method}: its certificate refutes the plan{where} ({told})", stacklevel=3)
+    admitted = replace(solution, converged=solution.converged & ~wrong)
+    admitted.__dict__["certificate"] = certificate  # a cached property, the same for the same plan
+    return admitted
+
+
+def _beyond_float64(certificate: Certificate, tol: float = 1e-9) -> torch.Tensor:
+    """Whether sums and differences of the largest costs lose more than `tol` of what the plan pays."""
+    cost = certificate.problem.cost.double()
+    largest = cost.masked_fill(cost.isinf(), 0.0).abs().amax((-2, -1))
+    return 2.0**-52 * largest * certificate.problem.supply.double().sum(-1) > tol * certificate.paid
+
+
+def _mended(solution: TransportSolution, wrong: torch.Tensor) -> TransportSolution:
+    """The solution with its wrong members made optimal in exact arithmetic, on the CPU."""
+    m, n = solution.problem.shape[-2:]
+    cost = solution.problem.cost.double().reshape(-1, m, n).cpu().numpy()
+    parts = [getattr(solution, name).double().clone() for name in ("plan", "f", "g")]
+    plans, f, g = (part.view(-1, *part.shape[part.ndim - keep :]) for part, keep in zip(parts, (2, 1, 1), strict=True))
+    for at in wrong.flatten().nonzero().flatten().tolist():
+        better = optimal_plan(cost[at], plans[at].cpu().numpy())
+        for part, values in zip((plans, f, g), better, strict=True):
+            part[at] = torch.from_numpy(values)
+    return replace(solution, plan=parts[0], f=parts[1], g=parts[2])
+
+
+def _by_best_prices(problem: TransportProblem, plan) -> Certificate:
+    """The certificate by the plan's own potentials, or by an exact solver's where these prove more."""
+    own = certificate_of(problem, plan, torch.zeros_like(problem.supply))  # any f: this checks and converts the plan
+    if problem.cost.numel() == 0:
+        return own
+    m, n = problem.shape[-2:]
+    cost = problem.cost.double().reshape(-1, m, n).cpu().numpy()
+    plans = own.plan.reshape(-1, m, n).cpu().numpy()
+    f = [torch.from_numpy(row_potentials(*pair)) for pair in zip(cost, plans, strict=True)]
+    own = certificate_of(problem, own.plan, torch.stack(f).view(problem.supply.shape).to(problem.cost.device))
+    if bool(own.is_optimal().all()):
+        return own
+    other = certificate_of(problem, own.plan, emd(problem).f)
+    f = torch.where((other.dual_objective > own.dual_objective).unsqueeze(-1), other.f, own.f)
+    return certificate_of(problem, own.plan, f)
+
+
+def _certify_exactly(problem: TransportProblem, plan) -> ExactCertificate | list[ExactCertificate]:
+    plan = certificate_of(problem, plan, torch.zeros_like(problem.supply)).plan
+    if problem.batched:
+        return [_certify_exactly(one, its_plan) for one, its_plan in zip(problem, plan, strict=True)]
+    parts = (problem.cost, problem.supply, problem.demand, plan)
+    return exact_certificate(*(x.double().cpu().numpy() for x in parts), lambda: emd(problem).plan.cpu().numpy())
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -9,30 +9,36 @@ from torch import Tensor
 
 from otalab.errors import InputError
 from otalab.transport.problem import TransportProblem, as_tensor
+from otalab.transport.rational import exact_excess
+
+UNIT = 2.0**-53  # u: a float64 operation errs by at most u times its result
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
     """Proof of how good a plan is, by weak duality. Float64; a scalar tensor for one problem, (B,) for a batch.
 
-    objective       <plan, cost>; +inf if the plan uses a forbidden route
-    dual_objective  <f, supply> + <g, demand>, at most the optimum since f_i + g_j <= cost_ij
-    row_error       max_i |sum_j plan_ij - supply_i|, in units of goods; col_error likewise
-    least_entry     the smallest entry of the plan; none may be negative
-    f, g            the feasible potentials of rows (m,) and columns (n,) that prove the bound
+    plan  (m, n), and f (m,), g (n,): potentials with f_i + g_j <= cost_ij, which bound the cost of every plan
 
-    A plan that meets its marginals costs at least the optimum, so `gap` bounds its excess. A plan that does not may
-    cost less than the optimum, even less than the bound: that proves nothing, and `is_optimal` says no.
+    A plan that meets its sums costs at least the optimum, so `gap` bounds how much more than the optimum it costs. A
+    plan that misses them may cost less than the optimum, even less than the bound: that proves nothing, and
+    `is_optimal` says no.
     """
 
     problem: TransportProblem = field(repr=False)
-    objective: Float[Tensor, "*batch"]
-    dual_objective: Float[Tensor, "*batch"]
-    row_error: Float[Tensor, "*batch"]
-    col_error: Float[Tensor, "*batch"]
-    least_entry: Float[Tensor, "*batch"]
+    plan: Float[Tensor, "*batch m n"] = field(repr=False)
     f: Float[Tensor, "*batch m"] = field(repr=False)
     g: Float[Tensor, "*batch n"] = field(repr=False)
+
+    @cached_property
+    def objective(self) -> Float[Tensor, "*batch"]:
+        """<plan, cost>; +inf if the plan uses a forbidden route."""
+        return _over_used(self.plan, self.problem.cost.double())
+
+    @cached_property
+    def dual_objective(self) -> Float[Tensor, "*batch"]:
+        """<f, supply> + <g, demand>, at most the optimum."""
+        return _worth(self.f, self.problem.supply) + _worth(self.g, self.problem.demand)
 
     @property
     def gap(self) -> Float[Tensor, "*batch"]:
@@ -46,27 +52,91 @@ class Certificate:
         ratio = torch.where(size.isinf(), 1.0, self.gap / size)
         return torch.where(self.gap == 0, 0.0, ratio)
 
-    def is_optimal(self, tol: float = 1e-9) -> Bool[Tensor, "*batch"]:
-        """Whether the plan is proven feasible and optimal, each within `tol`.
+    @cached_property
+    def row_error(self) -> Float[Tensor, "*batch"]:
+        """max_i |sum_j plan_ij - supply_i|, in units of goods."""
+        return _largest((self.plan.sum(-1) - self.problem.supply).abs())
 
-        At most `tol` may be: the relative gap, of either sign; each marginal error over the largest supply or
-        demand; a negative entry over the smaller of these. The gap may have, besides, what float64 sums cannot
-        resolve: 64 * 2^-52 * goods * largest finite |cost|.
+    @cached_property
+    def col_error(self) -> Float[Tensor, "*batch"]:
+        """max_j |sum_i plan_ij - demand_j|, in units of goods."""
+        return _largest((self.plan.sum(-2) - self.problem.demand).abs())
+
+    @cached_property
+    def least_entry(self) -> Float[Tensor, "*batch"]:
+        """The smallest entry of the plan; none may be negative."""
+        return -_largest(-self.plan.flatten(-2))
+
+    @cached_property
+    def excess(self) -> Float[Tensor, "*batch"]:
+        """sum_ij plan_ij (cost_ij - f_i - g_j): what the plan pays beyond its prices.
+
+        No plan with the same row and column sums as this one costs less by more than that. Where it meets supply and
+        demand, this is the gap; but no large figures cancel in it, for each term counts from 0.
         """
-        cost, supply, demand = self.problem.cost.double(), self.problem.supply.double(), self.problem.demand.double()
-        if cost.numel() == 0:
-            return torch.ones_like(self.gap, dtype=torch.bool)
-        largest_cost = cost.masked_fill(cost.isinf(), 0.0).abs().amax((-2, -1))
-        rounding = 64 * torch.finfo(torch.float64).eps * supply.sum(-1) * largest_cost
-        size = torch.maximum(self.objective.abs(), self.dual_objective.abs())
-        most_offered, most_wanted = supply.amax(-1), demand.amax(-1)
-        return (
-            self.objective.isfinite()
-            & (self.gap.abs() <= tol * size + rounding)
-            & (self.row_error <= tol * most_offered)
-            & (self.col_error <= tol * most_wanted)
-            & (self.least_entry >= -tol * torch.minimum(most_offered, most_wanted))
-        )
+        return _over_used(self.plan, _reduced(self.problem.cost.double(), self.f, self.g))
+
+    @cached_property
+    def paid(self) -> Float[Tensor, "*batch"]:
+        """<|plan|, |cost|>: the scale of the objective, though costs of both signs may cancel in it."""
+        return _over_used(self.plan.abs(), self.problem.cost.double().abs())
+
+    @cached_property
+    def rounding(self) -> Float[Tensor, "*batch"]:
+        """What `excess` may be off by, and the potentials fall short of feasible by, for float64's rounding.
+
+        Let u = 2^-53. A reduced cost cost_ij - f_i - g_j takes two subtractions, g_j itself came from one, and a
+        product with plan_ij from one more: together they err by at most 5u (|cost_ij| + |f_i| + |g_j|) plan_ij, to
+        first order. The N terms are added in pairs, then the pairs in pairs, h = ceil(log2 N) times, which errs by at
+        most h u of the sum of their sizes. One more u covers all products of u with u. Hence
+
+            rounding = (h + 6) u sum_ij |plan_ij| (|cost_ij| + |f_i| + |g_j|).
+
+        Routes that carry nothing add exactly nothing, whatever they cost.
+        Source: Higham, Accuracy and Stability of Numerical Algorithms, 2002, Sec. 4.2 (pairwise summation).
+        """
+        sizes = _reduced(self.problem.cost.double().abs(), -self.f.abs(), -self.g.abs())
+        m, n = self.plan.shape[-2:]
+        return (_halvings(m * n) + 6) * UNIT * _over_used(self.plan.abs(), sizes)
+
+    def is_optimal(self, tol: float = 1e-9) -> Bool[Tensor, "*batch"]:
+        """Whether the plan is proven feasible and optimal: `meets_sums(tol)`, and `relative_excess(tol)` <= tol."""
+        if self.plan.numel() == 0:
+            return torch.ones(self.plan.shape[:-2], dtype=torch.bool, device=self.plan.device)
+        feasible = self.meets_sums(tol) & self.objective.isfinite()
+        return feasible & (self.relative_excess(tol) <= tol)
+
+    def relative_excess(self, tol: float = 1e-9) -> Float[Tensor, "*batch"]:
+        """By how much, at most, the plan costs more than the cheapest of equal row and column sums, over `paid`.
+
+        (excess + rounding) / paid, where that tells whether the plan is within `tol`. Where rounding leaves a doubt,
+        exact arithmetic settles it, on the CPU (see `otalab.transport.rational`): it asks the plan alone, not f and
+        g, and stops as soon as more than `tol` is found.
+        """
+        most, least = self.excess + self.rounding, self.excess - self.rounding
+        allowed = tol * self.paid
+        ratio = torch.where(most <= 0, 0.0, most / self.paid)
+        unsure = ~(most <= allowed) & ~(least > allowed) & self.objective.isfinite()  # NaN, an overflow, is unsure too
+        if bool(unsure.any()):
+            m, n = self.plan.shape[-2:]
+            cost, plan = (x.double().reshape(-1, m, n).cpu().numpy() for x in (self.problem.cost, self.plan))
+            for at in unsure.flatten().nonzero().flatten().tolist():
+                ratio.view(-1)[at] = exact_excess(cost[at], plan[at], tol)
+        return ratio
+
+    def meets_sums(self, tol: float = 1e-9) -> Bool[Tensor, "*batch"]:
+        """Whether the plan is feasible, within `tol` of what is compared.
+
+        A row may miss its supply by tol * supply_i, a column its demand by tol * demand_j, each besides by the
+        rounding of its own sum, and an entry be negative by tol * min(supply_i, demand_j). If supply and demand do
+        not have equal sums (masses from float32, say), no plan can meet both: the rows and columns together may miss
+        as much more as their sums differ. (`TransportProblem` bounds that.)
+        """
+        supply, demand = self.problem.supply.double(), self.problem.demand.double()
+        missed = _missed(self.plan, supply, tol).sum(-1) + _missed(self.plan.mT, demand, tol).sum(-1)
+        uneven = (supply.sum(-1) - demand.sum(-1)).abs()
+        least = -tol * torch.minimum(supply.unsqueeze(-1), demand.unsqueeze(-2))
+        return (missed <= (1 + tol) * uneven) & (self.plan >= least).flatten(-2).all(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,28 +207,16 @@ def certificate_of(problem: TransportProblem, plan, f=None, g=None) -> Certifica
     """`certify`, for a caller that has potentials of rows or of columns."""
     cost, supply, demand = problem.cost.double(), problem.supply.double(), problem.demand.double()
     plan = _like(cost, plan, "plan")
-    if plan.isnan().any():
-        raise InputError(f"plan is NaN at {plan.isnan().nonzero()[0].tolist()}")
+    if not plan.isfinite().all():
+        at = tuple((~plan.isfinite()).nonzero()[0].tolist())
+        raise InputError(f"plan is {plan[at].item()} at {list(at)}".replace("nan", "NaN"))
     if f is not None:
         f = _potential(f, "f", supply)
         g = c_transform(cost, f)
     else:
         g = _potential(g, "g", demand)
         f = c_transform(cost.mT, g)
-
-    forbidden = cost.isinf()
-    astray = (forbidden & (plan != 0)).flatten(-2).any(-1)
-    paid = (plan * cost.masked_fill(forbidden, 0.0)).sum((-2, -1))  # 0 * inf = 0
-    return Certificate(
-        problem=problem,
-        objective=paid.masked_fill(astray, torch.inf),
-        dual_objective=_worth(f, supply) + _worth(g, demand),
-        row_error=_largest((plan.sum(-1) - supply).abs()),
-        col_error=_largest((plan.sum(-2) - demand).abs()),
-        least_entry=-_largest(-plan.flatten(-2)),
-        f=f,
-        g=g,
-    )
+    return Certificate(problem, plan, f, g)
 
 
 def c_transform(cost: Float[Tensor, "*batch m n"], f: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch n"]:
@@ -184,8 +242,37 @@ def _potential(values, name: str, units: Tensor) -> Tensor:
     return values
 
 
-def _worth(potential: Tensor, units: Tensor) -> Tensor:
-    return torch.where(units > 0, potential * units, 0.0).sum(-1)  # 0 * inf = 0
+def _worth(potential: Float[Tensor, "*batch k"], units: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
+    return _in_pairs(torch.where(units > 0, potential * units, 0.0))  # 0 * inf = 0
+
+
+def _over_used(plan: Float[Tensor, "*batch m n"], price: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
+    """<plan, price>, in which a route that carries nothing costs nothing, though its price be inf."""
+    return _in_pairs(torch.where(plan != 0, plan * price, 0.0).flatten(-2))
+
+
+def _reduced(cost: Tensor, f: Tensor, g: Tensor) -> Float[Tensor, "*batch m n"]:
+    return cost - f.unsqueeze(-1) - g.unsqueeze(-2)
+
+
+def _in_pairs(terms: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
+    """Their sum: pairs are added, then pairs of these, and so on, so that errors grow as the logarithm of k."""
+    while terms.shape[-1] > 1:
+        half = terms.shape[-1] // 2
+        rest = terms[..., 2 * half :]
+        terms = torch.cat((terms[..., :half] + terms[..., half : 2 * half], rest), dim=-1)
+    return terms.sum(-1)
+
+
+def _missed(plan: Float[Tensor, "*batch k l"], units: Float[Tensor, "*batch k"], tol: float) -> Tensor:
+    """By how much each row sum misses its units beyond tol of them and beyond its own rounding."""
+    rounding = (_halvings(plan.shape[-1]) + 1) * UNIT * plan.abs().sum(-1)
+    return ((_in_pairs(plan) - units).abs() - tol * units - rounding).clamp(min=0)
+
+
+def _halvings(count: int) -> int:
+    """How often pairs are added until one number is left of `count`."""
+    return max(0, count - 1).bit_length()
 
 
 def _largest(values: Tensor) -> Tensor:

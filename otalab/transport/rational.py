@@ -1,0 +1,258 @@
+"""Optimality without rounding: every float64 is a whole multiple of a power of two, so all can be had as fractions.
+
+A plan is optimal for its own row and column sums if no cycle of exchanges makes it cheaper. Row i may pass a unit of a
+column j that it serves on to row k, for cost_kj - cost_ij more. Of the columns that i serves, only the one where
+this is least matters: if no cycle over these m x m exchanges costs less than nothing, no other cycle does. So all but
+m^2 of the m n routes need no exact work. Which route is the least is found in floats all the same, without error: a
+difference d of two float64 numbers, and what it lost by rounding, e, are both float64 numbers (Knuth, The Art of
+Computer Programming, vol. 2, Sec. 4.2.2), and rounding keeps order, so (d, e) sorts as the true differences do.
+
+Shortest paths over the m rows are then potentials f, in whole numbers, and g_j = cost_ij - f_i of a row i that serves
+j. They are feasible by what was said, and every route that carries something is tight. A cycle of negative cost is
+taken instead: units go round it until one of its routes is empty. Each such step saves something, so the steps end.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+Whole = np.ndarray  # of Python's int, which have no largest
+
+
+@dataclass(frozen=True)
+class ExactCertificate:
+    """Figures of a plan and its proof as exact fractions; nothing is rounded, and there is no tolerance.
+
+    objective       <plan, cost>; +inf (a float) if the plan uses a forbidden route
+    dual_objective  <f, supply> + <g, demand>: the optimum itself, if some plan of float64 entries meets all sums
+    row_error, col_error  the largest deviation of a row or column sum
+    least_entry     the smallest entry of the plan
+    f, g            potentials with f_i + g_j <= cost_ij on every route; +inf (a float) where no route leads to j
+    """
+
+    objective: Fraction | float
+    dual_objective: Fraction
+    row_error: Fraction
+    col_error: Fraction
+    least_entry: Fraction
+    f: list[Fraction] = field(repr=False)
+    g: list[Fraction | float] = field(repr=False)
+
+    @property
+    def gap(self) -> Fraction | float:
+        """objective - dual_objective."""
+        return self.objective - self.dual_objective
+
+    def is_optimal(self) -> bool:
+        """Whether the plan meets every sum, is nowhere negative, and costs not a bit more than the optimum."""
+        return self.row_error == self.col_error == 0 <= self.least_entry and self.gap == 0
+
+    def __str__(self) -> str:
+        verdict = "optimal" if self.is_optimal() else "not optimal"
+        rows = ("objective", "dual_objective", "gap", "row_error", "col_error", "least_entry")
+        return "\n".join([verdict, *(f"{name.replace('_', ' '):<15}{shown(getattr(self, name))}" for name in rows)])
+
+
+def shown(value: Fraction | float) -> str:
+    """A fraction as decimals and, where it is not too long, as it is."""
+    fraction = str(value)
+    if not isinstance(value, Fraction) or value.denominator == 1:
+        return fraction
+    return f"{float(value):.17g}" + (f" = {fraction}" if len(fraction) <= 60 else "...")
+
+
+def exact_certificate(
+    cost: Float[np.ndarray, "m n"],
+    supply: Float[np.ndarray, " m"],
+    demand: Float[np.ndarray, " n"],
+    plan: Float[np.ndarray, "m n"],
+    solve: Callable[[], Float[np.ndarray, "m n"]],
+) -> ExactCertificate:
+    """The certificate of a plan. `solve` gives a good plan to start from where this one is not optimal itself."""
+    if plan.size == 0:
+        return ExactCertificate(*[Fraction(0)] * 5, [Fraction(0)] * len(supply), [Fraction(0)] * len(demand))
+    goods = unit_of(supply, demand, plan)
+    offered, wanted = whole(supply, goods), whole(demand, goods)
+    used = np.flatnonzero(plan)
+    row, column = np.divmod(used, plan.shape[1])
+    entries = whole(plan.ravel()[used], goods)
+    row_sums, column_sums = offered * 0, wanted * 0
+    np.add.at(row_sums, row, entries)
+    np.add.at(column_sums, column, entries)
+    row_error = max(abs(row_sums - offered), default=0)
+    col_error = max(abs(column_sums - wanted), default=0)
+    least = min(entries, default=0) if len(used) == plan.size else min([0, *entries])
+
+    open_routes = np.isfinite(cost)
+    price = unit_of(cost[open_routes])
+    astray = not open_routes.ravel()[used].all()
+    objective = np.inf if astray else sum(entries * whole(cost.ravel()[used], price))
+    market = None
+    if row_error == col_error == 0 <= least and not astray:
+        market = Market(cost, plan)
+        if market.cycle is not None:
+            market = None
+    if market is None:
+        market = Market(cost, solve())
+        market.improve()
+    f, g = market.potentials()
+    trading = np.flatnonzero(demand)
+    dual = sum(f * offered) + sum(g[trading] * wanted[trading])
+
+    def fraction(number, unit: int):
+        return number if isinstance(number, float) else Fraction(number) * Fraction(2) ** unit
+
+    return ExactCertificate(
+        objective=fraction(objective, price + goods),
+        dual_objective=fraction(dual, price + goods),
+        row_error=fraction(row_error, goods),
+        col_error=fraction(col_error, goods),
+        least_entry=fraction(least, goods),
+        f=[fraction(value, price) for value in f],
+        g=[fraction(value, price) for value in g],
+    )
+
+
+def exact_excess(cost: Float[np.ndarray, "m n"], plan: Float[np.ndarray, "m n"], tol: float = math.inf) -> float:
+    """What the plan costs more than the cheapest of equal sums, over <|plan|, |cost|>; inf if that is 0.
+
+    Worked out exactly and rounded at the end; once it is sure to be above `tol`, what was found so far. Entries below
+    0 count as 0. The plan uses no forbidden route.
+    """
+    market = Market(cost, plan.clip(min=0))
+    paid = sum(market.plan[market.held] * abs(whole(cost[market.held], market.price)))
+    saved = market.improve(math.inf if tol == math.inf else Fraction(tol) * paid)
+    if saved == 0 or paid == 0:
+        return math.inf if saved else 0.0
+    return float(Fraction(saved, paid))
+
+
+def optimal_plan(
+    cost: Float[np.ndarray, "m n"], plan: Float[np.ndarray, "m n"]
+) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, " m"], Float[np.ndarray, " n"]]:
+    """The cheapest plan with the sums of this one, and its potentials f and g, each rounded to float64 at the end."""
+    market = Market(cost, plan)
+    market.improve()
+    f, g = market.potentials()
+    return rounded(market.plan, market.goods), rounded(f, market.price), rounded(g, market.price)
+
+
+def rounded(numbers: Whole, unit: int) -> Float[np.ndarray, "..."]:
+    """Whole multiples of 2^unit as the nearest float64 numbers."""
+    scale = Fraction(2) ** unit
+    return np.array([float(x * scale) for x in numbers.ravel()]).reshape(numbers.shape)
+
+
+class Market:
+    """A plan in whole numbers, and the exchanges that could make it cheaper.
+
+    price, goods  the units: costs and entries are whole multiples of 2^price and 2^goods
+    plan, held    (m, n) the entries, and where they are positive
+    cycle         rows of a cycle of exchanges that costs less than nothing; None if there is none
+    """
+
+    def __init__(self, cost: Float[np.ndarray, "m n"], plan: Float[np.ndarray, "m n"]):
+        self.cost, self.held = cost, (plan > 0) & np.isfinite(cost)
+        self.price, self.goods = unit_of(cost[np.isfinite(cost)]), unit_of(plan)
+        self.plan = np.zeros(plan.shape, dtype=object)
+        self.plan[self.held] = whole(plan[self.held], self.goods)
+        self._look()
+
+    def _look(self) -> None:
+        """Find the least exchanges, the shortest paths over them, and a negative cycle, if there is one."""
+        self.column, self.weight = exchanges(self.cost, self.held, self.price)
+        self.path, self.cycle = shortest_paths(self.weight)
+
+    def improve(self, enough: Fraction | float = np.inf) -> int:
+        """Take negative cycles until none is left, or more than `enough` is saved; returns what was saved."""
+        saved = 0
+        while self.cycle is not None and saved <= enough:
+            steps = list(zip(self.cycle, self.cycle[1:] + self.cycle[:1], strict=True))
+            routes = [(i, k, self.column[i, k]) for i, k in steps]
+            units = min(self.plan[i, j] for i, _, j in routes)
+            for i, k, j in routes:
+                self.plan[i, j] -= units
+                self.plan[k, j] += units
+                self.held[i, j], self.held[k, j] = self.plan[i, j] > 0, True
+            saved -= units * sum(self.weight[i][k] for i, k in steps)
+            self._look()
+        return saved
+
+    def potentials(self) -> tuple[Whole, Whole]:
+        """f of the rows, and g_j = min_i (cost_ij - f_i), both in units of price; without a cycle."""
+        f = np.array(self.path, dtype=object)
+        server = self.held.argmax(axis=0)
+        served = np.flatnonzero(self.held.any(axis=0))
+        g = np.full(self.cost.shape[1], np.inf, dtype=object)
+        g[served] = whole(self.cost[server[served], served], self.price) - f[server[served]]
+        for j in np.flatnonzero(~self.held.any(axis=0)):
+            rows = np.flatnonzero(np.isfinite(self.cost[:, j]))
+            g[j] = min(whole(self.cost[rows, j], self.price) - f[rows], default=np.inf)
+        return f, g
+
+
+def exchanges(
+    cost: Float[np.ndarray, "m n"], held: Bool[np.ndarray, "m n"], price: int
+) -> tuple[Int[np.ndarray, "m m"], list[list[int | None]]]:
+    """For rows i and k the column of i that k would serve for the least more, and how much more, exactly."""
+    m = len(cost)
+    best = np.full((m, m), -1)
+    for i in range(m):
+        columns = np.flatnonzero(held[i])
+        if len(columns) == 0:
+            continue
+        other, own = cost[:, columns], cost[i, columns]
+        with np.errstate(invalid="ignore"):  # inf - inf, on forbidden routes
+            rounded = other - own
+            back = rounded - other
+            lost = (other - (rounded - back)) - (own + back)
+        least = rounded.min(axis=1, keepdims=True)
+        chosen = columns[np.where(rounded == least, lost, np.inf).argmin(axis=1)]
+        best[i] = np.where(np.isfinite(least[:, 0]), chosen, -1)
+    weight: list[list[int | None]] = [[None] * m for _ in range(m)]
+    i, k = np.nonzero(best >= 0)
+    column = best[i, k]
+    for a, b, more in zip(i, k, whole(cost[k, column], price) - whole(cost[i, column], price), strict=True):
+        weight[a][b] = more
+    return best, weight
+
+
+def shortest_paths(weight: list[list[int | None]]) -> tuple[list[int], list[int] | None]:
+    """Lengths of the shortest paths to each node from anywhere, at most 0; and a negative cycle, which forbids them.
+
+    Source: Bellman 1958, Ford 1956; the cycle is read off the predecessors.
+    """
+    m = len(weight)
+    length, before, last = [0] * m, [-1] * m, -1
+    edges = [(i, k, w) for i, row in enumerate(weight) for k, w in enumerate(row) if w is not None and i != k]
+    for _ in range(m):
+        last = -1
+        for i, k, w in edges:
+            if length[i] + w < length[k]:
+                length[k], before[k], last = length[i] + w, i, k
+        if last < 0:
+            return length, None
+    for _ in range(m):  # back into the cycle
+        last = before[last]
+    cycle, at = [last], before[last]
+    while at != last:
+        cycle.append(at)
+        at = before[at]
+    return length, cycle[::-1]
+
+
+def unit_of(*arrays: Float[np.ndarray, "..."]) -> int:
+    """The largest u, as far as one can see at a glance, such that all numbers are whole multiples of 2^u."""
+    exponents = [np.frexp(values[values != 0])[1] for values in arrays]
+    return min((int(e.min()) for e in exponents if e.size), default=53) - 53
+
+
+def whole(values: Float[np.ndarray, "..."], unit: int) -> Whole:
+    """Finite float64 numbers, whole multiples of 2^unit, as Python's integers."""
+    mantissa, exponent = np.frexp(values)
+    mantissa = (mantissa * 2.0**53).astype(np.int64).astype(object)
+    return mantissa << np.maximum(exponent.astype(np.int64) - 53 - unit, 0).astype(object)
