@@ -32,8 +32,12 @@ def test_a_wrong_exact_solver_is_caught(method, change, caught, small, monkeypat
     verification = verify(small, repeats=1, methods=EXACT)
     assert failed(verification) == caught and not verification.passed
     assert "\nFAIL  " in str(verification)
-    wrong = [check for check in verification.checks if not check.passed]
-    assert all(check.note == method and str(check).endswith(f"; {method}") for check in wrong)
+    wrong = [
+        check
+        for check in verification.checks
+        if not check.passed and (method != "linprog" or "agree" not in check.claim)
+    ]
+    assert all(check.note == method and str(check).endswith(f"; {method}") for check in wrong)  # "agree": with linprog
 
 
 def test_a_plan_of_right_sums_with_an_entry_below_zero_is_caught(small, monkeypatch):

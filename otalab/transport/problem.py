@@ -22,17 +22,19 @@ class TransportProblem:
         supply  (m,)   or (B, m)      units each row must ship, >= 0
         demand  (n,)   or (B, n)      units each column must get, >= 0
 
-    Takes tensors, NumPy arrays and nested lists; the fields are tensors, detached. A tensor's device and dtype
-    stay, and `cost` decides for all three; anything else becomes a CPU tensor. Half precision is widened to float32,
-    since float16 cannot even hold a background's supply of 22,301; integers become float64.
+    Takes tensors, NumPy arrays and nested lists; the fields are tensors, detached and contiguous. A tensor's device and
+    dtype stay, and `cost` decides for all three; anything else becomes a CPU tensor. Memory order, byte order, strides
+    and write protection of an array are no part of its value. Half precision is widened to float32, since float16
+    cannot even hold a background's supply of 22,301; integers and numbers wider than float64 become float64.
 
     With a batched cost, a supply (m,) or demand (n,) is shared by all problems. A row or column of zero units takes
     no part, so it serves as padding. m = 0, n = 0 and B = 0 are problems like any other: nothing is shipped.
 
     Raises InputError, with the first index at fault, for NaN or -inf in `cost`; for supply or demand that is
-    negative or not finite; for wrong shapes; for sums that differ by more than rounding (1e-9 of the sum, 1e-5 in
-    float32); and for a row or column that cannot trade since all its routes are forbidden. On an accelerator all
-    these checks together cost one synchronisation.
+    negative or not finite; for wrong shapes; for what is not real numbers (masked entries, text, complex numbers); for
+    sums that differ by more than rounding (1e-9 of the sum, 1e-5 in float32); for costs and units so large that what a
+    plan pays could overflow; and for a row or column that cannot trade since all its routes are forbidden. On an
+    accelerator all these checks together cost one synchronisation.
     """
 
     cost: Float[Tensor, "*batch m n"]
@@ -40,15 +42,15 @@ class TransportProblem:
     demand: Float[Tensor, "*batch n"]
 
     def __init__(self, cost, supply, demand):  # each a tensor, an array or a nested list
-        cost = as_tensor(cost)
+        cost = as_tensor(cost, "cost")
         widened = torch.promote_types(cost.dtype, torch.float32) if cost.is_floating_point() else torch.float64
-        cost = cost.to(widened)
+        cost = cost.to(widened).contiguous()
         if cost.ndim not in (2, 3):
             raise InputError(f"cost must be (m, n) or (B, m, n), not {tuple(cost.shape)}")
         object.__setattr__(self, "cost", cost)
         row_shape, column_shape = cost.shape[:-1], cost.shape[:-2] + cost.shape[-1:]
         for name, given, shape in (("supply", supply, row_shape), ("demand", demand, column_shape)):
-            units = as_tensor(given).to(cost)
+            units = as_tensor(given, name).to(cost)
             if units.shape not in (shape, shape[-1:]):
                 wanted = f"{name} must be {tuple(shape)} for a cost {tuple(cost.shape)}"
                 raise InputError(f"{wanted}, not {tuple(units.shape)}")
@@ -78,9 +80,31 @@ class TransportProblem:
         return TransportProblem(self.cost[index], self.supply[index], self.demand[index])
 
 
-def as_tensor(values) -> Tensor:
-    """The tensor itself, detached, or a CPU tensor with a copy of an array or nested list."""
-    return values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+def as_tensor(values, name: str = "the array") -> Tensor:
+    """The tensor itself, detached, or a CPU tensor with a copy of an array or nested list.
+
+    Raises InputError, with `name`, for masked entries, and for what is neither real numbers nor truth values.
+    """
+    if isinstance(values, Tensor):
+        if values.is_complex() or values.is_quantized or values.layout != torch.strided:
+            raise InputError(f"{name} must be a dense tensor of real numbers, not {values.dtype}, {values.layout}")
+        return values.detach()
+    if np.ma.is_masked(values):
+        raise InputError(f"{name} has {np.ma.count_masked(values)} masked entries; fill them, e.g. with inf in cost")
+    try:
+        array = np.array(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"not {array.dtype}")
+        exact = (
+            array.dtype.kind == "f" and array.dtype.itemsize <= 8
+        )  # else float64: whole numbers, fractions, long doubles
+        with np.errstate(over="ignore"):
+            native = array.astype(array.dtype.newbyteorder("=") if exact else np.float64, order="C")
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise InputError(f"{name} must hold real numbers in rows of equal lengths: {error}") from error
+    if not exact and (np.isinf(native) & (array.astype(object) != native.astype(object))).any():
+        raise InputError(f"{name} holds {array[np.isinf(native)][0]}, which float64 cannot")
+    return torch.from_numpy(native)
 
 
 def _validate(problem: TransportProblem) -> None:
@@ -97,7 +121,9 @@ def _validate(problem: TransportProblem) -> None:
     uneven = (offered - wanted).abs() > rounding * torch.maximum(offered, wanted)
     is_open = is_open & (supply > 0).unsqueeze(-1) & (demand > 0).unsqueeze(-2)
     stuck = {"row": (supply > 0) & ~is_open.any(-1), "column": (demand > 0) & ~is_open.any(-2)}
-    faults = [fault.any() for fault in (*bad.values(), uneven, *stuck.values())]
+    units = torch.maximum(offered, wanted) + sum(cost.shape[-2:])  # in a sum of prices, each row and column counts once
+    overflow = torch.finfo(cost.dtype).max / 2**10 < units * _largest(cost)
+    faults = [fault.any() for fault in (*bad.values(), uneven, *stuck.values(), overflow)]
     if not torch.stack(faults).any().item():
         return
 
@@ -117,6 +143,18 @@ def _validate(problem: TransportProblem) -> None:
             where = f" of problem {at[0]}" if problem.batched else ""
             does, units = ("offers", supply) if name == "row" else ("wants", demand)
             raise InputError(f"{name} {at[-1]}{where} {does} {units[at].item():g}, but all its routes are forbidden")
+    at = _first(overflow)
+    most, goods = _largest(cost)[at].item(), torch.maximum(offered, wanted)[at].item()
+    kind = str(cost.dtype).removeprefix("torch.")
+    raise InputError(
+        f"costs up to {most:g} on {goods:g} units may overflow {kind}; divide the costs, or forbid routes with +inf"
+    )
+
+
+def _largest(cost: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
+    """The largest finite |cost|, in float64; 0 if there is none."""
+    sizes = cost.abs().masked_fill(~cost.isfinite(), 0.0).flatten(-2)
+    return sizes.amax(-1).double() if sizes.shape[-1] else sizes.double().sum(-1)
 
 
 def _first(fault: Bool[Tensor, "*shape"]) -> tuple[int, ...]:
