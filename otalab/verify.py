@@ -3,13 +3,13 @@
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
 from otalab.cases import Case
 from otalab.errors import InputError
-from otalab.transport import METHODS, Comparison, TransportProblem, TransportSolution, solve
+from otalab.transport import METHODS, Comparison, ExactCertificate, TransportProblem, TransportSolution, certify, solve
 from otalab.transport.compare import tabulate, title
 from otalab.transport.methods import EXACT
 from otalab.transport.sinkhorn import check_options
@@ -42,28 +42,45 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """The table of all solvers on one problem, and the checks on it."""
+    """The table of all solvers on one problem, the checks on it, and certificates in fractions if asked for."""
 
     title: str
     comparison: Comparison
     checks: list[Check]
+    exact: dict[str, ExactCertificate] = field(default_factory=dict)  # of the exact methods' plans
 
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
 
     def __str__(self) -> str:
-        return "\n".join([self.title, "", str(self.comparison), "", *map(str, self.checks)])
+        fractions = [
+            f"\nwithout rounding, {method}'s plan is {certificate}" for method, certificate in self.exact.items()
+        ]
+        return "\n".join([self.title, "", str(self.comparison), "", *map(str, self.checks), *fractions])
+
+    def as_dict(self) -> dict:
+        """For JSON; fractions are text."""
+        figures = asdict(replace(self, exact={}))
+        return figures | {"exact": {method: certificate.as_dict() for method, certificate in self.exact.items()}}
 
 
 def verify(
-    case: Case, *, methods: Sequence[str] | None = None, eps: float = 0.1, max_iter: int = 50, repeats: int = 3
+    case: Case,
+    *,
+    methods: Sequence[str] | None = None,
+    eps: float = 0.1,
+    max_iter: int = 50,
+    repeats: int = 3,
+    exact: bool = False,
 ) -> Verification:
     """Solve a case by each method (names in METHODS; all by default) and check what each promises.
 
     Exact methods must agree, prove it and meet their sums; Sinkhorn must equal POT's; Newton must meet the sums at a
     cost within the entropic bound. The first exact method is the reference, and linprog is added where there is none.
-    A method that refuses the problem is listed with its reason, one that fails or gives NaN fails a check.
+    A method that refuses the problem is listed with its reason, one that fails or gives NaN fails a check. With `exact`
+    the plans of exact methods are also certified in fractions, without rounding or tolerance; that fails no check, for
+    a plan may be right to 1e-9 and not to the last bit.
 
     Raises InputError for an unknown method, for faulty options, for a method that was asked for by name and refuses,
     and for a problem that no exact method can solve, e.g. an infeasible one.
@@ -91,7 +108,8 @@ def verify(
     if case.labels is not None and reference:
         figure = excess(case, found[reference].objective.item())
         checks.append(Check("labels of `ota` cost the optimum (relative)", figure, TIGHT))
-    return Verification(case.title, tabulate(reference or "", list(runs.values()), unanswered), checks)
+    fractions = {m: certify(case.problem, found[m].plan, exact=True) for m in found if exact and m in EXACT}
+    return Verification(case.title, tabulate(reference or "", list(runs.values()), unanswered), checks, fractions)
 
 
 def in_order(methods: Sequence[str] | None) -> list[str]:

@@ -1,7 +1,6 @@
 """`otalab verify`: its flags, and what it does with them."""
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 from otalab.errors import InputError
@@ -45,6 +44,7 @@ def add_verify_flags(command: argparse.ArgumentParser) -> None:
     )
     add("--eps", type=float, default=0.1, help="entropic regularisation (default: %(default)s)")
     add("--iterations", type=count, default=50, help="Sinkhorn iterations (default: %(default)s)")
+    add("--exact", action="store_true", help="also certify exact plans in fractions, without rounding or tolerance")
     add("--checkpoint", help="a run's folder: also verify on the problems that its detector meets")
     add("--data", help="with --checkpoint: COCO-format folder to take images from")
     add("--images", type=count, default=3, help="with --checkpoint: how many (default: %(default)s)")
@@ -78,12 +78,12 @@ def run_verify(a: argparse.Namespace) -> int:
         save_only(cases, a.save)
     results = []
     for case in cases:
-        results.append(verify(case, methods=a.methods, eps=a.eps, max_iter=a.iterations))
+        results.append(verify(case, methods=a.methods, eps=a.eps, max_iter=a.iterations, exact=a.exact))
         print(results[-1], end="\n\n", flush=True)
     failed = sum(not check.passed for result in results for check in result.checks)
     total = sum(len(result.checks) for result in results)
     print(f"{total - failed} of {total} checks passed")
-    figures = {"eps": a.eps, "iterations": a.iterations, "seed": a.seed, "problems": [asdict(r) for r in results]}
+    figures = {"eps": a.eps, "iterations": a.iterations, "seed": a.seed, "problems": [r.as_dict() for r in results]}
     if a.picture:
         figures["convergence"] = draw(a, cases[-1])
         print(f"picture  {a.picture}")

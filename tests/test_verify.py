@@ -1,7 +1,7 @@
 """What `verify` checks, on what, and how it tells."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -151,4 +151,13 @@ def test_the_labels_of_an_image_whose_gts_lack_points_are_checked_too():
 
 
 def test_figures_are_plain_json(small):
-    json.dumps(asdict(verify(small, repeats=1)), allow_nan=False)
+    json.dumps(verify(small, repeats=1).as_dict(), allow_nan=False)
+
+
+def test_exact_plans_can_be_certified_in_fractions_too(small):
+    verification = verify(small, repeats=1, exact=True)
+    assert set(verification.exact) == set(EXACT) and all(proof.gap == 0 for proof in verification.exact.values())
+    assert "without rounding, price-path's plan is optimal\n  objective      " in str(verification)
+    assert verification.as_dict()["exact"]["emd"]["gap"] == "0"
+    thirds = Case("", TransportProblem([[1.0, 2.0]], [1.0], [1 / 3, 2 / 3]))
+    assert verify(thirds, repeats=1, exact=True, methods=["emd"]).passed  # though float64 thirds miss their sum a bit

@@ -32,18 +32,25 @@ A plan from anywhere can be judged. This one meets its sums, and costs 0.5 too m
 >>> f"{certificate.objective:.1f}, gap {certificate.gap:.1f}, optimal: {certificate.is_optimal()}"
 '11.5, gap 0.5, optimal: False'
 
+The same in fractions, without any rounding:
+
+>>> certify(problem, plan, exact=True).gap
+Fraction(1, 2)
+
 `print(compare(problem))` puts all METHODS in one table.
 """
 
 from otalab.transport.compare import Comparison, Row, compare
 from otalab.transport.methods import METHODS, certify, solve
 from otalab.transport.problem import TransportProblem
+from otalab.transport.rational import ExactCertificate
 from otalab.transport.solution import Certificate, TransportSolution, c_transform
 
 __all__ = [
     "METHODS",
     "Certificate",
     "Comparison",
+    "ExactCertificate",
     "Row",
     "TransportProblem",
     "TransportSolution",

@@ -66,11 +66,12 @@ def _linprog(cost: Matrix, supply: Rows, demand: Columns) -> Found:
     col_sums = scipy.sparse.kron(np.ones((1, m)), scipy.sparse.eye_array(n))
     sums = scipy.sparse.vstack([row_sums, col_sums]).tocsc()[:, is_open]
     units = np.concatenate([supply, demand])
-    options = {"presolve": False}  # it finds nothing here, and takes as long as the solver
+    # Its presolve finds nothing here, and takes as long as the solver. Its steps are under 100, or without end.
+    options = {"presolve": False, "maxiter": 1000}
     result = scipy.optimize.linprog(cost.ravel()[is_open], A_eq=sums, b_eq=units, method="highs-ipm", options=options)
-    if result.status == 2:
-        raise InputError(INFEASIBLE)
-    if result.x is None or result.eqlin.marginals is None:
+    if result.status == 2:  # or so HiGHS believes, which it may of costs of very different scales
+        _emd(np.where(np.isfinite(cost), 0.0, np.inf), supply, demand, 1_000_000)  # raises if there is no feasible plan
+    if result.status == 2 or result.x is None or result.eqlin.marginals is None:
         sizes = np.abs(cost[np.isfinite(cost) & (cost != 0)])
         scale = f"costs from {sizes.min(initial=np.inf):.2g} to {sizes.max(initial=0.0):.2g}, over the largest"
         raise InputError(f"linprog gives no answer: HiGHS met {scale}: {' '.join(result.message.split())}")

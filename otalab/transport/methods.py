@@ -41,9 +41,9 @@ def solve(problem: TransportProblem, method: str = "emd", **options) -> Transpor
     A problem without rows, columns or members of a batch has the empty plan, by every method. `seconds` is the
     solver's wall time, the device's work included.
 
-    The answer of an exact method is then certified. A plan of "assignment", "price-path" or "auction" that is not
-    proven, as among costs of 1 and 1e18, whose differences float64 cannot hold, is finished in exact arithmetic. Of
-    any other that is refuted by its own certificate `converged` is False, and a warning names the figures.
+    The answer of an exact method is then certified. A plan of "assignment", "price-path" or "auction" that is right
+    but for the scale of the largest costs, as among costs of 1 and 1e18 it may be, is finished in exact arithmetic.
+    Of any other that its own certificate refutes, `converged` is False, and a warning names the figures.
 
     Raises InputError for an unknown method or option, and what the method raises.
     """
@@ -93,8 +93,8 @@ def _admitted(method: str, solution: TransportSolution) -> TransportSolution:
     except InputError as error:  # a plan or a potential that is no number: the solver's fault, not its caller's
         raise RuntimeError(f"{method} broke down: {error}") from error
     wrong = solution.converged & ~certificate.is_optimal()
-    if method in MENDED and bool((wrong & _beyond_float64(certificate)).any()):
-        solution = _mended(solution, wrong & _beyond_float64(certificate))
+    if method in MENDED and bool(wrong.any()):
+        solution = _mended(solution, wrong & _lost_in_scale(certificate))
         certificate = solution.certificate
         wrong = solution.converged & ~certificate.is_optimal()
     if not bool(wrong.any()):
@@ -114,11 +114,16 @@ def _admitted(method: str, solution: TransportSolution) -> TransportSolution:
     return admitted
 
 
-def _beyond_float64(certificate: Certificate, tol: float = 1e-9) -> torch.Tensor:
-    """Whether sums and differences of the largest costs lose more than `tol` of what the plan pays."""
+def _lost_in_scale(certificate: Certificate, tol: float = 1e-9) -> torch.Tensor:
+    """Whether a plan is feasible, and near the optimum on the scale of the largest costs, used or not.
+
+    So near do floats come whose sums hold the largest costs beside the smallest, and auctions that bid in steps of a
+    billionth of their range. What is farther off has another fault, which must show.
+    """
     cost = certificate.problem.cost.double()
     largest = cost.masked_fill(cost.isinf(), 0.0).abs().amax((-2, -1))
-    return 2.0**-52 * largest * certificate.problem.supply.double().sum(-1) > tol * certificate.paid
+    near = certificate.excess <= tol * largest * certificate.problem.supply.double().sum(-1)
+    return near & certificate.meets_sums(tol)
 
 
 def _mended(solution: TransportSolution, wrong: torch.Tensor) -> TransportSolution:

@@ -44,12 +44,11 @@ def pot_sinkhorn(
         )
         one_f[rows], one_g[columns] = eps * log["log_u"], eps * log["log_v"]
         iterations = max(iterations, log["niter"] + 1)
-    col_error = (plan.sum(-2) - problem.demand).abs().amax(-1)
     return TransportSolution(
         problem=problem,
         plan=plan,
         f=f,
         g=g,
-        converged=within_tolerance(col_error, tol, f"pot-sinkhorn, {iterations} iterations"),
+        converged=within_tolerance(problem, plan, tol, f"pot-sinkhorn, {iterations} iterations"),
         iterations=iterations,
     )

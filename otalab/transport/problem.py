@@ -80,6 +80,11 @@ class TransportProblem:
         return TransportProblem(self.cost[index], self.supply[index], self.demand[index])
 
 
+def tolerance(dtype: torch.dtype) -> float:
+    """What two figures of equal value may differ by, relative to their size, after sums of numbers of this dtype."""
+    return 1e-5 if dtype == torch.float32 else 1e-9
+
+
 def as_tensor(values, name: str = "the array") -> Tensor:
     """The tensor itself, detached, or a CPU tensor with a copy of an array or nested list.
 
@@ -103,7 +108,7 @@ def as_tensor(values, name: str = "the array") -> Tensor:
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise InputError(f"{name} must hold real numbers in rows of equal lengths: {error}") from error
     if not exact and (np.isinf(native) & (array.astype(object) != native.astype(object))).any():
-        raise InputError(f"{name} holds {array[np.isinf(native)][0]}, which float64 cannot")
+        raise InputError(f"{name} holds {array[np.isinf(native)][0]!s}, which float64 cannot")
     return torch.from_numpy(native)
 
 
@@ -117,8 +122,7 @@ def _validate(problem: TransportProblem) -> None:
         "demand": ~(demand.isfinite() & (demand >= 0)),
     }
     offered, wanted = supply.double().sum(-1), demand.double().sum(-1)
-    rounding = 1e-5 if cost.dtype == torch.float32 else 1e-9
-    uneven = (offered - wanted).abs() > rounding * torch.maximum(offered, wanted)
+    uneven = (offered - wanted).abs() > tolerance(cost.dtype) * torch.maximum(offered, wanted)
     is_open = is_open & (supply > 0).unsqueeze(-1) & (demand > 0).unsqueeze(-2)
     stuck = {"row": (supply > 0) & ~is_open.any(-1), "column": (demand > 0) & ~is_open.any(-2)}
     units = torch.maximum(offered, wanted) + sum(cost.shape[-2:])  # in a sum of prices, each row and column counts once

@@ -51,10 +51,18 @@ class ExactCertificate:
         """Whether the plan meets every sum, is nowhere negative, and costs not a bit more than the optimum."""
         return self.row_error == self.col_error == 0 <= self.least_entry and self.gap == 0
 
+    def as_dict(self) -> dict[str, str]:
+        """The figures as text, "p/q", for JSON."""
+        return {name: str(getattr(self, name)) for name in FIGURES}
+
     def __str__(self) -> str:
         verdict = "optimal" if self.is_optimal() else "not optimal"
-        rows = ("objective", "dual_objective", "gap", "row_error", "col_error", "least_entry")
-        return "\n".join([verdict, *(f"{name.replace('_', ' '):<15}{shown(getattr(self, name))}" for name in rows)])
+        return "\n".join(
+            [verdict, *(f"  {name.replace('_', ' '):<15}{shown(getattr(self, name))}" for name in FIGURES)]
+        )
+
+
+FIGURES = ("objective", "dual_objective", "gap", "row_error", "col_error", "least_entry")
 
 
 def shown(value: Fraction | float) -> str:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from otalab.errors import InputError
-from otalab.transport.problem import TransportProblem
+from otalab.transport.problem import TransportProblem, tolerance
 from otalab.transport.solution import TransportSolution
 
 
@@ -72,13 +72,13 @@ def sinkhorn(
             u, v, columns, now = u * (now / following), v * (now / following), None, following
     if columns is None:  # annealing was cut short: exact rows at eps itself
         u = log_supply - log_sum_exp(torch.add(v.unsqueeze(-2), kernel, out=work), -1)
-        columns = log_sum_exp(torch.add(u.unsqueeze(-1), kernel, out=work), -2)
+    plan = torch.add(kernel, u.unsqueeze(-1), out=work).add_(v.unsqueeze(-2)).exp_()
     return TransportSolution(
         problem=problem,
-        plan=torch.add(kernel, u.unsqueeze(-1), out=work).add_(v.unsqueeze(-2)).exp_(),
+        plan=plan,
         f=eps * u,
         g=eps * v,
-        converged=within_tolerance(_column_error(columns + v, demand), tol, f"sinkhorn, {iteration} iterations"),
+        converged=within_tolerance(problem, plan, tol, f"sinkhorn, {iteration} iterations"),
         iterations=iteration,
         trace=torch.stack(errors, -1) if errors else None,
     )
@@ -125,11 +125,19 @@ def check_options(*, eps: float, max_iter: int, tol: float, check_every: int = 1
             raise InputError(f"{name} must {rule}, not {value}")
 
 
-def within_tolerance(col_error: Float[Tensor, "*batch"], tol: float, after: str) -> Bool[Tensor, "*batch"]:
-    """col_error <= tol, with a warning if a tolerance was asked for and missed; all False if none was."""
+def within_tolerance(problem: TransportProblem, plan: Tensor, tol: float, after: str) -> Bool[Tensor, "*batch"]:
+    """Whether the plan's columns are within `tol`, and its rows, made exact last, exact as far as the dtype goes.
+
+    Rows must be right to within `tol`, or to `tolerance` of their supply: where costs are so many eps that rounding
+    of an exponent is no small matter, they are not. Warns where a tolerance was asked for and missed; all False if
+    none was.
+    """
     if tol == 0:
-        return torch.zeros_like(col_error, dtype=torch.bool)
-    met = col_error <= tol
-    if not met.all():
-        warnings.warn(f"{after}: col_error {col_error.max().item():.3g} is above tol {tol:g}", stacklevel=3)
-    return met
+        return torch.zeros(plan.shape[:-2], dtype=torch.bool, device=plan.device)
+    col_error = (plan.sum(-2) - problem.demand).abs().amax(-1)
+    row_error = (plan.sum(-1) - problem.supply).abs() - tolerance(plan.dtype) * problem.supply
+    for name, error in (("col_error", col_error), ("row_error", row_error.amax(-1))):
+        if not (error <= tol).all():
+            warnings.warn(f"{after}: {name} {error.max().item():.3g} is above tol {tol:g}", stacklevel=3)
+            break
+    return (col_error <= tol) & (row_error <= tol).all(-1)

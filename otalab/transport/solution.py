@@ -88,14 +88,19 @@ class Certificate:
         Let u = 2^-53. A reduced cost cost_ij - f_i - g_j takes two subtractions, g_j itself came from one, and a
         product with plan_ij from one more: together they err by at most 5u (|cost_ij| + |f_i| + |g_j|) plan_ij, to
         first order. The N terms are added in pairs, then the pairs in pairs, h = ceil(log2 N) times, which errs by at
-        most h u of the sum of their sizes. One more u covers all products of u with u. Hence
+        most h u of the sum of their sizes. One more u covers all products of u with u. And g_j is as good as the f_k
+        it came from, g_j = cost_kj - f_k, which float64 rounds by u |f_k|. Hence
 
-            rounding = (h + 6) u sum_ij |plan_ij| (|cost_ij| + |f_i| + |g_j|).
+            rounding = (h + 6) u sum_ij |plan_ij| (|cost_ij| + |f_i| + |g_j| + |f_k(j)|).
 
         Routes that carry nothing add exactly nothing, whatever they cost.
         Source: Higham, Accuracy and Stability of Numerical Algorithms, 2002, Sec. 4.2 (pairwise summation).
         """
-        sizes = _reduced(self.problem.cost.double().abs(), -self.f.abs(), -self.g.abs())
+        cost = self.problem.cost.double()
+        if self.plan.numel() == 0:
+            return torch.zeros_like(self.excess)
+        behind = self.f.gather(-1, (cost - self.f.unsqueeze(-1)).min(-2).indices)
+        sizes = _reduced(cost.abs(), -self.f.abs(), -self.g.abs() - behind.abs())
         m, n = self.plan.shape[-2:]
         return (_halvings(m * n) + 6) * UNIT * _over_used(self.plan.abs(), sizes)
 

@@ -1,11 +1,13 @@
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
 from otalab.errors import InputError
-from otalab.transport import TransportProblem
+from otalab.transport import METHODS, TransportProblem, solve
+from otalab.transport.methods import EXACT
 
 from .instances import HostReads, ota_like
 
@@ -126,3 +128,73 @@ def test_nothing_is_made_on_the_default_device():
         of_arrays = TransportProblem(np.ones((2, 3)), [1, 2], np.ones(3))
         of_tensors = TransportProblem(of_arrays.cost, [1, 2], [1, 1, 1])
     assert of_arrays.cost.device.type == of_tensors.supply.device.type == "cpu"
+
+
+BASE = np.random.default_rng(0).uniform(0, 5, (3, 6))
+
+
+def strided():
+    wide = np.zeros((6, 12))
+    wide[::2, ::2] = BASE
+    return wide[::2, ::2]
+
+
+def protected():
+    array = BASE.copy()
+    array.flags.writeable = False
+    return array
+
+
+LAID_OUT = {
+    "by columns": lambda: np.asfortranarray(BASE),
+    "transposed": lambda: BASE.T.copy().T,
+    "big-endian": lambda: BASE.astype(">f8"),
+    "little-endian": lambda: BASE.astype("<f8"),
+    "read-only": protected,
+    "backwards": lambda: BASE[::-1, ::-1].copy()[::-1, ::-1],
+    "strided": strided,
+    "masked nowhere": lambda: np.ma.array(BASE),
+    "objects": lambda: BASE.astype(object),
+    "long doubles": lambda: BASE.astype(np.longdouble),
+    "tuples": lambda: tuple(map(tuple, BASE)),
+    "transposed tensor": lambda: torch.tensor(BASE.T.copy()).T,
+    "tensor with gradient": lambda: torch.tensor(BASE, requires_grad=True),
+    "fractions": lambda: [[Fraction(value) for value in row] for row in BASE],
+}
+
+
+@pytest.mark.parametrize("layout", LAID_OUT)
+def test_the_layout_of_an_array_is_no_part_of_its_value(layout):
+    problem = TransportProblem(LAID_OUT[layout](), np.array([2, 2, 2], ">i4"), np.ones(6, np.float32)[::-1])
+    assert problem.cost.dtype == torch.float64 and torch.equal(problem.cost, torch.tensor(BASE))
+    assert not problem.cost.requires_grad
+    best = solve(TransportProblem(BASE, [2, 2, 2], np.ones(6)), "linprog").objective
+    for method in METHODS:
+        solution = solve(problem, method)
+        if method in EXACT:
+            assert solution.converged and solution.objective == pytest.approx(best.item())
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "u8", "i1", "i8", ">u4", "?", "f2", ">f4"])
+def test_whole_numbers_and_short_floats_of_any_width_are_read(kind):
+    cost = (BASE * 10).astype(kind)
+    assert torch.equal(TransportProblem(cost, [2, 2, 2], np.ones(6)).cost.double(), torch.tensor(cost.astype(float)))
+
+
+@pytest.mark.parametrize(
+    ("cost", "message"),
+    [
+        (np.ma.array(BASE, mask=BASE > 4), "cost has 6 masked entries; fill them, e.g. with inf in cost"),
+        (BASE.astype(complex), "cost must hold real numbers .* not complex128"),
+        (BASE.astype(str), "cost must hold real numbers .* not <U"),
+        ([[1, 2], [1]], "cost must hold real numbers in rows of equal lengths"),
+        ([[10**400, 1]], "int too large to convert to float"),
+        (np.array([[np.longdouble("1e4000")]]), "cost holds 1e\\+4000, which float64 cannot"),
+        (torch.eye(3).to_sparse(), "dense tensor"),
+        (torch.eye(3) * 1j, "complex64"),
+        (np.array([["2020-01-01"]], "datetime64[D]"), "not datetime64"),
+    ],
+)
+def test_what_is_no_matrix_of_numbers_is_told(cost, message):
+    with pytest.raises(InputError, match=message):
+        TransportProblem(cost, [2, 2, 2], np.ones(6))
