@@ -15,12 +15,12 @@ from otalab.errors import InputError
 def algorithm1(
     points: AnchorPoints, predictions: Predictions, targets: Targets, *, alpha=1.5, q=20, radius=2.5, gamma=0.0, T=50
 ) -> Int[Tensor, " n"]:
-    """The gt that each anchor point learns, -1 for the background, in float64 on the CPU. Ignore regions are not seen.
+    """The gt that each anchor point learns, -1 for the background, in float64 on the CPU. Ignore regions come later.
 
     gamma = 0 is exact. gamma > 0 is the paper's way, T Sinkhorn iterations; InputError for more labels than points.
     """
     m, n = len(targets), len(points)  # line 1
-    inputs = points.xy, points.stride[:, None], predictions.logits, predictions.boxes, targets.boxes  # line 2
+    inputs = points.xy, points.stride[:, None], predictions.logits, predictions.boxes, targets.boxes  # line 2: given
     xy, stride, logits, boxes, gts = (x.cpu().double() for x in inputs)  # (n, 2), (n, 1), (n, C), (n, 4), (m, 4)
 
     x1y1, x2y2 = gts[:, None, :2], gts[:, None, 2:]  # (m, 1, 2)
@@ -51,10 +51,10 @@ def algorithm1(
         owner = ((u[:, None] + v - c) / gamma).exp().argmax(dim=0)  # lines 15 and 16: the largest share of a column
         return owner.where(owner < m, -1)
 
-    row, nth = (torch.arange(q) < k[:, None]).nonzero().T  # (K,), gt i has k_i rows: its labels 0, 1, ... k_i - 1
+    row, nth = (torch.arange(q) < k[:, None]).nonzero().T  # (K,): gt i has k_i rows, its labels 0, 1, ... k_i - 1
     over = c[:-1] - c[-1]  # (m, n), what a label costs over the background's, which the other points get
-    penalty = (q - nth) * (1 + over[candidate].abs().sum())  # (K,), for a label left out: a gt's last is the first
-    price = torch.cat((over[row], penalty[:, None].expand(-1, len(row))), dim=1)  # (K, n + K)
+    penalty = (q - nth) * (1 + over[candidate].abs().sum())  # (K,) if left out: beyond any cost, last first
+    price = torch.cat((over[row], penalty[:, None].expand(-1, len(row))), dim=1)  # (K, n + K), n points and K ways out
     labels = torch.full((n + len(row),), -1)
     labels[linear_sum_assignment(price)[1]] = row  # line 15, exactly: each row gets a column
     return labels[:n]  # line 16

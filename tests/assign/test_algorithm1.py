@@ -3,6 +3,7 @@
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def test_ota_is_algorithm_1(scene):
     seen = Counter()
     for options, images in (drawn for stage in STAGES for drawn in drawn_batches(scene, stage)):
         predictions, targets = zip(*((c.predictions, c.targets) for c in images), strict=True)
-        found = ota(**options).assign_batch(images[0].points, predictions, targets)
+        points = replace(images[0].points, grid=None) if options["q"] == 5 else images[0].points
+        found = ota(**options).assign_batch(points, predictions, targets)
         for image, assignment in zip(images, found, strict=True):
             labels = algorithm1(*image, **options)
             assert_equal_or_tied(assignment, labels)
