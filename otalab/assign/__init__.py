@@ -4,6 +4,7 @@ assignment = build_assigner("ota")(points, predictions, targets)
 assignment.matched_gt  # (n,) gt index, -1 background, -2 ignored
 """
 
+from otalab.assign.algorithm1 import algorithm1
 from otalab.assign.atss import ATSS
 from otalab.assign.autoassign import AutoAssign
 from otalab.assign.base import Assigner
@@ -89,6 +90,7 @@ __all__ = [
     "SinkhornOTA",
     "Targets",
     "TaskAligned",
+    "algorithm1",
     "build_assigner",
     "dynamic_k",
     "fixed_k",

@@ -1,4 +1,9 @@
-"""Optimal Transport Assignment, exact: every image of a batch in one linear program."""
+"""Optimal Transport Assignment, exact and fast: the labels of algorithm1.py, every image of a batch in one problem.
+
+The steps of `OTA.assign_images` are those of `algorithm1`, in its order and its words, and cite the lines of the paper
+that both carry out. What makes them fast: pairs outside the prior, all classes but a gt's own and the background's row
+are never computed, and one solver call finds the labels of all images.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +35,7 @@ DEFICITS = ("drop", "relax", "raise")
 
 @dataclass(frozen=True)
 class OTA(Assigner):
-    """Algorithm 1 solved exactly, in float64, on the admissible pairs alone.
+    """Algorithm 1 solved exactly, in float64, on the admissible pairs alone; `algorithm1` defines its labels.
 
     Where the authors' code errs, this does not: forbidden pairs are absent instead of dear, so no float32 sum can
     make a point of them; a gt between the points gets the nearest, if less than a stride away; gts that want more
@@ -75,29 +80,35 @@ class OTA(Assigner):
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> list[Assignment]:
         """All images at once, as blocks of one problem."""
-        counts = [len(t) for t in targets]
+        counts = [len(t) for t in targets]  # lines 1 and 2
         if sum(counts) == 0:
             return [self.nothing(points, p, t) for p, t in zip(predictions, targets, strict=True)]
-        boxes = joined([t.boxes for t in targets]).double()
-        candidates = self.prior.candidates(points, boxes).or_nearest(points, boxes)
-        image = upload([i for i, count in enumerate(counts) for _ in range(count)], boxes.device)
+        gts = joined([t.boxes for t in targets]).double()
+        image = upload([i for i, count in enumerate(counts) for _ in range(count)], gts.device)
+        # line 8: a gt's candidates by arithmetic on the grid of points, and from here on no other pair
+        candidates = self.prior.candidates(points, gts).or_nearest(points, gts)
         gt, slot, point, listed, pairs = list_pairs(candidates, image, len(counts))
+        # lines 9, 6, 7, 10 and 11: what a label costs over the background's; all classes but the gt's own cancel
         iou, over = price_pairs(self.cost, points, predictions, targets, gt, point, pairs)
+        # line 3: dynamic k, from the candidates' IoUs
+        k = self.supplies(iou.new_zeros(listed.point.shape).index_put_((gt, slot), iou))
+        # lines 4 and 5: the background, which is free now, takes what is left and needs no row
         problem = ArcProblem(
             cost=over.new_full(listed.point.shape, torch.inf).index_put_((gt, slot), over),
             column=listed.point + (image * len(points))[:, None],
-            k=self.supplies(iou.new_zeros(listed.point.shape).index_put_((gt, slot), iou)),
+            k=k,
             block=image,
             width=len(points),
             blocks=len(counts),
         )
+        # lines 12 to 15: a row per gt, not per label; most gts get their k points by price, without a search
         found = self.solve(problem)
         if self.deficits == "relax":
             outside = Outside(self.cost, self.off_prior, points, predictions, targets)
             found = relax(found, EXACT_SOLVERS[self.solver], outside)
         elif self.deficits == "raise":
             refuse_deficit(found)
-        return self.assignments(found, points, predictions, targets, listed)
+        return self.assignments(found, points, predictions, targets, listed)  # line 16
 
     def solve(self, problem: ArcProblem) -> ArcSolution:
         """Who gets each point, by the chosen solver."""
