@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -18,7 +19,7 @@ from PIL import Image
 from otalab.data.annotations import check_files, choose_images, read_annotations, read_image
 from otalab.data.archive import safe_extract
 from otalab.errors import InputError
-from otalab.files import write_whole
+from otalab.files import sweep, write_whole
 from otalab.progress import progress_bar
 
 __all__ = ["COCO_MD5", "COCO_URLS", "fetch", "fetch_coco", "safe_extract"]
@@ -97,31 +98,40 @@ def fetch_coco(
     if longest_side is not None and (max_images is None or longest_side < 1):
         raise InputError(f"longest_side {longest_side} must be at least 1 px and go with max_images")
     annotations = folder / "annotations" / f"instances_{split}2017.json"
-    if not annotations.is_file():
+    if not annotations.is_file() or _held("annotations", folder).exists():
         _fetch_archive("annotations", folder, progress, choose=lambda name: "/instances_" in name)
     content = read_annotations(annotations)
     if max_images is not None:
         _fetch_subset(content, folder / split, max_images, longest_side, seed, progress)
         return folder
     names = [row["file_name"] for row in content["images"]]
-    try:
-        check_files(folder / f"{split}2017", names)
-    except InputError:
-        _fetch_archive(split, folder, progress)
-        check_files(folder / f"{split}2017", names)
+    if not _held(split, folder).exists():
+        with suppress(InputError):
+            check_files(folder / f"{split}2017", names)
+            return folder
+    _fetch_archive(split, folder, progress)
+    check_files(folder / f"{split}2017", names)
     return folder
 
 
 def _fetch_archive(name: str, folder: Path, progress: bool, choose: Callable[[str], bool] | None = None) -> None:
     """Fetch one of COCO's archives, extract it, remove it."""
-    url = COCO_URLS[name]
-    archive = fetch(url, folder / url.rpartition("/")[2], md5=COCO_MD5[name], progress=progress)
-    safe_extract(archive, folder, choose=choose, progress=progress)
-    archive.unlink()
+    held = _held(name, folder)
+    if not held.exists():
+        fetch(COCO_URLS[name], folder / held.name[1:], md5=COCO_MD5[name], progress=progress).replace(held)
+    safe_extract(held, folder, choose=choose, progress=progress)
+    held.unlink()
+
+
+def _held(name: str, folder: Path) -> Path:
+    """Where an archive lies while it is extracted: still there, it says that a process was killed meanwhile."""
+    return folder / f".{COCO_URLS[name].rpartition('/')[2]}"
 
 
 def _fetch_subset(content: dict, folder: Path, count: int, longest_side: int | None, seed: int, progress: bool) -> None:
     """Fetch the chosen images one by one, then write the annotation file that makes them a data set."""
+    for place in (folder, folder / "images"):
+        sweep(place)
     rows = choose_images(content["images"], count, seed)
     images = [{**row, **_shrunk(row, longest_side)} for row in rows]
     with ThreadPoolExecutor(8) as pool:
@@ -153,12 +163,14 @@ def _scaled(row: dict, x: float, y: float) -> dict:
 def _fetch_image(folder: Path, image: dict) -> None:
     """Fetch an image by its `coco_url`, shrunk to the width and height of its row where these are smaller."""
     path, size = folder / image["file_name"], (image["width"], image["height"])
+    fetched = path.with_name(f"{path.name}.original")
     if path.exists() and _size(path) == size:
+        fetched.unlink(missing_ok=True)  # left by a process killed between the two
         return
     if "coco_url" not in image:
         raise InputError(f"image {image['id']} has no coco_url to fetch it from")
     path.unlink(missing_ok=True)
-    original = fetch(image["coco_url"], path.with_name(f"{path.name}.original"), progress=False)
+    original = fetch(image["coco_url"], fetched, progress=False)
     if _size(original) == size:
         original.replace(path)
         return

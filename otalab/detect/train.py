@@ -14,13 +14,13 @@ from torch.utils.data import DataLoader
 
 from otalab.data.coco import CocoDataset, collate
 from otalab.data.transforms import train_transforms
-from otalab.detect.checkpoint import first_line, load_state, save_model, save_state
+from otalab.detect.checkpoint import load_state, restore, save_model, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector, build_detector
 from otalab.detect.evaluate import evaluate, open_split
 from otalab.detect.optim import build_optimizer, lr_factor, update_ema
 from otalab.errors import InputError
-from otalab.files import to_json, write_json, write_whole
+from otalab.files import sweep, to_json, write_json, write_whole
 from otalab.progress import progress_bar
 
 
@@ -127,6 +127,7 @@ def start(out: Path, config: TrainConfig, resume: bool, model, average, optimize
     path = out / "checkpoint.pt"
     if not resume and (path.exists() or (out / "model.safetensors").exists()):
         raise InputError(f"{out} holds a run already; resume it (--resume) or choose another folder (--out)")
+    sweep(out)  # a killed run may have left half a checkpoint
     if not path.exists():
         write_json(out / "config.json", asdict(config))
         (out / "log.jsonl").unlink(missing_ok=True)
@@ -137,12 +138,9 @@ def start(out: Path, config: TrainConfig, resume: bool, model, average, optimize
     if different:
         name, (old, new) = next(iter(different.items()))
         raise InputError(f"{out} was started with {name}={old}, not {new}; a resumed run keeps its settings")
-    try:
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path} does not fit the detector: {first_line(error)}") from error
+    if state["epoch"] > config.epochs:
+        raise InputError(f"{path} is of epoch {state['epoch']}, but the run has {config.epochs}")
+    restore(path, state, model, average, optimizer)
     drop_lines_after(out / "log.jsonl", state["epoch"])
     return state["epoch"]
 
