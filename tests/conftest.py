@@ -1,10 +1,12 @@
 """What the tests share: one thread, a tiny shapes set, and a detector for it."""
 
 import json
+import os
 import resource
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -100,3 +102,14 @@ def train_flags(shapes, tmp_path):
         return ["train", *(word for name, value in values.items() for word in (f"--{name}", value))]
 
     return flags
+
+
+class Kills(NamedTuple):
+    rounds: int
+    a_round: int
+
+
+@pytest.fixture(scope="session")
+def kills() -> Kills:
+    """How often tests of killed processes kill: OTALAB_KILLS=20x1 is twenty rounds of one kill each."""
+    return Kills(*map(int, os.environ.get("OTALAB_KILLS", "1x3").split("x")))

@@ -114,7 +114,9 @@ def without_sum(data: bytes) -> bytes:
     """The file as it was before it held a sum of its content."""
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])
-    header["__metadata__"].pop("sha256", None)
+    description = json.loads(header["__metadata__"]["otalab"])
+    del description["sha256"]
+    header["__metadata__"]["otalab"] = json.dumps(description)
     packed = json.dumps(header).encode()
     return struct.pack("<Q", len(packed)) + packed + data[8 + size :]
 

@@ -42,10 +42,10 @@ def save_model(
         "category_ids": category_ids,
         "batch_size": batch_size,
     }
-    text = json.dumps(description)
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    with write_whole(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"otalab": text, "sha256": content_sum(text, tensors)}))
+    description["sha256"] = content_sum(description, tensors)
+    with write_whole(path) as temporary:  # one entry of metadata: safetensors writes several in any order
+        temporary.write_bytes(save(tensors, metadata={"otalab": json.dumps(description)}))
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[Detector, dict]:
@@ -62,12 +62,11 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[De
         raise InputError(f"no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
+            description = dict(json.loads((file.metadata() or {})["otalab"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        text = metadata["otalab"]
-        if metadata.get("sha256", found := content_sum(text, tensors)) != found:  # earlier files have none
+        if "sha256" in description and description.pop("sha256") != content_sum(description, tensors):
             raise InputError("its content is not what was written")
-        description = {"batch_size": EVAL_BATCH, **json.loads(text)}  # earlier files have none
+        description.setdefault("batch_size", EVAL_BATCH)  # earlier files have neither
         check_description(description, len(tensors))
         with torch.device("meta"):  # costs no memory, whatever sizes the settings ask for
             frame = build_detector(**description["settings"], load_weights=False)
@@ -81,9 +80,9 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[De
     return model.eval(), description
 
 
-def content_sum(description: str, tensors: dict[str, torch.Tensor]) -> str:
+def content_sum(description: dict, tensors: dict[str, torch.Tensor]) -> str:
     """The SHA-256 of a description and of tensors: their names, dtypes, shapes and bytes."""
-    found = hashlib.sha256(description.encode())
+    found = hashlib.sha256(json.dumps(description).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())

@@ -1,48 +1,11 @@
 """COCO's own layout, from a server on this machine."""
 
-import hashlib
-import io
 import json
-import zipfile
 
 import pytest
-from PIL import Image
 
-from otalab.data import CocoDataset, download, fetch_coco
+from otalab.data import CocoDataset, fetch_coco
 from otalab.errors import InputError
-
-
-def as_zip(files: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, body in files.items():
-            archive.writestr(name, body)
-    return stream.getvalue()
-
-
-@pytest.fixture
-def coco(server, monkeypatch):
-    """Twelve photos of 64 x 48 px, their zip and their annotations, under COCO's addresses."""
-    images, rows = [], []
-    for i in range(1, 13):
-        name = f"{i:012d}.jpg"
-        stream = io.BytesIO()
-        Image.new("RGB", (64, 48), (20 * i, 0, 0)).save(stream, "JPEG")
-        server.files[f"val2017/{name}"] = stream.getvalue()
-        address = server.url(f"val2017/{name}")
-        images.append({"id": i, "file_name": name, "width": 64, "height": 48, "coco_url": address})
-        box = {"bbox": [8.0, 12.0, 32.0, 24.0], "area": 700.0, "iscrowd": 0, "segmentation": [[1, 2, 3]]}
-        rows.append({"id": i, "image_id": i, "category_id": 1, **box})
-    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "person"}], "licenses": [7]}
-    names = {"annotations/instances_val2017.json": json.dumps(content).encode(), "annotations/captions.json": b"{}"}
-    server.files["annotations.zip"] = as_zip(names)
-    photos = {name: body for name, body in server.files.items() if name.startswith("val2017/")}
-    server.files["val2017.zip"] = as_zip(photos)
-    names = {"annotations": "annotations.zip", "val": "val2017.zip"}
-    monkeypatch.setattr(download, "COCO_URLS", {key: server.url(name) for key, name in names.items()})
-    sums = {key: hashlib.md5(server.files[name]).hexdigest() for key, name in names.items()}
-    monkeypatch.setattr(download, "COCO_MD5", sums)
-    return server
 
 
 def test_a_whole_split_lands_in_the_official_layout_once(coco, tmp_path):
