@@ -82,7 +82,7 @@ def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
 
 
 def _claim(make: Callable[..., str], name: str, **options) -> tuple[Path, int | None]:
-    """A new file or folder by one of tempfile's makers, and the descriptor that locks it as long as this process lives."""
+    """A new file or folder by one of tempfile's makers, and the descriptor that locks it while this process lives."""
     while True:
         temporary = Path(make(prefix=f".{name}{MARK}", **options))
         if fcntl is None:

@@ -6,7 +6,6 @@ import resource
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -104,12 +103,9 @@ def train_flags(shapes, tmp_path):
     return flags
 
 
-class Kills(NamedTuple):
-    rounds: int
-    a_round: int
-
-
 @pytest.fixture(scope="session")
-def kills() -> Kills:
-    """How often tests of killed processes kill: OTALAB_KILLS=20x1 is twenty rounds of one kill each."""
-    return Kills(*map(int, os.environ.get("OTALAB_KILLS", "1x3").split("x")))
+def kills():
+    """What tests of killed processes do: OTALAB_KILLS=20x1x1 is 20 rounds of a kill each, and one at every change."""
+    from killed import Kills
+
+    return Kills(*map(int, os.environ.get("OTALAB_KILLS", "1x2x23").split("x")))

@@ -26,15 +26,23 @@ def of_bytes(data: bytes, seed: int) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         a, b, c = sorted(rng.randrange(len(data) + 1) for _ in range(3))
         near = min(len(data), a + rng.choice((1, 2, 4, 16, 256)))  # a short span is damage that passes for sound
-        damaged = (
-            *(flipped(data, rng), flipped(data, rng)),
-            *(data[:a], data[:a] + data[near:], data[:a] + data[b:c] + data[a:b] + data[c:]),
-            data[:a] + rng.randbytes(near - a) + data[near:],
-            data[:a] + rng.randbytes(rng.choice((1, 2, 16, 500))) + data[a:],
-            data[:near] + data[a:near] * rng.choice((1, 3, 50)) + data[near:],
-            data[:a] + rng.choice((b"\0", b"\xff")) * (near - a) + data[near:],
-        )
-        data = rng.choice(damaged)
+        match rng.randrange(9):
+            case 0:
+                data = data[:a]
+            case 1:
+                data = data[:a] + data[near:]
+            case 2:
+                data = data[:a] + data[b:c] + data[a:b] + data[c:]
+            case 3:
+                data = data[:a] + rng.randbytes(near - a) + data[near:]
+            case 4:
+                data = data[:a] + rng.randbytes(rng.choice((1, 2, 16, 500))) + data[a:]
+            case 5:
+                data = data[:near] + data[a:near] * rng.choice((1, 3, 50)) + data[near:]
+            case 6:
+                data = data[:a] + rng.choice((b"\0", b"\xff")) * (near - a) + data[near:]
+            case _:
+                data = flipped(data, rng)
     return data
 
 

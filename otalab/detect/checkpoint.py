@@ -102,7 +102,7 @@ def check_description(description: dict, num_tensors: int) -> None:
         "weights_backbone": isinstance(settings.get("weights_backbone"), str | None),
         "channels": is_count(settings.get("channels") or 1),
         "num_convs": is_count(settings.get("num_convs") or 1, num_tensors),  # each makes a tensor or more
-        "image_size": size is None or all(is_count(side, MOST_PX) for side in sides) and sides[0] <= sides[-1],
+        "image_size": size is None or (all(is_count(side, MOST_PX) for side in sides) and sides[0] <= sides[-1]),
         "batch_size": is_count(description["batch_size"]),
         "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
         "category_ids": isinstance(ids, list) and all(type(number) is int for number in ids),

@@ -52,6 +52,28 @@ def test_a_subset_may_be_shrunk_with_its_boxes(coco, tmp_path):
     assert sorted(p.suffix for p in (folder / "val" / "images").iterdir()) == [".jpg"] * 3
 
 
+@pytest.mark.parametrize("name", ["annotations.zip", "val2017.zip"])
+def test_an_archive_that_a_killed_process_did_not_extract_to_its_end_is_extracted_and_removed(name, coco, tmp_path):
+    folder = fetch_coco(tmp_path / "coco", "val", progress=False)
+    before, asked = sorted(folder.rglob("*")), len(coco.asked)
+    (folder / f".{name}").write_bytes(coco.files[name])
+    (folder / "val2017" / "000000000003.jpg.part").touch()
+    (folder / "annotations" / "instances_val2017.json.part").touch()
+    fetch_coco(folder, "val", progress=False)
+    left = {"annotations.zip": ["000000000003.jpg.part"], "val2017.zip": ["instances_val2017.json.part"]}[name]
+    assert [path.name for path in sorted(folder.rglob("*")) if path not in before] == left
+    assert len(coco.asked) == asked
+
+
+def test_what_a_killed_process_left_of_a_photo_is_removed(coco, tmp_path):
+    images = fetch_coco(tmp_path / "coco", "val", max_images=3, longest_side=32, progress=False) / "val" / "images"
+    before = sorted(images.iterdir())
+    (images / f"{before[0].name}.original").touch()
+    (images / f".{before[0].name}.otalab-12345678.jpg").touch()
+    fetch_coco(tmp_path / "coco", "val", max_images=3, longest_side=32, progress=False)
+    assert sorted(images.iterdir()) == before
+
+
 def test_a_photo_that_fails_leaves_no_annotation_file(coco, tmp_path):
     for i in range(1, 13):
         if i % 2:
