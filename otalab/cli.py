@@ -217,7 +217,8 @@ def run_summary(a) -> int:
             missing.append(error)
             lines.append(f"{split}: {error}")
         else:
-            lines.append(f"{split}: {CocoDataset.from_folder(a.folder, split).summary()}")
+            dataset = CocoDataset.from_folder(a.folder, split)
+            lines += [f"{split}: {dataset.summary()}", *(f"  {line}" for line in dataset.account())]
     if len(missing) == 2:
         raise missing[0]
     print(*lines, sep="\n")

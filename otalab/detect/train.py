@@ -103,7 +103,7 @@ def open_data(config: TrainConfig) -> tuple[CocoDataset, CocoDataset]:
         transforms=train_transforms(config.size, config.augment, config.max_size),
         categories=list(config.categories) if config.categories else None,
         max_images=config.max_images,
-        keep_empty=False,
+        background=0,
         seed=config.seed,
         cache=in_memory,
     )
