@@ -25,7 +25,7 @@ def write_whole(path: str | os.PathLike) -> Iterator[Path]:
         if path.exists() and not path.is_file():
             raise InputError(f"cannot write {path}: it exists and is not a regular file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from otalab.detect.detector import Detector, build_detector
-from otalab.errors import InputError
+from otalab.errors import InputError, first_line
 from otalab.files import write_whole
 
 EVAL_BATCH = 16  # images at a time where nothing else is known
@@ -88,8 +88,3 @@ def load_state(path: Path) -> dict:
     if not isinstance(state, dict) or not state.keys() >= STATE:
         raise InputError(f"{path} is not a checkpoint of a run")
     return state
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's text, for messages of one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
