@@ -21,6 +21,7 @@ def test_a_run_leaves_its_settings_log_weights_and_metrics(finished):
     assert sorted(os.listdir(finished)) == [
         "checkpoint.pt",
         "config.json",
+        "data.txt",
         "log.jsonl",
         "metrics.json",
         "model.safetensors",
