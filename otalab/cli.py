@@ -177,11 +177,13 @@ def run_train(a) -> int:
 def run_eval(a) -> int:
     from otalab.detect.checkpoint import load_model
     from otalab.detect.evaluate import evaluate, open_split
+    from otalab.detect.limits import evaluation_batch
     from otalab.detect.train import pick_device
 
     model, description = load_model(a.checkpoint, pick_device(a.device))
     dataset = open_split(a.data, a.split, description["class_names"])
-    metrics = evaluate(model, dataset, a.batch_size or description["batch_size"], backend=a.backend)
+    batch = evaluation_batch(dataset.sizes, model.image_size, a.batch_size or description["batch_size"])
+    metrics = evaluate(model, dataset, batch, backend=a.backend)
     print_metrics(metrics)
     if a.json:
         write_json(a.json, metrics)
@@ -228,7 +230,8 @@ def run_summary(a) -> int:
             missing.append(error)
             lines.append(f"{split}: {error}")
         else:
-            lines.append(f"{split}: {CocoDataset.from_folder(a.folder, split).summary()}")
+            dataset = CocoDataset.from_folder(a.folder, split)
+            lines += [f"{split}: {dataset.summary()}", *(f"  {line}" for line in dataset.account())]
     if len(missing) == 2:
         raise missing[0]
     print(*lines, sep="\n")

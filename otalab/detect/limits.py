@@ -1,19 +1,22 @@
 """How large a batch may be: what is made of sizes is bounded before it is made."""
 
 import math
-import os
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from otalab.data.memory import free_memory
 from otalab.errors import InputError
 
 PREDICT_PIXELS = 2**22  # of one image in a network: about 1 GB
-STEP_PIXELS = 2**26  # of a batch in a network: some 16 GB in evaluation, several times that in training
+EVAL_PIXELS = 2**24  # of a batch in evaluation: about 4 GB
+STEP_PIXELS = 2**26  # of a batch in training, and of one image in evaluation: what the largest devices hold
 HELD_PIXELS = 2**25  # of an image in float32: 0.4 GB
 BATCH_PIXELS = 2**28  # of a batch in float32, before it is resized: 3 GB
+STEP_BYTES = 600  # that a px takes in training, at least: backbone tiny with a single class
 
 
 def shrunk_size(size: tuple[int, int], most: int) -> tuple[int, int]:
@@ -42,39 +45,32 @@ def resized(sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None) -> 
     return np.maximum(1, np.round(sizes * ratio[:, None])).astype(np.int64)
 
 
-def require_steps_fit(sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None, batch_size: int) -> None:
-    """Raise InputError when a batch, padded to its largest sides, would have more than STEP_PIXELS."""
+def require_steps_fit(
+    sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None, batch_size: int, device: torch.device
+) -> None:
+    """Raise InputError when a batch, padded to its largest sides, is more than any device or the free memory holds."""
     count = min(batch_size, len(sizes))
     height, width = resized(sizes, image_size).max(axis=0).tolist()
-    if count * height * width > STEP_PIXELS:
+    pixels = count * height * width
+    free = free_memory() if device.type == "cpu" else None
+    if pixels > STEP_PIXELS or (free is not None and pixels * STEP_BYTES > free):
+        room = "" if free is None else f", and {free / 1e9:.1f} GB are free"
         raise InputError(
-            f"a batch of {count} padded to {width} x {height} px has {count * height * width / 1e6:,.0f} Mpx, "
-            f"and {STEP_PIXELS / 1e6:.0f} Mpx are the most: try a smaller --batch-size, --size or --max-size"
+            f"a batch of {count} padded to {width} x {height} px needs {pixels * STEP_BYTES / 1e9:,.0f} GB of memory or "
+            f"more{room}; try a smaller --batch-size, --size or --max-size"
         )
 
 
 def evaluation_batch(sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None, batch_size: int) -> int:
     """The largest batch up to `batch_size` that fits; detections do not depend on it.
 
-    Raises InputError when a single image does not fit into STEP_PIXELS.
+    Raises InputError when a single image is too large.
     """
     height, width = resized(sizes, image_size).max(axis=0).tolist()
-    raw = int(sizes.prod(axis=1).max())
-    fits = min(STEP_PIXELS // (height * width), BATCH_PIXELS // raw)
-    if fits == 0:
+    if height * width > STEP_PIXELS:
         raise InputError(
             f"images of up to {width} x {height} px are too large to evaluate on; train with --size, which evaluation "
             "then resizes to, or shrink them"
         )
-    return min(batch_size, fits)
-
-
-def require_memory(sizes: Int[np.ndarray, "n 2"]) -> None:
-    """Raise InputError when the images, decoded, are larger than the machine's memory."""
-    need = 3 * int(sizes.prod(axis=1).sum())
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if need > there:
-        raise InputError(
-            f"{len(sizes)} images take {need / 2**30:,.1f} GiB decoded, and the machine has {there / 2**30:,.1f} GiB; "
-            "with --workers 1 or more they are loaded as they are needed"
-        )
+    fits = min(EVAL_PIXELS // (height * width), BATCH_PIXELS // int(sizes.prod(axis=1).max()))
+    return max(1, min(batch_size, fits))

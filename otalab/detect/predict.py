@@ -53,7 +53,7 @@ def predict_one(model: Detector, names: list[str], path: Path, picture: Path, th
     """Detect, write and tell of one image. Raises InputError when it cannot be read or its results not be written."""
     from otalab.viz.detections import save_detections  # drawing needs no import before there is a picture
 
-    pixels = read_image(path)
+    pixels = read_image(path, upright=True)
     found, seen = detect_pixels(model, pixels)
     keep = found["scores"] >= threshold
     found = {name: value[keep] for name, value in found.items()}

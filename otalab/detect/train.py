@@ -37,7 +37,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     """
     out = Path(config.out)
     device = pick_device(config.device)
-    trainset, valset = open_data(config)
+    trainset, valset = open_data(config, device)
     torch.manual_seed(config.seed)
     settings = model_settings(config, trainset)
     model = build_detector(**settings).to(device, memory_format=torch.channels_last)
@@ -49,8 +49,8 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     if progress:
         print(*lines, sep="\n", flush=True)
     if config.workers == 0:
-        trainset.decode_all()
-        valset.decode_all()
+        trainset.keep_in_memory()
+        valset.keep_in_memory()
     first_epoch = start(out, config, model, average, optimizer)
     write_text(out / "data.txt", lines)
     steps_an_epoch = len(trainset) // config.batch_size or 1

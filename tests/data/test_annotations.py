@@ -137,7 +137,7 @@ def test_an_unknown_category_gets_near_names(tmp_path):
 def test_a_choice_that_leaves_nothing_is_an_error(tmp_path):
     root = write(tmp_path)
     assert "max_images must be at least 1, got 0" in fault(root, max_images=0)
-    assert "no image is left of 2" in fault(root, categories=["zebra"], keep_empty=False)
+    assert "no image is left of 2" in fault(root, categories=["zebra"], background=0)
     assert "no category is left" in fault(root, categories=[])
 
 

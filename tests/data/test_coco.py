@@ -96,7 +96,7 @@ def test_annotations_of_other_categories_vanish_with_the_images_they_leave_empty
     data = load(root, categories=["dog"])
     assert [t["labels"].tolist() for _, t in data] == [[0], []]
     assert [len(t["ignore_boxes"]) for _, t in data] == [0, 1]
-    assert load(root, categories=["dog"], keep_empty=False).image_ids == [1]
+    assert load(root, categories=["dog"], background=0).image_ids == [1]
     assert [row["id"] for row in data.ground_truth()["annotations"]] == [2, 3]
 
 
@@ -111,7 +111,7 @@ def test_rows_find_their_image_in_whatever_order_the_file_lists_them(tmp_path):
 
 def test_an_image_whose_only_box_has_no_area_counts_as_empty(tmp_path):
     rows = [box(1), box(2, image_id=2, bbox=(5, 5, 0, 5))]
-    assert load(write(tmp_path, annotations=rows), keep_empty=False).image_ids == [1]
+    assert load(write(tmp_path, annotations=rows), background=0).image_ids == [1]
 
 
 def test_ground_truth_is_the_chosen_part_as_annotated(tmp_path):

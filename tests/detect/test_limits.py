@@ -10,7 +10,6 @@ from otalab.detect.limits import (
     BATCH_PIXELS,
     STEP_PIXELS,
     evaluation_batch,
-    require_memory,
     require_steps_fit,
     resized,
     shrink,
@@ -46,28 +45,35 @@ def test_sizes_are_foretold_as_the_detector_resizes(sizes):
     assert foretold == [list(model.resize(torch.zeros(3, *size)).shape[-2:]) for size in sizes]
 
 
-def test_a_batch_that_no_memory_holds_is_refused_before_it_is_made():
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def test_a_batch_that_no_device_holds_is_refused_before_it_is_made():
     phone = np.array([(3000, 4000)] * 20)
-    with pytest.raises(InputError, match=r"a batch of 16 padded to 4000 x 3000 px has 192 Mpx, .*--batch-size, --size"):
-        require_steps_fit(phone, None, 16)
-    require_steps_fit(phone, None, STEP_PIXELS // 12_000_000)
-    require_steps_fit(phone, (800, 1333), 16)
-    require_steps_fit(phone[:5], None, 16)  # a batch has no more images than there are
+    with pytest.raises(InputError, match=r"a batch of 16 padded to 4000 x 3000 px needs 115 GB .*--batch-size, --size"):
+        require_steps_fit(phone, None, 16, CUDA)
+    require_steps_fit(phone, None, STEP_PIXELS // 12_000_000, CUDA)
+    require_steps_fit(phone, (800, 1333), 16, CUDA)
+    require_steps_fit(phone[:5], None, 16, CUDA)  # a batch has no more images than there are
     with pytest.raises(InputError, match="a batch of 8 padded to 4000 x 4000 px"):
-        require_steps_fit(np.array([(1, 4000), (4000, 1)] * 4), None, 8)
+        require_steps_fit(np.array([(1, 4000), (4000, 1)] * 4), None, 8, CUDA)
+
+
+def test_a_batch_that_the_free_memory_cannot_hold_is_refused(monkeypatch):
+    sizes = np.array([(1000, 1000)] * 4)
+    monkeypatch.setattr(limits_module, "free_memory", lambda: 2_000_000_000)
+    require_steps_fit(sizes, None, 3, CPU)
+    require_steps_fit(sizes, None, 4, CUDA)
+    with pytest.raises(InputError, match=r"a batch of 4 .* needs 2 GB of memory or more, and 2.0 GB are free"):
+        require_steps_fit(sizes, None, 4, CPU)
+    monkeypatch.setattr(limits_module, "free_memory", lambda: None)
+    require_steps_fit(sizes, None, 4, CPU)
 
 
 def test_evaluation_takes_as_many_images_at_a_time_as_fit():
     large = np.array([(9000, 12_000), (10, 10)])
     assert evaluation_batch(large, (320, 3200), 16) == BATCH_PIXELS // 108_000_000 == 2
     assert evaluation_batch(np.array([(480, 640)]), None, 16) == 16
+    assert evaluation_batch(np.array([(6000, 8000)]), None, 16) == 1
     with pytest.raises(InputError, match="images of up to 12000 x 9000 px are too large to evaluate on"):
         evaluation_batch(large, None, 16)
-
-
-def test_images_that_memory_cannot_hold_need_workers(monkeypatch):
-    pages = {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}
-    monkeypatch.setattr(limits_module.os, "sysconf", pages.get)
-    require_memory(np.array([(1000, 1000)]))
-    with pytest.raises(InputError, match=r"2 images take .* decoded, .* with --workers 1 or more"):
-        require_memory(np.array([(1000, 1000)] * 2))
