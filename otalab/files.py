@@ -18,6 +18,7 @@ except ImportError:  # Windows; there nothing is swept
     fcntl = None
 
 MARK = ".otalab-"  # in the name of what is being written: .NAME.otalab-RANDOM
+ENOUGH = 40  # letters of NAME, so that the name of a file may be as long as the system allows
 
 
 @contextmanager
@@ -71,7 +72,7 @@ def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
     """
     if fcntl is None:
         return
-    for left in Path(folder).glob(f".{'*' if name is None else glob.escape(name)}{MARK}*"):
+    for left in Path(folder).glob(f".{'*' if name is None else glob.escape(name[:ENOUGH])}{MARK}*"):
         with suppress(OSError):  # another process swept it first
             handle = os.open(left, os.O_RDONLY)
             try:
@@ -84,7 +85,7 @@ def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
 def _claim(make: Callable[..., str], name: str, **options) -> tuple[Path, int | None]:
     """A new file or folder by one of tempfile's makers, and the descriptor that locks it while this process lives."""
     while True:
-        temporary = Path(make(prefix=f".{name}{MARK}", **options))
+        temporary = Path(make(prefix=f".{name[:ENOUGH]}{MARK}", **options))
         if fcntl is None:
             return temporary, None
         with suppress(FileNotFoundError):  # swept between its making and its locking: make another

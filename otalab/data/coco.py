@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
@@ -95,7 +95,9 @@ class CocoDataset(torch.utils.data.Dataset):
         self._sizes = np.array([(row["height"], row["width"]) for row in files], dtype=np.int64)
         check_files(self.images, self._files)
         self._count_unfit()
-        self._cache = self._decode_all() if cache else None
+        self._cache: list[Tensor] | None = None
+        if cache:
+            self.keep_in_memory()
 
     @classmethod
     def from_folder(
@@ -209,15 +211,24 @@ class CocoDataset(torch.utils.data.Dataset):
                 *(shown(self.annotations), zero, self.dropped - zero, self.clipped),
             )
 
-    def _decode_all(self) -> list[UInt8[Tensor, "3 h w"]]:
-        """Every image. Raises InputError before the first is read where memory cannot hold them."""
+    @property
+    def sizes(self) -> Int[np.ndarray, "n 2"]:
+        """Height and width of each image, px."""
+        return self._sizes
+
+    def count_usable(self, size: int | None = None, max_size: int | None = None) -> int:
+        """How many boxes training sees, see `account`."""
+        return int((self._table.gts & ~under_a_pixel(self._table, self._sizes, size, max_size)).sum())
+
+    def keep_in_memory(self) -> None:
+        """Decode every image now, as `cache` does. Raises InputError, before the first, where memory has no room."""
         need, free = 3 * int(self._sizes.prod(1).sum()), free_memory()
         if free is not None and need > free:
             raise InputError(
                 f"{shown(self.images)}: {len(self)} decoded images need {need / 1e9:.1f} GB of memory, but "
                 f"{free / 1e9:.1f} GB are free; let a loader process decode them (--workers 1), or use fewer"
             )
-        return [self._decode(i) for i in range(len(self))]
+        self._cache = [self._decode(i) for i in range(len(self))]
 
     def _decode(self, i: int) -> UInt8[Tensor, "3 h w"]:
         path, size = self.images / self._files[i], tuple(self._sizes[i].tolist())

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from otalab.data.wording import quoted
 from otalab.detect.detector import Detector, build_detector
 from otalab.errors import InputError, first_line
 from otalab.files import write_whole
@@ -110,7 +111,7 @@ def check_description(description: dict, num_tensors: int) -> None:
     }
     for key, fits in kinds.items():
         if not fits:
-            raise InputError(f"its {key} is {settings.get(key, description.get(key))!r}")
+            raise InputError(f"its {key} is {quoted(settings.get(key, description.get(key)))}")
 
 
 def is_count(value, most: int = 2**31) -> bool:
@@ -156,7 +157,7 @@ def load_state(path: Path) -> dict:
     if not isinstance(state, dict) or not state.keys() >= STATE:
         raise InputError(f"{path} is not a checkpoint of a run")
     if not isinstance(state["config"], dict) or not is_count(state["epoch"]):
-        raise InputError(f"{path} is not a checkpoint of a run: its epoch is {first_line(state['epoch'])}")
+        raise InputError(f"{path} is not a checkpoint of a run: its epoch is {quoted(state['epoch'])}")
     return state
 
 
@@ -181,7 +182,7 @@ def check_optimizer(stored: dict, optimizer: torch.optim.Optimizer) -> None:
     for group, fresh in zip(stored["param_groups"], optimizer.state_dict()["param_groups"], strict=True):
         for key in (group.keys() & fresh.keys()) - {"lr"}:
             if group[key] != fresh[key]:
-                raise InputError(f"the optimizer has {key} {group[key]!r}, not {fresh[key]!r}")
+                raise InputError(f"the optimizer has {key} {quoted(group[key])}, not {fresh[key]}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     kept = stored["state"]
     names = set().union(*kept.values())  # of the tensors that it keeps for each parameter

@@ -115,6 +115,42 @@ def test_a_resumed_run_keeps_its_settings(change, setup, finished, tmp_path):
     assert log_of(tmp_path / "run") == log_of(finished)
 
 
+def test_a_resumed_run_may_load_its_images_otherwise(finished, setup, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    train(setup(workers=1), resume=True, progress=False)
+    assert same_weights(tmp_path / "run", finished)
+
+
+def test_a_run_from_before_a_setting_existed_had_its_default(finished, setup, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = load_state(path)
+    del state["config"]["background"]
+    state["config"]["workers"] = 2  # was among the settings to keep
+    torch.save(state, path)
+    train(setup(), resume=True, progress=False)
+    with pytest.raises(InputError, match="was started with background=0, not 5"):
+        train(setup(background=5), resume=True, progress=False)
+
+
+@pytest.mark.parametrize("name", ["config.json", "log.jsonl", "data.txt", "metrics.json"])
+def test_files_that_are_no_runs_are_left_alone(name, setup, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text('{"mine": 1}')
+    for resume in (False, True):
+        with pytest.raises(InputError, match=f"run holds a {name} that is no run's; choose another folder"):
+            train(setup(), resume=resume, progress=False)
+    assert os.listdir(tmp_path / "run") == [name] and (tmp_path / "run" / name).read_text() == '{"mine": 1}'
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_begun_again(setup, finished, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("config.json", "log.jsonl", "data.txt"):
+        shutil.copy(finished / name, tmp_path / "run")
+    train(setup(), progress=False)
+    assert same_weights(tmp_path / "run", finished) and steps_of(tmp_path / "run") == steps_of(finished)
+
+
 def test_a_run_whose_folder_was_moved_is_resumed(finished, setup, tmp_path):
     shutil.copytree(finished, tmp_path / "moved")
     train(setup(out=str(tmp_path / "moved")), resume=True, progress=False)
