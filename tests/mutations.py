@@ -72,7 +72,7 @@ def somewhere(holder: list, rng: random.Random) -> tuple[list | dict, int | str]
     return node, key
 
 
-def change(node: list | dict, key: int | str, rng: random.Random, deepest: int = 900) -> None:
+def change(node: list | dict, key: int | str, rng: random.Random, deepest: int = 400) -> None:
     """Replace what stands at a place, or the place itself."""
     value = node[key]
     kind = rng.randrange(8)
@@ -80,9 +80,9 @@ def change(node: list | dict, key: int | str, rng: random.Random, deepest: int =
         del node[key]
         node.append(None) if isinstance(node, list) and not node else None  # the holder keeps something
     elif kind == 1 and isinstance(node, dict):
-        node[rng.choice((key.upper(), key + "s", "", "x"))] = node.pop(key)
+        node[rng.choice((str(key).upper(), f"{key}s", "", "x"))] = node.pop(key)
     elif kind == 2 and isinstance(node, dict):
-        node[TWICE + key] = rng.choice((copy.deepcopy(value), rng.choice(STRANGE)))
+        node[f"{TWICE}{key}"] = rng.choice((copy.deepcopy(value), rng.choice(STRANGE)))
     elif kind == 3 and isinstance(value, list):
         value += copy.deepcopy(value) * rng.choice((1, 20))
     elif kind == 4 and isinstance(value, list):

@@ -32,9 +32,9 @@ def make_shapes(
     """Write `folder/{train,val}/instances.json` and `folder/{train,val}/images/*.png`; return the folder.
 
     The set is made beside `folder` and renamed onto it, so that it is whole or absent; what killed processes left
-    beside it is removed. A folder that holds this very
-    set is reused. One that holds another set raises InputError, unless `overwrite`; one that holds anything else
-    raises InputError and is never touched. `folder/shapes.json` states the configuration and the counts.
+    beside it is removed. A folder that holds this very set is reused. One that holds another set raises InputError,
+    unless `overwrite`; one that holds anything else raises InputError and is never touched. `folder/shapes.json` states
+    the configuration and the counts.
     """
     target, config = Path(folder).absolute(), config or ShapesConfig()
     if train < 1 or val < 1:

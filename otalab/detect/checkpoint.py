@@ -16,12 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from otalab.data.wording import quoted
+from otalab.detect.config import MOST_BATCH, MOST_SIDE
 from otalab.detect.detector import Detector, build_detector
 from otalab.errors import InputError, first_line
 from otalab.files import write_whole
 
 EVAL_BATCH = 16  # images at a time where nothing else is known
-MOST_PX = 2**14  # of an image's side for evaluation: 3 GB a square image
 STATE = {"config", "epoch", "model", "average", "optimizer"}  # what the state of a run consists of
 
 
@@ -62,7 +62,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[De
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt") as file:
             description = dict(json.loads((file.metadata() or {})["otalab"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if "sha256" in description and description.pop("sha256") != content_sum(description, tensors):
@@ -71,14 +71,14 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[De
         check_description(description, len(tensors))
         with torch.device("meta"):  # costs no memory, whatever sizes the settings ask for
             frame = build_detector(**description["settings"], load_weights=False)
-        check_tensors(tensors, frame.state_dict())
+        check_tensors(tensors, frame.state_dict())  # so that nothing can fail below, for want of memory apart
         if not len(description["class_names"]) == len(description["category_ids"]) == frame.num_classes:
             raise InputError(f"{frame.num_classes} classes, but other numbers of names and ids")
-        model = build_detector(**description["settings"], load_weights=False).to(device)
-        model.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(f"{path} is not a whole otalab checkpoint ({first_line(error)})") from error
-    return model.eval(), description
+    model = build_detector(**description["settings"], load_weights=False)
+    model.load_state_dict(tensors)
+    return model.to(device).eval(), description
 
 
 def content_sum(description: dict, tensors: dict[str, torch.Tensor]) -> str:
@@ -92,31 +92,36 @@ def content_sum(description: dict, tensors: dict[str, torch.Tensor]) -> str:
 
 def check_description(description: dict, num_tensors: int) -> None:
     """Raise InputError unless every part of a detector's description is of its kind and in its range."""
-    settings, names, ids = (description.get(key) for key in ("settings", "class_names", "category_ids"))
+    settings, names, ids = (description[key] for key in ("settings", "class_names", "category_ids"))
     if not isinstance(settings, dict):
         raise InputError("it has no settings")
     size = settings.get("image_size")
-    sides = size if isinstance(size, list) and len(size) == 2 else [0]
-    kinds = {
+    fits = {
         "backbone": isinstance(settings.get("backbone", ""), str),
         "assigner": isinstance(settings.get("assigner", ""), str),
         "weights_backbone": isinstance(settings.get("weights_backbone"), str | None),
+        "num_classes": is_count(settings.get("num_classes", 1)),
         "channels": is_count(settings.get("channels") or 1),
         "num_convs": is_count(settings.get("num_convs") or 1, num_tensors),  # each makes a tensor or more
-        "image_size": size is None or (all(is_count(side, MOST_PX) for side in sides) and sides[0] <= sides[-1]),
-        "batch_size": is_count(description["batch_size"]),
+        "image_size": size is None or is_size(size),
+        "batch_size": is_count(description["batch_size"], MOST_BATCH),
         "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
         "category_ids": isinstance(ids, list) and all(type(number) is int for number in ids),
-        "num_classes": is_count(settings.get("num_classes", 1)),
     }
-    for key, fits in kinds.items():
-        if not fits:
-            raise InputError(f"its {key} is {quoted(settings.get(key, description.get(key)))}")
+    wrong = next((key for key, right in fits.items() if not right), None)
+    if wrong is not None:
+        raise InputError(f"its {wrong} is {quoted(settings.get(wrong, description.get(wrong)))}")
 
 
-def is_count(value, most: int = 2**31) -> bool:
+def is_count(value: object, most: int = 2**31) -> bool:
     """Whether a value is a whole number in 1..most."""
     return type(value) is int and 1 <= value <= most
+
+
+def is_size(value: object) -> bool:
+    """Whether a value is a detector's image size: the shorter side and the longest, px, as far as `train` takes them."""
+    whole = isinstance(value, list) and len(value) == 2 and all(is_count(side, 10 * MOST_SIDE) for side in value)
+    return whole and value[0] <= min(value[1], MOST_SIDE)
 
 
 def check_tensors(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
