@@ -186,11 +186,11 @@ def object_array(path: str | Path, key: str, values) -> np.ndarray:
 
 
 def numbers(path: str | Path, key: str, values: np.ndarray) -> np.ndarray:
-    """`values` as float64."""
+    """`values` as float64, in C order whatever the order of the file."""
     try:
         if values.dtype.kind in "cmM":  # NumPy would drop a part, or take dates and times for numbers
             raise ValueError(f"it is {values.dtype}")
-        return np.asarray(values, dtype=np.float64)
+        return np.asarray(values, dtype=np.float64, order="C")
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: {key} does not hold rows of numbers: {first_line(error)}") from error
 

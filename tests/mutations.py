@@ -89,7 +89,7 @@ def change(node: list | dict, key: int | str, rng: random.Random, deepest: int =
         rng.shuffle(value)
     elif kind == 5:
         node[key] = nested(value, rng.choice((1, 2, 50, deepest)))
-    elif kind == 6 and type(value) in (int, float):
+    elif kind == 6 and type(value) in (int, float) and abs(value) < 1e300:
         node[key] = value * rng.choice((-1, 0, 1.5, 1e-9, 1e9, 10**25))
     else:
         node[key] = copy.deepcopy(rng.choice(STRANGE))

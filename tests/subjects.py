@@ -174,7 +174,9 @@ def problem(folder: Path, ending: str) -> Subject:
         case = case_of(str(path))
         verification = verify(case, repeats=1)
         costs = case.problem.cost[case.problem.cost.isfinite()].abs()
-        if not verification.passed and costs.max() > 1e12:  # beyond what float64 holds beside the others
+        if (
+            not verification.passed and costs.max() > 1e8
+        ):  # a cost beside which the others are lost to some solver, and it says so
             assert "FAIL" in str(verification)
             return "told"
         assert verification.passed, str(verification)

@@ -180,6 +180,12 @@ def test_a_npz_file_that_lacks_keys_or_is_none_is_told(npz_file, tmp_path):
         load_problem(tmp_path / "empty.npz")
 
 
+def test_the_memory_order_and_the_byte_order_of_a_file_are_no_part_of_its_problem(npz_file):
+    path = npz_file({key: np.asfortranarray(np.array(value, dtype=">f8")) for key, value in PROBLEM.items()})
+    problem = load_problem(path)
+    assert equal(problem, TransportProblem(**PROBLEM)) and problem.cost.is_contiguous()
+
+
 def test_a_npz_file_that_would_unpack_to_any_size_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("otalab.cases.MOST_BYTES", 10_000)
     np.savez_compressed(tmp_path / "p.npz", **PROBLEM, more=np.zeros(10_000))

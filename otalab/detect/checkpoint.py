@@ -119,7 +119,7 @@ def is_count(value: object, most: int = 2**31) -> bool:
 
 
 def is_size(value: object) -> bool:
-    """Whether a value is a detector's image size: the shorter side and the longest, px, as far as `train` takes them."""
+    """Whether a value is a detector's image size: the shorter side and the longest, px, as `train` takes them."""
     whole = isinstance(value, list) and len(value) == 2 and all(is_count(side, 10 * MOST_SIDE) for side in value)
     return whole and value[0] <= min(value[1], MOST_SIDE)
 
