@@ -201,7 +201,9 @@ def _receive(url: str, part: Path, progress: bool) -> str | None:
         request = urllib.request.Request(url, headers={"User-Agent": "otalab"})
     except ValueError as error:
         raise InputError(f"cannot fetch {shown(url)}: {shown(error)}") from None
-    if tag.isprintable() and tag:  # without one, the bytes on disk may belong to another version of the file
+    if (
+        tag.isascii() and tag.isprintable() and tag
+    ):  # without one, the bytes on disk may belong to another version of the file
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", tag)
     try:
