@@ -56,8 +56,8 @@ def require_steps_fit(
     if pixels > STEP_PIXELS or (free is not None and pixels * STEP_BYTES > free):
         room = "" if free is None else f", and {free / 1e9:.1f} GB are free"
         raise InputError(
-            f"a batch of {count} padded to {width} x {height} px needs {pixels * STEP_BYTES / 1e9:,.0f} GB of memory or "
-            f"more{room}; try a smaller --batch-size, --size or --max-size"
+            f"a batch of {count} padded to {width} x {height} px needs {pixels * STEP_BYTES / 1e9:,.0f} GB of memory "
+            f"or more{room}; try a smaller --batch-size, --size or --max-size"
         )
 
 
