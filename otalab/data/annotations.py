@@ -213,4 +213,4 @@ def _as_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
         return np.array(ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB"))
     if image.mode in ("La", "PA", "RGBa"):
         image = image.convert("LA" if image.mode == "La" else "RGBA")
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # no copy of a large photo

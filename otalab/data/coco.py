@@ -50,7 +50,7 @@ class CocoDataset(torch.utils.data.Dataset):
     Boxes are clipped to the image; those without area, before or after, are dropped: `.clipped` and `.dropped` count
     them, and one warning is logged; `account` says what else is left out. Any other fault raises InputError, here where
     possible, else at the item. `.class_names` and `.category_ids` map labels, `.image_ids` items: the file's own ids,
-    or 1, 2, ... in their order where one of the file is a text or beyond 64 bits.
+    or 1, 2, ... in their order where one of the file is a text or beyond 2**53.
     """
 
     def __init__(

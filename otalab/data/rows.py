@@ -45,12 +45,12 @@ def is_ignored(row: dict) -> bool:
 
 
 def whole_numbers(rows: list[dict]) -> dict[int | str, int]:
-    """A 64-bit integer for each row's id: itself, unless an id of the list is a text or larger; then 1, 2, ... for all.
+    """An integer for each row's id: itself, unless an id of the list is a text or beyond 2**53; then 1, 2, ... for all.
 
-    Tensors, and the evaluators' arrays, hold nothing else.
+    Tensors and evaluators hold no texts, and an evaluator that counts in float64 tells no larger numbers apart.
     """
     ids = [row["id"] for row in rows]
-    if all(isinstance(i, int) and -(2**63) <= i < 2**63 for i in ids):
+    if all(isinstance(i, int) and abs(i) <= 2**53 for i in ids):
         return {i: i for i in ids}
     return {i: number for number, i in enumerate(ids, 1)}
 

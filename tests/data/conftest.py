@@ -16,6 +16,7 @@ class Server(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.cut: int | None = None  # bytes after which the connection breaks
         self.statuses: list[int] = []  # answers to give before any other
+        self.length: str | None = None  # what Content-Length says instead
         self.ranges = True
         self.tags = True
         self.asked: list[tuple[str, str | None]] = []  # (path, Range header)
@@ -47,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
         if server.tags:
             self.send_header("ETag", tag)
-        self.send_header("Content-Length", str(len(body) - start))
+        self.send_header("Content-Length", server.length or str(len(body) - start))
         self.end_headers()
         return self.wfile.write(body[start : None if server.cut is None else start + server.cut])
 

@@ -98,6 +98,38 @@ def test_a_photo_that_fails_leaves_no_annotation_file(coco, tmp_path):
     assert not (tmp_path / "coco" / "val" / "instances.json").exists()
 
 
+@pytest.mark.parametrize("url", [None, 7, ["http://a"], "file:///etc/hostname", "nowhere"])
+def test_a_photo_without_an_address_is_named(coco, tmp_path, url):
+    folder = fetch_coco(tmp_path / "coco", "val", max_images=1, progress=False)
+    path = folder / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    for row in content["images"]:
+        row["coco_url"] = url
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"image \d+ has coco_url .*no address|not an http or https address"):
+        fetch_coco(folder, "val", max_images=3, progress=False)
+
+
+def test_no_photo_is_written_outside_its_folder(coco, tmp_path):
+    folder = fetch_coco(tmp_path / "coco", "val", max_images=1, progress=False)
+    path = folder / "annotations" / "instances_val2017.json"
+    path.write_text(path.read_text().replace("000000000001.jpg", "../../../evil.jpg", 1))
+    with pytest.raises(InputError, match=r"image 1 lies outside the image folder: '\.\./"):
+        fetch_coco(folder, "val", max_images=12, progress=False)
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_shrunk_photo_needs_an_ending_that_names_a_format(coco, tmp_path):
+    folder = fetch_coco(tmp_path / "coco", "val", max_images=1, progress=False)
+    path = folder / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    for row in content["images"]:
+        row["file_name"] = row["file_name"].replace(".jpg", ".photo")
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"cannot write .*\.photo: unknown file extension"):
+        fetch_coco(folder, "val", max_images=2, longest_side=32, progress=False)
+
+
 def test_wrong_options_are_named(tmp_path):
     with pytest.raises(InputError, match="split must be train or val, got 'test'"):
         fetch_coco(tmp_path, "test")
