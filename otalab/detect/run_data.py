@@ -1,5 +1,7 @@
 """The data of a training run: opened, looked over, and told of before the work begins."""
 
+import logging
+
 import torch
 
 from otalab.data.coco import CocoDataset
@@ -7,13 +9,15 @@ from otalab.data.transforms import train_transforms
 from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import open_split
 from otalab.detect.limits import evaluation_batch, require_steps_fit
-from otalab.errors import InputError, one_line
+from otalab.errors import one_line
+
+log = logging.getLogger(__name__)
 
 
 def open_data(config: TrainConfig, device: torch.device) -> tuple[CocoDataset, CocoDataset]:
     """The training and validation splits of the run's folder.
 
-    Raises InputError for input at fault, when no box is left to learn, and when a batch would not fit into memory.
+    Warns when no box is left to learn. Raises InputError for input at fault, and for a batch that memory cannot hold.
     """
     size, longest = image_size(config) or (None, None)
     trainset = CocoDataset.from_folder(
@@ -27,9 +31,8 @@ def open_data(config: TrainConfig, device: torch.device) -> tuple[CocoDataset, C
     )
     valset = open_split(config.data, "val", trainset.class_names)
     if trainset.count_usable(size, longest) == 0:
-        raise InputError(
-            f"{trainset.annotations} has no box to learn: {'; '.join(trainset.account(size, longest)[:2])}"
-        )
+        boxes = trainset.account(size, longest)[1]
+        log.warning("%s has no box to learn, the run sees background alone (%s)", trainset.annotations, boxes)
     require_steps_fit(trainset.sizes, image_size(config), config.batch_size, device)
     evaluation_batch(valset.sizes, image_size(config), 1)
     return trainset, valset
