@@ -71,7 +71,7 @@ def crowds(count: int) -> list[tuple[Tensor, Targets]]:
 
 def photos(folder: str, split: str, count: int, categories: Sequence[str] | None) -> list[tuple[Tensor, Targets]]:
     """The first images of a COCO-format folder that have gts."""
-    dataset = CocoDataset.from_folder(folder, split, categories=categories, keep_empty=False)
+    dataset = CocoDataset.from_folder(folder, split, categories=categories, background=0)
     items = (dataset[i] for i in range(min(count, len(dataset))))
     return [(image, as_targets(target)) for image, target in items]
 

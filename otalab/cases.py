@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from otalab.assign import AnchorPoints, Predictions, Targets, build_assigner
-from otalab.errors import InputError
+from otalab.errors import InputError, first_line
 from otalab.files import write_json, write_whole
 from otalab.simulate import random_targets, simulate_predictions
 from otalab.transport import TransportProblem
@@ -18,6 +18,7 @@ from otalab.transport import TransportProblem
 KINDS = ("toy", "random", "image")
 KEYS = ("cost", "supply", "demand")
 MOST_ROUTES = 10**8  # 0.8 GB of costs
+MOST_BYTES = 8 * MOST_ROUTES + 2**20  # that a .npz file may unpack to
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,13 @@ def read_npz(path: str | Path) -> list[np.ndarray]:
         if not isinstance(content, np.lib.npyio.NpzFile):
             raise InputError(f"{path} holds one array without a name; a problem has {', '.join(KEYS)}")
         check_keys(path, content.files)
+        if sum(part.file_size for part in content.zip.infolist()) > MOST_BYTES:
+            raise InputError(f"{path} unpacks to more than {MOST_BYTES:,} bytes")
         return [numbers(path, key, content[key]) for key in KEYS]
     except InputError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy have ten kinds of them for a damaged file
-        raise InputError(f"{path} is not a whole .npz file of numbers: {error}") from error
+        raise InputError(f"{path} is not a whole .npz file of numbers: {first_line(error)}") from error
 
 
 def read_json(path: str | Path) -> list[np.ndarray]:
@@ -156,7 +159,7 @@ def read_json(path: str | Path) -> list[np.ndarray]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
+        raise InputError(f"{path} is not JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no object with {', '.join(KEYS)}")
     check_keys(path, content)
@@ -183,13 +186,13 @@ def object_array(path: str | Path, key: str, values) -> np.ndarray:
 
 
 def numbers(path: str | Path, key: str, values: np.ndarray) -> np.ndarray:
-    """`values` as float64."""
+    """`values` as float64, in C order whatever the order of the file."""
     try:
-        if np.iscomplexobj(values):
-            raise ValueError("it is complex")
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {key} does not hold rows of numbers: {error}") from error
+        if values.dtype.kind in "cmM":  # NumPy would drop a part, or take dates and times for numbers
+            raise ValueError(f"it is {values.dtype}")
+        return np.asarray(values, dtype=np.float64, order="C")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: {key} does not hold rows of numbers: {first_line(error)}") from error
 
 
 def save_problem(path: str | Path, problem: TransportProblem) -> None:

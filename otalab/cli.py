@@ -1,47 +1,58 @@
 """The command line: `otalab COMMAND --help` explains each."""
 
 import argparse
-import os
 import sys
 import types
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import get_args, get_origin
 
 from otalab import __version__
 from otalab.compare_cli import add_compare_flags, run_compare
-from otalab.detect.config import TrainConfig
-from otalab.errors import InputError
+from otalab.detect.config import MOST_BATCH, MOST_EPOCHS, TrainConfig
+from otalab.errors import InputError, one_line
+from otalab.faults import STATUSES, TRACEBACK, flush_output, status_of
 from otalab.files import write_json
-from otalab.flags import count
+from otalab.flags import at_most, count
+from otalab.predict_cli import add_predict_flags, run_predict
 from otalab.verify_cli import add_verify_flags, run_verify
+
+MOST_SHAPES = 10**6  # images of a split, 20 GB of files
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status.
 
-    0 all went well; 1 a check failed; 2 the input is at fault (one line on stderr says how); 130 interrupted.
+    0 all went well; 1 a check failed; 2 the input is at fault, or asks for more memory than there is; 3 otalab itself
+    is; one line on stderr says how, whatever was raised. 130 interrupted; 141 the reader of the output went away.
     """
-    arguments = parser().parse_args(argv)
     try:
-        return arguments.run(arguments) or 0
+        if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal cannot show is no fault
+            sys.stdout.reconfigure(errors="backslashreplace")
+        arguments = parser().parse_args(argv)
+        status = arguments.run(arguments) or 0
+        flush_output()
+        return status
     except BrokenPipeError:  # `otalab ... | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit would fail again
+        with suppress(OSError):
+            flush_output()
         return 141
-    except (InputError, OSError) as error:
-        print(f"otalab: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("\notalab: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        with suppress(OSError):
+            flush_output()
+        return status_of(error)
 
 
 class Parser(argparse.ArgumentParser):
     """Tells of a wrong flag as of all input at fault: in one line."""
 
     def error(self, message: str):
-        self.exit(2, f"otalab: error: {message}; see {self.prog} --help\n")
+        self.exit(2, f"otalab: error: {one_line(message)}; see {self.prog} --help\n")
 
 
 def parser() -> Parser:
@@ -49,15 +60,20 @@ def parser() -> Parser:
     top = Parser(
         prog="otalab",
         description="Optimal-transport label assignment for object detection: learn it, check it, train with it.",
-        epilog="exit status: 0 done, 1 a check failed, 2 input at fault, 130 interrupted",
+        epilog=f"{STATUSES}. Faults are told in one line; {TRACEBACK}=1 adds the traceback of one of otalab's own.",
     )
     top.add_argument("--version", action="version", version=f"otalab {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     demo = add(commands, "demo", run_demo, "verify the solvers, train a mini detector on shapes, write a report")
     demo.add_argument("--out", default="runs/demo", help="folder for the run and its report (default: %(default)s)")
-    demo.add_argument("--epochs", type=count, help="train so many epochs instead of the demo's")
-    demo.add_argument("--train-images", type=count, default=2000, help="training scenes to draw (default: %(default)s)")
+    demo.add_argument("--epochs", type=at_most(MOST_EPOCHS), help="train so many epochs instead of the demo's")
+    demo.add_argument(
+        "--train-images",
+        type=at_most(MOST_SHAPES),
+        default=2000,
+        help="training scenes to draw (default: %(default)s)",
+    )
 
     verify = add(commands, "verify", run_verify, "put all solvers in a table and check them against exact solutions")
     add_verify_flags(verify)
@@ -67,7 +83,11 @@ def parser() -> Parser:
 
     train = add(commands, "train", run_train, "train a detector on a COCO-format folder")
     add_settings(train)
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out; it keeps its settings, but --device, --workers and --out itself may change",
+    )
 
     evaluate = add(commands, "eval", run_eval, "COCO average precision of a trained detector")
     evaluate.add_argument("checkpoint", help="a run's folder, or its model.safetensors")
@@ -76,20 +96,16 @@ def parser() -> Parser:
     evaluate.add_argument(
         "--backend", choices=("pycocotools", "faster-coco-eval"), help="default: the faster, if there"
     )
-    evaluate.add_argument("--batch-size", type=count, help="images at a time, padded alike (default: as in training)")
+    evaluate.add_argument("--batch-size", type=at_most(MOST_BATCH), help="images at a time (default: as in training)")
     evaluate.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
     evaluate.add_argument("--json", type=Path, help="also write the metrics here")
 
-    predict = add(commands, "predict", run_predict, "detect the objects of an image: boxes and a drawn picture")
-    predict.add_argument("checkpoint", help="a run's folder, or its model.safetensors")
-    predict.add_argument("images", nargs="+", type=Path, help="image files")
-    predict.add_argument("--out", type=Path, default=Path("runs/predict"), help="folder (default: %(default)s)")
-    predict.add_argument("--threshold", type=float, default=0.45, help="least score to keep (default: %(default)s)")
-    predict.add_argument("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
+    predict = add(commands, "predict", run_predict, "detect the objects of images: boxes and drawn pictures")
+    add_predict_flags(predict)
 
     bench = add(commands, "bench", run_bench, "time label assignment against the textbook way")
     bench.add_argument(
-        "--rounds", type=count, default=7, help="interleaved rounds; medians are kept (default: %(default)s)"
+        "--rounds", type=at_most(1000), default=7, help="interleaved rounds; medians are kept (default: %(default)s)"
     )
     bench.add_argument("--json", type=Path, help="also write the figures here")
 
@@ -97,8 +113,12 @@ def parser() -> Parser:
     kinds = data.add_subparsers(title="data sets", metavar="SET", required=True)
     shapes = add(kinds, "shapes", run_shapes, "draw the synthetic shapes set, in seconds and without a network")
     shapes.add_argument("--out", default="data/shapes", help="folder (default: %(default)s)")
-    shapes.add_argument("--train", type=count, default=2000, help="training images (default: %(default)s)")
-    shapes.add_argument("--val", type=count, default=300, help="validation images (default: %(default)s)")
+    shapes.add_argument(
+        "--train", type=at_most(MOST_SHAPES), default=2000, help="training images (default: %(default)s)"
+    )
+    shapes.add_argument(
+        "--val", type=at_most(MOST_SHAPES), default=300, help="validation images (default: %(default)s)"
+    )
     shapes.add_argument("--seed", type=int, default=0, help="seed of the scenes (default: %(default)s)")
     shapes.add_argument("--overwrite", action="store_true", help="replace another set in the folder")
     coco = add(kinds, "coco", run_coco, "download COCO 2017, or some photos of it")
@@ -157,23 +177,16 @@ def run_train(a) -> int:
 def run_eval(a) -> int:
     from otalab.detect.checkpoint import load_model
     from otalab.detect.evaluate import evaluate, open_split
+    from otalab.detect.limits import evaluation_batch
     from otalab.detect.train import pick_device
 
     model, description = load_model(a.checkpoint, pick_device(a.device))
     dataset = open_split(a.data, a.split, description["class_names"])
-    metrics = evaluate(model, dataset, a.batch_size or description["batch_size"], backend=a.backend)
+    batch = evaluation_batch(dataset.sizes, model.image_size, a.batch_size or description["batch_size"])
+    metrics = evaluate(model, dataset, batch, backend=a.backend)
     print_metrics(metrics)
     if a.json:
         write_json(a.json, metrics)
-    return 0
-
-
-def run_predict(a) -> int:
-    from otalab.detect.predict import predict
-    from otalab.detect.train import pick_device
-
-    for line in predict(a.checkpoint, a.images, a.out, a.threshold, pick_device(a.device)):
-        print(line)
     return 0
 
 
@@ -217,7 +230,8 @@ def run_summary(a) -> int:
             missing.append(error)
             lines.append(f"{split}: {error}")
         else:
-            lines.append(f"{split}: {CocoDataset.from_folder(a.folder, split).summary()}")
+            dataset = CocoDataset.from_folder(a.folder, split)
+            lines += [f"{split}: {dataset.summary()}", *(f"  {line}" for line in dataset.account())]
     if len(missing) == 2:
         raise missing[0]
     print(*lines, sep="\n")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 
 from otalab.assign import ASSIGNERS, AnchorPoints, Predictions, Targets, build_assigner
 from otalab.assign.compare import FamilyComparison, compare_assigners
@@ -15,7 +16,8 @@ from otalab.data.scene import CLASS_NAMES, ShapesConfig
 from otalab.detect import Detector, build_detector
 from otalab.detect.checkpoint import load_model
 from otalab.detect.detector import as_targets
-from otalab.errors import InputError
+from otalab.detect.limits import PREDICT_PIXELS, shrunk_size
+from otalab.errors import InputError, one_line
 from otalab.files import write_json
 from otalab.flags import count, picture
 from otalab.simulate import simulate_predictions, simulate_scene
@@ -89,7 +91,7 @@ def run_compare(a: argparse.Namespace) -> int:
         raise InputError(f"{subject.title} has no object to assign")
     seen = simulated(subject, a.skill, generator) if a.skill is not None else detected(subject, model, a)
     family = compare_assigners(seen.points, seen.predictions, seen.targets, assigners)
-    print(f"{subject.title}: {len(seen.points)} anchor points, predictions {seen.origin}")
+    print(f"{one_line(subject.title)}: {len(seen.points)} anchor points, predictions {seen.origin}")
     print(family)
     if a.picture:
         draw(a.picture, seen, subject.class_names, family)
@@ -145,9 +147,17 @@ def photo(path: Path, annotations: Path | None, categories: list[str] | None) ->
     """An image of a COCO-format folder. Raises InputError where it or its annotations are missing."""
     if not path.is_file():
         raise InputError(f"no image {path}")
-    dataset = CocoDataset(annotations or find_annotations(path), path.parent, categories=categories)
+    dataset = CocoDataset(annotations or find_annotations(path), path.parent, small_enough, categories=categories)
     image, target = dataset[dataset.index_of(path.name)]
-    return Subject(path.name, image, as_targets(target), list(dataset.class_names))
+    (height, width), (low, narrow) = target["size"].tolist(), image.shape[-2:]
+    note = "" if (height, width) == (low, narrow) else f" ({width} x {height} px, looked at in {narrow} x {low} px)"
+    return Subject(path.name + note, image, as_targets(target), list(dataset.class_names))
+
+
+def small_enough(image: Tensor, target: dict) -> tuple[Tensor, dict]:
+    """A transform of the data set: shrinks a large image, with its boxes, before it becomes float32."""
+    size = list(shrunk_size(tuple(image.shape[-2:]), PREDICT_PIXELS))
+    return resize(image, size), {**target, "boxes": resize(target["boxes"], size)}
 
 
 def find_annotations(image: Path) -> Path:

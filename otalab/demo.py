@@ -12,7 +12,9 @@ from otalab.data import CocoDataset, make_shapes
 from otalab.detect.checkpoint import load_model
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector
+from otalab.detect.run_folder import require_free
 from otalab.detect.train import train
+from otalab.errors import InputError
 from otalab.report import Column, Report
 from otalab.transport.methods import EXACT
 from otalab.verify import Verification, verify
@@ -33,8 +35,14 @@ SOLVER_COLUMNS = [
 
 
 def demo(out: Path, epochs: int | None = None, train_images: int = 2000) -> int:
-    """Run it all; everything lands in `out`, the scenes in `out`/shapes. Returns the exit status."""
+    """Run it all; everything lands in `out`, the scenes in `out`/shapes. Returns the exit status.
+
+    Raises InputError, before the work begins, when `out` holds a run or files that are no demo's.
+    """
     began = time.perf_counter()
+    recipe = RECIPE | ({"epochs": epochs} if epochs else {})
+    config = TrainConfig(data=str(out / "shapes"), out=str(out), **recipe)
+    require_demo(out)
     print("1/4  verify: every solver against exact solutions")
     verifications = []
     for case in (toy_case(), random_case(), simulated_case()):
@@ -42,19 +50,18 @@ def demo(out: Path, epochs: int | None = None, train_images: int = 2000) -> int:
         print(f"\n{verifications[-1]}", flush=True)
 
     print(f"\n2/4  draw {train_images} training and 300 held-out scenes", flush=True)
-    data = make_shapes(out / "shapes", train=train_images, val=300, overwrite=True)
+    make_shapes(out / "shapes", train=train_images, val=300, overwrite=True)
 
     print("\n3/4  train a detector from scratch with optimal transport assignment", flush=True)
     for name in ("checkpoint.pt", "model.safetensors", "metrics.json"):  # of a former demo
         (out / name).unlink(missing_ok=True)
-    recipe = RECIPE | ({"epochs": epochs} if epochs else {})
     start = time.perf_counter()
-    metrics = train(TrainConfig(data=str(data), out=str(out), **recipe))
+    metrics = train(config)
     minutes = (time.perf_counter() - start) / 60
 
     print("\n4/4  look at what it learnt, and report", flush=True)
     model, _ = load_model(out)
-    heldout = CocoDataset.from_folder(data, "val", cache=True)
+    heldout = CocoDataset.from_folder(config.data, "val", cache=True)
     for case in detector_cases(model, heldout, 2):
         verifications.append(verify(case))
         print(f"\n{verifications[-1]}")
@@ -68,6 +75,14 @@ def demo(out: Path, epochs: int | None = None, train_images: int = 2000) -> int:
     print(f"time     {(time.perf_counter() - began) / 60:.1f} minutes, {minutes:.1f} of them training")
     print(f"report   {report}")
     return 0 if passed == len(checks) else 1
+
+
+def require_demo(out: Path) -> None:
+    """Raise InputError unless what `out` holds, if anything, is a former demo's, which a new one replaces."""
+    if not (out / "shapes" / "shapes.json").exists():
+        require_free(out, resume=False)
+        if (out / "report.html").exists():
+            raise InputError(f"{out} holds a report.html that is no demo's; choose another folder (--out)")
 
 
 def build_report(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from otalab.errors import InputError
 from otalab.files import write_json
-from otalab.flags import count, picture
+from otalab.flags import at_most, count, picture
 
 DESCRIPTION = """Solve problems by every solver, put the solvers in a table and check them: exact ones must agree and
 prove it, Sinkhorn must equal POT's, Newton must meet its sums, the labels of `ota` must cost the optimum."""
@@ -43,7 +43,7 @@ def add_verify_flags(command: argparse.ArgumentParser) -> None:
         help="solvers (default: all that suit; those named here must suit)",
     )
     add("--eps", type=float, default=0.1, help="entropic regularisation (default: %(default)s)")
-    add("--iterations", type=count, default=50, help="Sinkhorn iterations (default: %(default)s)")
+    add("--iterations", type=at_most(100_000), default=50, help="Sinkhorn iterations (default: %(default)s)")
     add("--exact", action="store_true", help="also certify exact plans in fractions, without rounding or tolerance")
     add("--checkpoint", help="a run's folder: also verify on the problems that its detector meets")
     add("--data", help="with --checkpoint: COCO-format folder to take images from")

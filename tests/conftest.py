@@ -1,6 +1,7 @@
 """What the tests share: one thread, a tiny shapes set, and a detector for it."""
 
 import json
+import os
 import resource
 import shutil
 from contextlib import contextmanager
@@ -100,3 +101,11 @@ def train_flags(shapes, tmp_path):
         return ["train", *(word for name, value in values.items() for word in (f"--{name}", value))]
 
     return flags
+
+
+@pytest.fixture(scope="session")
+def kills():
+    """What tests of killed processes do: OTALAB_KILLS=20x1x1 is 20 rounds of a kill each, and one at every change."""
+    from killed import Kills
+
+    return Kills(*map(int, os.environ.get("OTALAB_KILLS", "1x2x23").split("x")))

@@ -110,6 +110,7 @@ def test_a_forbidden_route_in_json_may_be_written_in_any_of_these_words(word, js
         ({"cost": [[{}, 1.0, 1.0], [1.0, 1.0, 1.0]]}, "cost does not hold rows of numbers"),
         ({"supply": [1.0, 1.0, 1.0]}, "supply must be (2,) for a cost (2, 3), not (3,)"),
         ({"supply": [None, 3.0]}, "supply[0] is nan"),
+        ({"supply": [10**400, 3.0]}, "supply does not hold rows of numbers: int too large"),
         ({"supply": "many"}, "supply does not hold rows of numbers"),
         ({"supply": [4.0, -1.0]}, "supply[1] is -1"),
         ({"demand": [2.0, 1.0, 1.0]}, "supply sums to 3 but demand is 4"),
@@ -154,6 +155,8 @@ def test_bytes_that_are_no_text_are_told(tmp_path):
         ({"supply": np.array([object(), 1.0])}, "is not a whole .npz file of numbers"),
         ({"supply": np.array(["a", "b"])}, "supply does not hold rows of numbers"),
         ({"cost": np.ones((2, 3), dtype=complex)}, "cost does not hold rows of numbers: it is complex"),
+        ({"demand": np.ones(3, dtype="m8[s]")}, "demand does not hold rows of numbers: it is timedelta64[s]"),
+        ({"cost": np.ones((2, 3), dtype="M8[D]")}, "cost does not hold rows of numbers: it is datetime64[D]"),
         ({"cost": np.ones((0, 3))}, "cost has the shape (0, 3)"),
         ({"cost": np.full((2, 3), np.nan)}, "cost[0, 0] is nan"),
     ],
@@ -175,6 +178,26 @@ def test_a_npz_file_that_lacks_keys_or_is_none_is_told(npz_file, tmp_path):
     (tmp_path / "empty.npz").touch()
     with pytest.raises(InputError, match=r"empty\.npz is not a whole \.npz file"):
         load_problem(tmp_path / "empty.npz")
+
+
+def test_the_memory_order_and_the_byte_order_of_a_file_are_no_part_of_its_problem(npz_file):
+    path = npz_file({key: np.asfortranarray(np.array(value, dtype=">f8")) for key, value in PROBLEM.items()})
+    problem = load_problem(path)
+    assert equal(problem, TransportProblem(**PROBLEM)) and problem.cost.is_contiguous()
+
+
+def test_a_npz_file_that_would_unpack_to_any_size_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("otalab.cases.MOST_BYTES", 10_000)
+    np.savez_compressed(tmp_path / "p.npz", **PROBLEM, more=np.zeros(10_000))
+    with pytest.raises(InputError, match=r"p\.npz unpacks to more than 10,000 bytes"):
+        load_problem(tmp_path / "p.npz")
+
+
+def test_json_with_a_text_of_any_length_is_told_in_a_short_line(json_file):
+    path = json_file(PROBLEM | {"supply": ["x" * 10**6, 1.0]})
+    with pytest.raises(InputError, match="supply does not hold rows of numbers") as caught:
+        load_problem(path)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_npz_file_that_is_damaged_anywhere_is_told_or_still_right(npz_file):

@@ -42,7 +42,12 @@ def test_help_lists_every_command_and_its_exit_status():
     said = run("--help")
     assert said.returncode == 0 and said.stderr == ""
     assert all(re.search(rf"^    {command}\s", said.stdout, re.MULTILINE) for command in COMMANDS if " " not in command)
-    assert "exit status: 0 done, 1 a check failed, 2 input at fault" in " ".join(said.stdout.split())
+    for meaning in (
+        "exit status: 0 done, 1 a check failed, 2 input at fault",
+        "3 a fault of otalab",
+        "OTALAB_TRACEBACK",
+    ):
+        assert meaning in " ".join(said.stdout.split())
 
 
 def known_commands() -> set[str]:
@@ -112,7 +117,8 @@ def test_a_run_trains_is_left_alone_evaluated_and_used(train_flags, shapes, tmp_
     assert "category" in capsys.readouterr().out
 
     (folder / "checkpoint.pt").write_bytes(b"PK\x03\x04 no more")
-    assert "checkpoint.pt is not a whole checkpoint" in refused(*train_flags(), "--resume")
+    assert otalab(*train_flags(), "--resume") == 2
+    assert "checkpoint.pt is not a whole checkpoint" in capsys.readouterr().err
 
 
 def test_evaluation_pads_images_as_training_did_unless_told_otherwise(shapes, tmp_path, monkeypatch, capsys):
@@ -135,6 +141,14 @@ def test_a_box_of_no_area_is_dropped_and_counted_and_training_goes_on(edit_annot
     assert "1 boxes of zero area and 0 outside their image dropped" in said.stderr and "Traceback" not in said.stderr
 
 
+def test_predict_ends_with_status_2_when_one_image_of_several_is_at_fault(detector_folder, shapes, tmp_path, capsys):
+    good, bad = shapes / "val" / "images" / "000001.png", tmp_path / "two\nlines.png"
+    assert otalab("predict", detector_folder, bad, good, "--out", tmp_path / "out") == 2
+    said, err = capsys.readouterr()
+    assert said.startswith(f"{good}: ") and err.startswith("otalab: error: cannot read image ") and err.count("\n") == 1
+    assert sorted(os.listdir(tmp_path / "out")) == ["000001.json", "000001.png"]
+
+
 def test_predict_writes_boxes_and_a_picture(detector_folder, shapes, tmp_path, capsys):
     image = shapes / "val" / "images" / "000001.png"
     assert otalab("predict", detector_folder, image, "--out", tmp_path / "out", "--threshold", "0.6") == 0
@@ -148,9 +162,9 @@ def test_predict_writes_boxes_and_a_picture(detector_folder, shapes, tmp_path, c
         assert picture.format == "PNG" and min(picture.size) >= 64
 
 
-def test_predict_finds_nothing_above_one(detector_folder, shapes, tmp_path, capsys):
+def test_predict_finds_nothing_of_score_one(detector_folder, shapes, tmp_path, capsys):
     image = shapes / "val" / "images" / "000001.png"
-    assert otalab("predict", detector_folder, image, "--out", tmp_path, "--threshold", "1.01") == 0
+    assert otalab("predict", detector_folder, image, "--out", tmp_path, "--threshold", "1") == 0
     assert ": nothing -> " in capsys.readouterr().out
     assert json.loads((tmp_path / "000001.json").read_text()) == []
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from otalab.errors import InputError
-from otalab.files import to_json, write_json, write_whole
+from otalab.files import folder_beside, sweep, to_json, write_json, write_whole
 
 
 def write(path: Path, text: str) -> None:
@@ -97,3 +97,28 @@ def test_json_is_written_whole(tmp_path):
         write_json(path, {"AP": object()})
     assert json.loads(path.read_text()) == {"AP": 0.5} and path.read_text().endswith("}\n")
     assert os.listdir(tmp_path) == ["metrics.json"]
+
+
+def test_what_killed_processes_left_is_swept_and_what_is_being_written_stays(tmp_path):
+    (tmp_path / ".a.txt.otalab-12345678.txt").touch()
+    (tmp_path / ".b[1].otalab-12345678").mkdir()
+    (tmp_path / ".b[1].otalab-12345678" / "c").touch()
+    kept = {".a.txt", ".bashrc", "a.otalab-1"}
+    for name in kept:
+        (tmp_path / name).touch()
+    with write_whole(tmp_path / "d.txt") as file, folder_beside(tmp_path / "e") as folder:
+        sweep(tmp_path, "b[1]")
+        assert set(os.listdir(tmp_path)) == kept | {".a.txt.otalab-12345678.txt", file.name, folder.name}
+        sweep(tmp_path)
+        assert set(os.listdir(tmp_path)) == kept | {file.name, folder.name}
+    assert set(os.listdir(tmp_path)) == kept | {"d.txt"}
+    sweep(tmp_path / "nowhere")
+
+
+def test_a_folder_is_made_after_what_a_killed_process_left_of_it_was_removed(tmp_path):
+    (tmp_path / ".e.otalab-12345678").mkdir()
+    with folder_beside(tmp_path / "e") as folder:
+        assert os.listdir(tmp_path) == [folder.name]
+        (folder / "whole").mkdir()
+        (folder / "whole").rename(tmp_path / "e")
+    assert os.listdir(tmp_path) == ["e"]

@@ -2,22 +2,26 @@
 
 import difflib
 import json
-import math
+import logging
 import os
-from collections.abc import Sequence
+import stat
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
+from otalab.data.rows import MOST_PIXELS, by_id, check_rows
+from otalab.data.wording import quoted, shown
 from otalab.errors import InputError
 
-_KEYS = {
-    "images": {"id": int, "file_name": str, "width": int, "height": int},
-    "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list},
-    "categories": {"id": int, "name": str},
-}
+_GREY16 = np.round(np.arange(65536) / 257).astype(np.uint8)  # 16-bit grey to 8 bits: 65535 is white
+
+log = logging.getLogger(__name__)
 
 
 def find_split(folder: str | Path, split: str) -> tuple[Path, Path]:
@@ -28,7 +32,7 @@ def find_split(folder: str | Path, split: str) -> tuple[Path, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}")
+        raise InputError(f"no folder {shown(folder)}")
     layouts = [
         (folder / split / "instances.json", folder / split / "images"),
         (folder / "annotations" / f"instances_{split}2017.json", folder / f"{split}2017"),
@@ -38,129 +42,175 @@ def find_split(folder: str | Path, split: str) -> tuple[Path, Path]:
     for annotations, images in layouts:
         if annotations.is_file():
             if not images.is_dir():
-                raise InputError(f"{annotations} has no image folder {images}")
+                raise InputError(f"{shown(annotations)} has no image folder {shown(images)}")
             return annotations, images
-    raise InputError(f"no {split} split in {folder}: looked for {' and '.join(str(a) for a, _ in layouts)}")
+    raise InputError(f"no {split} split in {shown(folder)}: looked for {' and '.join(shown(a) for a, _ in layouts)}")
 
 
 def read_annotations(path: Path) -> dict:
-    """The COCO dictionary of a file: `images`, `annotations` and `categories`, their keys, types and ids checked."""
+    """The COCO dictionary of a file: `images`, `annotations` and `categories`, sound as `check_rows` has it."""
+    name = shown(path)
     try:
-        content = json.loads(path.read_bytes())
+        require_file(path)
+        data = path.read_bytes()
+        content = json.loads(data, object_pairs_hook=_without_repeats)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from None
     except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        kind = "empty" if not data.strip() else f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise InputError(f"{name} is {kind}") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not JSON: {error.reason} at byte {error.start}") from None
+        kind = "compressed, unpack it first" if data[:2] == b"\x1f\x8b" else f"{error.reason} at byte {error.start}"
+        raise InputError(f"{name} is not JSON: {kind}") from None
+    except RecursionError:
+        raise InputError(f"{name} is not a COCO dictionary: its brackets are nested too deep") from None
+    except MemoryError:
+        raise InputError(f"{name} is too large for the memory at hand") from None
+    except ValueError as error:  # a key given twice, a number of thousands of digits
+        raise InputError(f"{name}: {shown(error)}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not a COCO dictionary")
-    for part, keys in _KEYS.items():
-        if not isinstance(content.get(part), list):
-            raise InputError(f"{path} has no list {part!r}")
-        seen = set()
-        for i, row in enumerate(content[part]):
-            _check_keys(row, keys, f"{path}: {part}[{i}]")
-            if row["id"] in seen:
-                raise InputError(f"{path}: {part} has id {row['id']} twice")
-            seen.add(row["id"])
-    _check_images(content["images"], path)
-    _check_annotations(content, path)
+        raise InputError(f"{name} holds a {type(content).__name__}, not a COCO dictionary")
+    check_rows(content, name)
     return content
 
 
-def choose_categories(content: dict, names: Sequence[str] | None, path: Path) -> tuple[list[str], list[int]]:
-    """Class names and category ids in the order of the ids; all of them, or those named."""
-    rows = sorted(content["categories"], key=lambda row: row["id"])
-    known = [row["name"] for row in rows]
+def choose_categories(content: dict, names: Sequence[str] | None, path: Path) -> tuple[list[str], dict[int | str, int]]:
+    """Class names in the order of the category ids, and the label of each id; all of them, or those named.
+
+    Categories of one name are told apart by their ids, as "helmet (0)" and "helmet (1)", with a warning.
+    """
+    rows = sorted(content["categories"], key=by_id)
+    known = _told_apart(rows, path)
     for name in names or ():
         if name not in known:
-            near = difflib.get_close_matches(name, known)
+            twice = [other for row, other in zip(rows, known, strict=True) if row["name"] == name]
+            near = twice or difflib.get_close_matches(name, known)
             hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(known[:5])}, ..."
-            raise InputError(f"{path} has no category {name!r}; {hint}")
-    rows = [row for row in rows if names is None or row["name"] in names]
-    if not rows:
-        raise InputError(f"{path}: no category is left of {len(known)}")
-    return [row["name"] for row in rows], [row["id"] for row in rows]
+            fault = "has several categories" if twice else "has no category"
+            raise InputError(f"{shown(path)} {fault} {quoted(name)}; {shown(hint)}")
+    kept = [i for i, name in enumerate(known) if names is None or name in names]
+    if not kept:
+        raise InputError(f"{shown(path)}: no category is left of {len(known)}")
+    return [known[i] for i in kept], {rows[i]["id"]: label for label, i in enumerate(kept)}
 
 
 def choose_images(rows: list[dict], max_images: int | None, seed: int) -> list[dict]:
     """The image rows in the order of their ids; at most `max_images`, a smaller choice being part of a larger one."""
     if max_images is not None and max_images < 1:
         raise InputError(f"max_images must be at least 1, got {max_images}")
-    rows = sorted(rows, key=lambda row: row["id"])
-    if max_images is None or max_images >= len(rows):
-        return rows
-    order = np.random.default_rng(seed).permutation(len(rows))[:max_images]
-    return [rows[i] for i in sorted(order)]
+    return choose(sorted(rows, key=by_id), max_images, seed)
+
+
+def choose(items: Sequence, most: int | None, seed: int) -> list:
+    """At most so many of the items, in their order; a smaller choice is part of a larger one."""
+    if most is None or most >= len(items):
+        return list(items)
+    order = np.random.default_rng(seed).permutation(len(items))[:most]
+    return [items[i] for i in sorted(order)]
 
 
 def check_files(folder: Path, names: list[str]) -> None:
     """Raise InputError unless every image is there; each folder is listed once, not each file asked for."""
-    parents = {os.path.dirname(name) for name in names}
+    plain = [os.path.normpath(name) for name in names]
+    parents = {os.path.dirname(name) for name in plain}
     try:
         there = {os.path.join(parent, entry.name) for parent in parents for entry in os.scandir(folder / parent)}
     except OSError as error:
-        raise InputError(f"cannot list image folder {error.filename}: {error.strerror}") from None
-    missing = [name for name in names if name not in there]
+        raise InputError(f"cannot list image folder {shown(error.filename)}: {error.strerror}") from None
+    missing = [name for name, path in zip(names, plain, strict=True) if path not in there]
     if missing:
-        raise InputError(f"{len(missing)} of {len(names)} images are missing in {folder}, the first is {missing[0]}")
+        raise InputError(
+            f"{len(missing)} of {len(names)} images are missing in {shown(folder)}, the first is {shown(missing[0])}"
+        )
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """The file's pixels as RGB, never turned by EXIF: COCO's boxes refer to the pixels as they are stored."""
+def read_image(path: Path, upright: bool = False) -> UInt8[np.ndarray, "h w 3"]:
+    """The file's pixels as RGB: the first frame; grey of 16 bits scaled from 0..65535; transparency left out.
+
+    They lie as they are stored, since COCO's boxes refer to them so; `upright=True` turns them as EXIF asks, the way a
+    viewer shows the photo. Raises InputError for what is no regular file or no whole image, for more than `MOST_PIXELS`
+    pixels, and for 32-bit and float pixels, whose range is not defined.
+    """
     try:
+        with open_image(path) as image:
+            _require_range(image)
+            return _as_rgb(ImageOps.exif_transpose(image) if upright and orientation(image) != 1 else image)
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"cannot read image {shown(path)}: it needs more memory than there is") from None
+    except Exception as error:  # Pillow's readers raise whatever the damage leads them to
+        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"cannot read image {shown(path)}: {shown(what)}") from None
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """The image, not yet decoded. Pillow's warnings are kept back: of large images, and of metadata we do not read."""
+    require_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         with Image.open(path) as image:
-            if image.mode.startswith("I"):  # 16-bit grey, which PIL would clip to white
-                grey = (np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)
-                return np.repeat(grey[..., None], 3, axis=2)
-            return np.array((image.convert("RGBA") if "transparency" in image.info else image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read image {path}: {error}") from None
+            yield image
 
 
-def as_xyxy(rows: list[dict]) -> Float[np.ndarray, "m 4"]:
-    """The rows' boxes as float64 xyxy px."""
-    boxes = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+def orientation(image: Image.Image) -> int:
+    """How EXIF asks to turn the image, 1..8; 1, not at all, where it says nothing or is damaged."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow's reader raises whatever the damage leads it to
+        return 1
+    return value if value in range(1, 9) else 1
 
 
-def _check_keys(row: object, keys: dict[str, type], where: str) -> None:
-    if not isinstance(row, dict):
-        raise InputError(f"{where} is not a dictionary")
-    missing = [repr(key) for key in keys if key not in row]
-    if missing:
-        raise InputError(f"{where} has no {', '.join(missing)}")
-    for key, kind in keys.items():
-        if type(row[key]) is not kind:
-            raise InputError(f"{where} has {key} {row[key]!r}, not of type {kind.__name__}")
+def require_file(path: Path) -> None:
+    """Raise InputError for a pipe or a device, which could keep a reader waiting for ever; OSError if there is none."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{shown(path)} is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
 
 
-def _check_images(rows: list[dict], path: Path) -> None:
-    for row in rows:
-        if row["width"] < 1 or row["height"] < 1:
-            raise InputError(f"{path}: image {row['id']} is {row['width']} x {row['height']} px")
-        if os.path.isabs(row["file_name"]) or ".." in Path(row["file_name"]).parts:
-            raise InputError(f"{path}: image {row['id']} lies outside the image folder: {row['file_name']!r}")
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"a dictionary has the key {quoted(key)} twice")
+    return found
 
 
-def _check_annotations(content: dict, path: Path) -> None:
-    """Every annotation names a known image and category, and has a finite box with sides that are not negative."""
-    images = {row["id"] for row in content["images"]}
-    categories = {row["id"] for row in content["categories"]}
-    for row in content["annotations"]:
-        where, box = f"{path}: annotation {row['id']}", row["bbox"]
-        if row["image_id"] not in images:
-            raise InputError(f"{where} names image {row['image_id']}, which is not listed")
-        if row["category_id"] not in categories:
-            raise InputError(f"{where} names category {row['category_id']}, which is not listed")
-        if len(box) != 4:
-            raise InputError(f"{where} has bbox {box!r}, not [x, y, width, height]")
-        if not all(_is_number(value) for value in box) or box[2] < 0 or box[3] < 0:
-            raise InputError(f"{where} has bbox {box!r}; its values must be finite, its sides not negative")
-        if not _is_number(row.get("area", 0)) or row.get("iscrowd", 0) not in (0, 1):
-            raise InputError(f"{where} has area {row.get('area')!r} and iscrowd {row.get('iscrowd')!r}")
+def _told_apart(rows: list[dict], path: Path) -> list[str]:
+    """A name for each category that no other has."""
+    count = Counter(row["name"] for row in rows)
+    names = [f"{row['name']} ({row['id']})" if count[row["name"]] > 1 else row["name"] for row in rows]
+    if len(set(names)) < len(names):
+        name = next(name for name, times in Counter(names).items() if times > 1)
+        raise InputError(f"{shown(path)} has several categories {quoted(name)}: rename them")
+    for name, times in count.items():
+        if times > 1:
+            ids = " and ".join(quoted(row["id"]) for row in rows if row["name"] == name)
+            log.warning(
+                "%s: categories %s are all named %s; they stay classes of their own, named with their ids",
+                *(shown(path), ids, quoted(name)),
+            )
+    return names
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _require_range(image: Image.Image) -> None:
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} px; at most {MOST_PIXELS:,} pixels are taken")
+    whole = image.mode == "I" and image.format in ("PNG", "PPM")  # 16 bits, which Pillow hands over as 32
+    if image.mode in ("I", "F") and not whole:
+        kind = "floats" if image.mode == "F" else "signed or 32-bit numbers"
+        raise ValueError(f"its pixels are {kind}, which have no defined range; save it with 8 or 16 bits")
+
+
+def _as_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
+        grey = _GREY16[np.asarray(image).clip(0, 65535)]
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "LAB":
+        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return np.array(ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB"))
+    if image.mode in ("La", "PA", "RGBa"):
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # no copy of a large photo

@@ -4,12 +4,12 @@ import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from otalab.data.wording import quoted, shown
 from otalab.errors import InputError
 from otalab.progress import progress_bar
 
@@ -41,10 +41,19 @@ def safe_extract(
                 )
         with tarfile.open(archive) as file:
             return _extract(archive, [_tar_member(file, info) for info in file], folder, choose, progress)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot extract {archive} to {folder}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, RuntimeError) as error:
-        raise InputError(f"cannot extract {archive}: {error}") from error
+    except Exception as error:  # the readers raise whatever the damage leads them to
+        raise InputError(f"cannot extract {archive}: {shown(error) or type(error).__name__}") from error
+
+
+def require_room(source: str | Path, need: int, folder: Path) -> None:
+    """Raise InputError unless the disk of a folder, which exists, has so many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise InputError(f"{shown(source)} needs {need / 1e9:.1f} GB but {folder} has {free / 1e9:.1f} GB free")
 
 
 def _zip_member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
@@ -64,12 +73,10 @@ def _extract(
     for member in members:
         path = PurePosixPath(member.name)
         if member.kind == "other" or path.is_absolute() or ".." in path.parts or set(member.name) & set("\\:\0"):
-            raise InputError(f"{archive}: will not extract {member.name!r}: a link, or outside the folder")
+            raise InputError(f"{archive}: will not extract {quoted(member.name)}: a link, or outside the folder")
     members = [m for m in members if m.kind == "file" and (choose is None or choose(m.name))]
     folder.mkdir(parents=True, exist_ok=True)
-    need, free = sum(m.size for m in members), shutil.disk_usage(folder).free
-    if need > free:
-        raise InputError(f"{archive} needs {need / 1e9:.1f} GB but {folder} has {free / 1e9:.1f} GB free")
+    require_room(archive, sum(m.size for m in members), folder)
     return [_write(m, folder) for m in progress_bar(members, desc=archive.name, unit="file", disable=not progress)]
 
 

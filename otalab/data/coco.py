@@ -2,24 +2,30 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from otalab.data.account import boxes_line, choose_places, classes_line, images_line, under_a_pixel
 from otalab.data.annotations import (
-    as_xyxy,
     check_files,
     choose_categories,
-    choose_images,
     find_split,
+    open_image,
+    orientation,
     read_annotations,
     read_image,
 )
+from otalab.data.memory import free_memory
+from otalab.data.rows import by_id, whole_numbers
+from otalab.data.table import box_table
+from otalab.data.wording import shown
 from otalab.errors import InputError
 
 __all__ = ["CocoDataset", "collate", "find_split"]
@@ -31,17 +37,20 @@ class CocoDataset(torch.utils.data.Dataset):
     """A COCO annotation file with its images.
 
     Item: `(image, target)`, image float32 (3, H, W) in 0..1, target a dict of
-    `boxes` (m, 4) float32 xyxy px, `labels` (m,) int64 in 0..C-1, `ignore_boxes` (c, 4) float32 xyxy px (the `iscrowd`
-    regions, never training targets), `image_id` int64 scalar, `size` (2,) int64: the file's height and width, px.
+    `boxes` (m, 4) float32 xyxy px, `labels` (m,) int64 in 0..C-1, `ignore_boxes` (c, 4) float32 xyxy px (the regions
+    with `iscrowd` or `ignore`, never training targets), `image_id` int64 scalar, `size` (2,) int64: the file's height
+    and width, px.
 
     `transforms(image, target)` sees a uint8 `tv_tensors.Image` and a dict whose `boxes` are `tv_tensors.BoundingBoxes`
-    with the crowd regions among them, marked by label -1. `categories` keeps only the named classes; `keep_empty=False`
-    leaves out images without a box; `max_images` then chooses that many by `seed` (a smaller choice is part of a
-    larger one). `cache=True` decodes every image now and keeps it as uint8, 3 H W bytes each.
+    with the ignore regions among them, marked by label -1. `categories` keeps only the named classes; `background` is
+    how many of the images without a box of theirs take part (None: all); `max_images` then chooses that many. Both
+    choose by `seed`, a smaller choice being part of a larger one. `cache=True` decodes every image now and keeps it as
+    uint8, 3 H W bytes each.
 
     Boxes are clipped to the image; those without area, before or after, are dropped: `.clipped` and `.dropped` count
-    them, and one warning is logged. Any other fault raises InputError, here where possible, else at the item.
-    `.class_names` and `.category_ids` map labels, `.image_ids` items.
+    them, and one warning is logged; `account` says what else is left out. Any other fault raises InputError, here where
+    possible, else at the item. `.class_names` and `.category_ids` map labels, `.image_ids` items: the file's own ids,
+    or 1, 2, ... in their order where one of the file is a text or beyond 2**53.
     """
 
     def __init__(
@@ -51,40 +60,44 @@ class CocoDataset(torch.utils.data.Dataset):
         transforms: Callable | None = None,
         categories: Sequence[str] | None = None,
         max_images: int | None = None,
-        keep_empty: bool = True,
+        background: int | None = None,
         seed: int = 0,
         cache: bool = False,
     ) -> None:
         self.annotations, self.images, self.transforms = Path(annotations), Path(images), transforms
         content = read_annotations(self.annotations)
-        self.class_names, self.category_ids = choose_categories(content, categories, self.annotations)
-        label = {category: i for i, category in enumerate(self.category_ids)}
-        rows = [row for row in content["annotations"] if row["category_id"] in label]
+        self.class_names, label = choose_categories(content, categories, self.annotations)
+        number = whole_numbers(sorted(content["categories"], key=by_id))
+        self.category_ids = [number[category] for category in label]
 
-        files = content["images"]
-        if not keep_empty:
-            filled = {row["image_id"] for row in rows if not row.get("iscrowd") and min(row["bbox"][2:]) > 0}
-            files = [row for row in files if row["id"] in filled]
-        files = choose_images(files, max_images, seed)
-        if not files:
-            raise InputError(f"{self.annotations}: no image is left of {len(content['images'])}")
-        self.image_ids = [row["id"] for row in files]
+        files = sorted(content["images"], key=by_id)
+        number = whole_numbers(files)
+        table = box_table(content["annotations"], files, label, shown(self.annotations))
+        choice = choose_places(table, len(files), background, max_images, seed)
+        if not choice.images:
+            raise InputError(f"{shown(self.annotations)}: no image is left of {len(files)}")
+        place = np.full(len(files), -1)
+        place[choice.images] = np.arange(len(choice.images))
+        table = replace(table, place=place[table.place])
+        self._left_out = {
+            "images": choice.left_out,
+            "boxes": {
+                "of other categories": int((table.label < 0).sum()),
+                "in images left out": int(((table.label >= 0) & (table.place < 0)).sum()),
+            },
+        }
+        self._table = table.rows((table.label >= 0) & (table.place >= 0))
+        self._first = np.searchsorted(self._table.place, np.arange(len(choice.images) + 1))
+
+        files = [files[i] for i in choice.images]
+        self.image_ids = [number[row["id"]] for row in files]
         self._files = [row["file_name"] for row in files]
         self._sizes = np.array([(row["height"], row["width"]) for row in files], dtype=np.int64)
         check_files(self.images, self._files)
-
-        # Arrays sorted by image, not dicts: loader processes would copy a million dicts when they count references.
-        place = {image: i for i, image in enumerate(self.image_ids)}
-        rows = sorted((row for row in rows if row["image_id"] in place), key=lambda row: place[row["image_id"]])
-        self._ids = np.array([row["id"] for row in rows], dtype=np.int64)
-        self._place = np.array([place[row["image_id"]] for row in rows], dtype=np.int64)
-        self._labels = np.array([label[row["category_id"]] for row in rows], dtype=np.int64)
-        self._crowd = np.array([row.get("iscrowd", 0) for row in rows], dtype=bool)
-        self._area = np.array([row.get("area", row["bbox"][2] * row["bbox"][3]) for row in rows], dtype=np.float64)
-        self._annotated = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
-        self._first = np.searchsorted(self._place, np.arange(len(files) + 1))
-        self._clip(as_xyxy(rows))
-        self._cache = [self._decode(i) for i in range(len(files))] if cache else None
+        self._count_unfit()
+        self._cache: list[Tensor] | None = None
+        if cache:
+            self.keep_in_memory()
 
     @classmethod
     def from_folder(
@@ -100,9 +113,10 @@ class CocoDataset(torch.utils.data.Dataset):
         i = range(len(self))[i]  # counts from the end too, and ends iteration with an IndexError
         image = tv_tensors.Image(self._decode(i) if self._cache is None else self._cache[i])
         rows = slice(self._first[i], self._first[i + 1])
-        keep = self._usable[rows]
-        labels = np.where(self._crowd[rows], -1, self._labels[rows])[keep]
-        boxes = torch.from_numpy(self._boxes[rows][keep])
+        table = self._table
+        keep = table.usable[rows]
+        labels = np.where(table.ignored[rows], -1, table.label[rows])[keep]
+        boxes = torch.from_numpy(table.boxes[rows][keep])
         target = {
             "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(image.shape[-2:])),
             "labels": torch.from_numpy(labels),
@@ -123,25 +137,30 @@ class CocoDataset(torch.utils.data.Dataset):
     def index_of(self, file_name: str) -> int:
         """The item of an image file. Raises InputError for one that is not in the set."""
         if file_name not in self._files:
-            raise InputError(f"{self.annotations} has no image {file_name}")
+            raise InputError(f"{shown(self.annotations)} has no image {shown(file_name)}")
         return self._files.index(file_name)
 
     def ground_truth(self) -> dict:
-        """The COCO dict of the chosen images and classes, for pycocotools: boxes as annotated, crowd rows included."""
+        """The COCO dict of the chosen images and classes, for pycocotools: boxes as annotated, ignore regions included.
+
+        Images and categories have the ids of `.image_ids` and `.category_ids`, annotations 1, 2, ...: COCO's evaluation
+        takes 0 for "no match". Regions with `ignore` have `iscrowd` 1.
+        """
         images = [
             {"id": image, "file_name": name, "height": int(height), "width": int(width)}
             for image, name, (height, width) in zip(self.image_ids, self._files, self._sizes, strict=True)
         ]
+        table = self._table
         annotations = [
             {
-                "id": int(self._ids[j]),
-                "image_id": self.image_ids[self._place[j]],
-                "category_id": self.category_ids[self._labels[j]],
-                "bbox": self._annotated[j].tolist(),
-                "area": float(self._area[j]),
-                "iscrowd": int(self._crowd[j]),
+                "id": j + 1,
+                "image_id": self.image_ids[table.place[j]],
+                "category_id": self.category_ids[table.label[j]],
+                "bbox": table.annotated[j].tolist(),
+                "area": float(table.area[j]),
+                "iscrowd": int(table.ignored[j]),
             }
-            for j in range(len(self._ids))
+            for j in range(len(table.place))
         ]
         names = zip(self.category_ids, self.class_names, strict=True)
         categories = [{"id": category, "name": name} for category, name in names]
@@ -149,38 +168,82 @@ class CocoDataset(torch.utils.data.Dataset):
 
     def summary(self) -> str:
         """One line: images, boxes, classes, crowd regions, images without a box."""
-        boxes = self._usable & ~self._crowd
-        empty = len(self) - len(np.unique(self._place[boxes]))
+        gts, crowds = self._table.gts, self._table.usable & self._table.ignored
         return (
-            f"{len(self)} images, {boxes.sum()} boxes, {len(self.class_names)} classes, "
-            f"{(self._usable & self._crowd).sum()} crowd regions, {empty} images without a box"
+            f"{len(self)} images, {gts.sum()} boxes, {len(self.class_names)} classes, "
+            f"{crowds.sum()} crowd regions, {len(self) - self._filled()} images without a box"
         )
 
-    def _clip(self, boxes: Float[np.ndarray, "m 4"]) -> None:
-        """Clip the boxes to their images, set aside those that come out empty, count both and say so once."""
-        high, wide = self._sizes[self._place].T
-        clipped = boxes.clip(0, np.stack([wide, high, wide, high], axis=1))
-        self._boxes = clipped.astype(np.float32)
-        self._usable = (self._boxes[:, 2:] > self._boxes[:, :2]).all(1)
-        beyond = np.abs(clipped - boxes).max(1, initial=0) >= 1  # less than a pixel is rounding, not a fault
-        self.dropped = int((~self._usable).sum())
-        self.clipped = int((beyond & self._usable).sum())
+    def account(self, size: int | None = None, max_size: int | None = None) -> list[str]:
+        """Three lines of text: the images, boxes and classes that training sees, what it does not see, and why.
+
+        A box under 1 px counts as left out, since the transforms drop it: after their resize to `size` and `max_size`
+        px, or as stored. Augmentation, and the last images of an epoch that fill no batch, are not looked at.
+        """
+        table = self._table
+        small = under_a_pixel(table, self._sizes, size, max_size) & table.gts
+        used = table.gts & ~small
+        left_out = self._left_out["boxes"] | {
+            "of zero area": int(table.zero.sum()),
+            "outside their image": self.dropped - int(table.zero.sum()),
+            "regions to ignore (iscrowd, ignore)": int((table.usable & table.ignored).sum()),
+            "under 1 px" + f" at size {size}" * (size is not None): int(small.sum()),
+        }
+        counts = np.bincount(table.label[used], minlength=len(self.class_names)).tolist()
+        return [
+            images_line(len(self), self._filled(), self._left_out["images"]),
+            boxes_line(int(used.sum()), left_out),
+            classes_line(self.class_names, counts),
+        ]
+
+    def _filled(self) -> int:
+        """How many images have a gt."""
+        return len(np.unique(self._table.place[self._table.gts]))
+
+    def _count_unfit(self) -> None:
+        """Count the boxes that are empty, or come out so when clipped, and those clipped; say so once."""
+        usable = self._table.usable
+        self.dropped, self.clipped = int((~usable).sum()), int((self._table.clipped & usable).sum())
         if self.dropped or self.clipped:
-            zero = int((self._annotated[:, 2:] == 0).any(1).sum())
+            zero = int(self._table.zero.sum())
             log.warning(
                 "%s: %d boxes of zero area and %d outside their image dropped, %d clipped to their image",
-                *(self.annotations, zero, self.dropped - zero, self.clipped),
+                *(shown(self.annotations), zero, self.dropped - zero, self.clipped),
             )
 
-    def _decode(self, i: int) -> UInt8[Tensor, "3 h w"]:
-        path = self.images / self._files[i]
-        image = read_image(path)
-        if image.shape[:2] != tuple(self._sizes[i]):
+    @property
+    def sizes(self) -> Int[np.ndarray, "n 2"]:
+        """Height and width of each image, px."""
+        return self._sizes
+
+    def count_usable(self, size: int | None = None, max_size: int | None = None) -> int:
+        """How many boxes training sees, see `account`."""
+        return int((self._table.gts & ~under_a_pixel(self._table, self._sizes, size, max_size)).sum())
+
+    def keep_in_memory(self) -> None:
+        """Decode every image now, as `cache` does. Raises InputError, before the first, where memory has no room."""
+        need, free = 3 * int(self._sizes.prod(1).sum()), free_memory()
+        if free is not None and need > free:
             raise InputError(
-                f"{path} is {image.shape[1]} x {image.shape[0]} px, but its annotation says "
-                f"{self._sizes[i][1]} x {self._sizes[i][0]}"
+                f"{shown(self.images)}: {len(self)} decoded images need {need / 1e9:.1f} GB of memory, but "
+                f"{free / 1e9:.1f} GB are free; let a loader process decode them (--workers 1), or use fewer"
             )
+        self._cache = [self._decode(i) for i in range(len(self))]
+
+    def _decode(self, i: int) -> UInt8[Tensor, "3 h w"]:
+        path, size = self.images / self._files[i], tuple(self._sizes[i].tolist())
+        image = read_image(path)
+        if image.shape[:2] != size:
+            fault = f"{shown(path)} is {_wide_high(image.shape)}, but its annotation says {_wide_high(size)}"
+            with open_image(path) as stored:
+                if orientation(stored) >= 5 and image.shape[1::-1] == size:
+                    fault += ", as EXIF turns it: store its pixels turned, since COCO's boxes refer to what is stored"
+            raise InputError(fault)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+def _wide_high(shape: Sequence[int]) -> str:
+    return f"{shape[1]} x {shape[0]} px"
 
 
 def collate(batch: list[tuple[Tensor, dict]]) -> tuple[list[Tensor], list[dict]]:

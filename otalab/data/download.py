@@ -9,16 +9,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 from PIL import Image
 
-from otalab.data.annotations import check_files, choose_images, read_annotations, read_image
-from otalab.data.archive import safe_extract
+from otalab.data.annotations import check_files, choose_images, open_image, read_annotations, read_image
+from otalab.data.archive import require_room, safe_extract
+from otalab.data.wording import quoted, shown
 from otalab.errors import InputError
-from otalab.files import write_whole
+from otalab.files import sweep, write_whole
 from otalab.progress import progress_bar
 
 __all__ = ["COCO_MD5", "COCO_URLS", "fetch", "fetch_coco", "safe_extract"]
@@ -55,7 +57,7 @@ def fetch(
     """
     path = Path(path)
     if not url.startswith(("http://", "https://")):
-        raise InputError(f"cannot fetch {url}: not an http or https address")
+        raise InputError(f"cannot fetch {shown(url)}: not an http or https address")
     if path.exists() and _checksum_fault(path, sha256, md5) is None:
         return path
     part = path.with_name(path.name + ".part")
@@ -65,7 +67,7 @@ def fetch(
             if (fault := _receive(url, part, progress)) is None:
                 break
             if attempt == attempts:
-                raise InputError(f"cannot fetch {url}: {fault}")
+                raise InputError(f"cannot fetch {shown(url)}: {shown(fault)}")
             time.sleep(attempt)
         _tag(part).unlink(missing_ok=True)
         if fault := _checksum_fault(part, sha256, md5):
@@ -97,31 +99,40 @@ def fetch_coco(
     if longest_side is not None and (max_images is None or longest_side < 1):
         raise InputError(f"longest_side {longest_side} must be at least 1 px and go with max_images")
     annotations = folder / "annotations" / f"instances_{split}2017.json"
-    if not annotations.is_file():
+    if not annotations.is_file() or _held("annotations", folder).exists():
         _fetch_archive("annotations", folder, progress, choose=lambda name: "/instances_" in name)
     content = read_annotations(annotations)
     if max_images is not None:
         _fetch_subset(content, folder / split, max_images, longest_side, seed, progress)
         return folder
     names = [row["file_name"] for row in content["images"]]
-    try:
-        check_files(folder / f"{split}2017", names)
-    except InputError:
-        _fetch_archive(split, folder, progress)
-        check_files(folder / f"{split}2017", names)
+    if not _held(split, folder).exists():
+        with suppress(InputError):
+            check_files(folder / f"{split}2017", names)
+            return folder
+    _fetch_archive(split, folder, progress)
+    check_files(folder / f"{split}2017", names)
     return folder
 
 
 def _fetch_archive(name: str, folder: Path, progress: bool, choose: Callable[[str], bool] | None = None) -> None:
     """Fetch one of COCO's archives, extract it, remove it."""
-    url = COCO_URLS[name]
-    archive = fetch(url, folder / url.rpartition("/")[2], md5=COCO_MD5[name], progress=progress)
-    safe_extract(archive, folder, choose=choose, progress=progress)
-    archive.unlink()
+    held = _held(name, folder)
+    if not held.exists():
+        fetch(COCO_URLS[name], folder / held.name[1:], md5=COCO_MD5[name], progress=progress).replace(held)
+    safe_extract(held, folder, choose=choose, progress=progress)
+    held.unlink()
+
+
+def _held(name: str, folder: Path) -> Path:
+    """Where an archive lies while it is extracted: still there, it says that a process was killed meanwhile."""
+    return folder / f".{COCO_URLS[name].rpartition('/')[2]}"
 
 
 def _fetch_subset(content: dict, folder: Path, count: int, longest_side: int | None, seed: int, progress: bool) -> None:
     """Fetch the chosen images one by one, then write the annotation file that makes them a data set."""
+    for place in (folder, folder / "images"):
+        sweep(place)
     rows = choose_images(content["images"], count, seed)
     images = [{**row, **_shrunk(row, longest_side)} for row in rows]
     with ThreadPoolExecutor(8) as pool:
@@ -153,35 +164,46 @@ def _scaled(row: dict, x: float, y: float) -> dict:
 def _fetch_image(folder: Path, image: dict) -> None:
     """Fetch an image by its `coco_url`, shrunk to the width and height of its row where these are smaller."""
     path, size = folder / image["file_name"], (image["width"], image["height"])
+    fetched = path.with_name(f"{path.name}.original")
     if path.exists() and _size(path) == size:
+        fetched.unlink(missing_ok=True)  # left by a process killed between the two
         return
-    if "coco_url" not in image:
-        raise InputError(f"image {image['id']} has no coco_url to fetch it from")
+    url = image.get("coco_url")
+    if not isinstance(url, str):
+        raise InputError(f"image {quoted(image['id'])} has coco_url {quoted(url)}, no address to fetch it from")
     path.unlink(missing_ok=True)
-    original = fetch(image["coco_url"], path.with_name(f"{path.name}.original"), progress=False)
+    original = fetch(url, fetched, progress=False)
     if _size(original) == size:
         original.replace(path)
         return
     pixels = Image.fromarray(read_image(original)).resize(size, Image.Resampling.LANCZOS)
-    with write_whole(path) as part:
-        pixels.save(part, quality=90)
+    try:
+        with write_whole(path) as part:
+            pixels.save(part, quality=90)
+    except (ValueError, KeyError) as error:  # Pillow does not know the file's ending
+        raise InputError(f"cannot write {shown(path)}: {shown(error)}") from None
     original.unlink()
 
 
 def _size(path: Path) -> tuple[int, int] | None:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.size
-    except OSError:
+    except Exception:  # Pillow's readers raise whatever the damage leads them to
         return None
 
 
 def _receive(url: str, part: Path, progress: bool) -> str | None:
     """Append what is missing to `part`; return what cut it short, None when complete."""
     have = part.stat().st_size if part.exists() else 0
-    tag = _tag(part).read_text() if have and _tag(part).exists() else ""
-    request = urllib.request.Request(url, headers={"User-Agent": "otalab"})
-    if tag:  # without one, the bytes on disk may belong to another version of the file
+    tag = _tag(part).read_text(errors="replace") if have and _tag(part).exists() else ""
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "otalab"})
+    except ValueError as error:
+        raise InputError(f"cannot fetch {shown(url)}: {shown(error)}") from None
+    if (
+        tag.isascii() and tag.isprintable() and tag
+    ):  # without one, the bytes on disk may belong to another version of the file
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", tag)
     try:
@@ -193,17 +215,21 @@ def _receive(url: str, part: Path, progress: bool) -> str | None:
         if error.code == 416:
             part.unlink()
         elif error.code not in _PASSING:
-            raise InputError(f"cannot fetch {url}: HTTP {error.code} {error.reason}") from None
+            raise InputError(f"cannot fetch {shown(url)}: HTTP {error.code} {shown(error.reason)}") from None
         return f"HTTP {error.code} {error.reason}"
     except (OSError, http.client.HTTPException) as error:
         return str(getattr(error, "reason", error))
+    except ValueError as error:  # an address that is none, as http://[ or one with letters no host name has
+        raise InputError(f"cannot fetch {shown(url)}: {shown(error)}") from None
     with response:
         start = have if response.status == 206 else 0
         if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             part.unlink()
             return "the server sent another range than asked"
-        length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
+        length = response.headers.get("Content-Length", "")
+        total = start + int(length) if length.isascii() and length.isdigit() and len(length) < 20 else None
+        if total is not None:
+            require_room(url, total - start, part.parent)
         with part.open("ab" if start else "wb") as file:
             _tag(part).write_text(
                 _strong_tag(response.headers)

@@ -62,7 +62,7 @@ class ShapesConfig:
 
         values = asdict(self)
         check(all(math.isfinite(value) for value in values.values()), f"values must be finite, got {values}")
-        check(self.image_size >= 16, f"image_size must be at least 16 px, got {self.image_size}")
+        check(16 <= self.image_size <= 4096, f"image_size must lie in 16..4096 px, got {self.image_size}")
         check(
             1 <= self.min_objects <= self.max_objects,
             f"need 1 <= min_objects <= max_objects, got {self.min_objects} and {self.max_objects}",

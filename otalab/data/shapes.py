@@ -4,8 +4,6 @@ Small enough for a laptop, hard enough that assignment matters. `otalab.data.sce
 """
 
 import json
-import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from PIL import Image
 
 from otalab.data.scene import CLASS_NAMES, Scene, ShapesConfig, draw_scene
 from otalab.errors import InputError
-from otalab.files import write_whole
+from otalab.files import folder_beside, write_whole
 from otalab.progress import progress_bar
 
 __all__ = ["CLASS_NAMES", "SPLITS", "VERSION", "Scene", "ShapesConfig", "draw_scene", "make_shapes"]
@@ -33,9 +31,10 @@ def make_shapes(
 ) -> Path:
     """Write `folder/{train,val}/instances.json` and `folder/{train,val}/images/*.png`; return the folder.
 
-    The set is made beside `folder` and renamed onto it, so that it is whole or absent. A folder that holds this very
-    set is reused. One that holds another set raises InputError, unless `overwrite`; one that holds anything else
-    raises InputError and is never touched. `folder/shapes.json` states the configuration and the counts.
+    The set is made beside `folder` and renamed onto it, so that it is whole or absent; what killed processes left
+    beside it is removed. A folder that holds this very set is reused. One that holds another set raises InputError,
+    unless `overwrite`; one that holds anything else raises InputError and is never touched. `folder/shapes.json` states
+    the configuration and the counts.
     """
     target, config = Path(folder).absolute(), config or ShapesConfig()
     if train < 1 or val < 1:
@@ -43,27 +42,22 @@ def make_shapes(
     statement = {"version": VERSION, "config": asdict(config), "train": train, "val": val}
     if _holds(target, statement, overwrite):
         return Path(folder)
-    partial = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        for index, split in enumerate(SPLITS):
-            _write_split(partial / split, index, statement[split], config, progress)
-        with write_whole(partial / "shapes.json") as path:
-            path.write_text(json.dumps(statement, indent=1) + "\n")
-        partial.chmod((partial / "train").stat().st_mode)  # mkdtemp makes private folders
-        if overwrite and target.exists():
-            shutil.rmtree(target)
-        try:
-            partial.rename(target)
-        except OSError:  # another process may have made the same set meanwhile
-            if not _holds(target, statement, overwrite=False):
-                raise
+        with folder_beside(target) as partial:
+            whole = partial / "whole"
+            for index, split in enumerate(SPLITS):
+                _write_split(whole / split, index, statement[split], config, progress)
+            with write_whole(whole / "shapes.json") as path:
+                path.write_text(json.dumps(statement, indent=1) + "\n")
+            if overwrite and target.exists():
+                target.rename(partial / "old")  # at once: half a set would be taken for somebody else's folder
+            try:
+                whole.rename(target)
+            except OSError:  # another process may have made the same set meanwhile
+                if not _holds(target, statement, overwrite=False):
+                    raise
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
     return Path(folder)
 
 

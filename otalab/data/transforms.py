@@ -12,6 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from otalab.data.rows import MOST_PIXELS
 from otalab.errors import InputError
 
 STRENGTHS = ("none", "flip", "light", "strong")
@@ -92,13 +93,42 @@ class _ZoomOut(nn.Module):
         return F.resize(image, shape), {**target, "boxes": F.resize(target["boxes"], shape)}
 
 
+class _ShortestSide(nn.Module):
+    """Resize an image's shorter side to one of `sizes`, drawn at random, the longer to at most `max_size` px."""
+
+    def __init__(self, sizes: Sequence[int], max_size: int | None) -> None:
+        super().__init__()
+        self.sizes, self.max_size = sizes, max_size
+
+    def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
+        draw = int(torch.randint(len(self.sizes), ())) if len(self.sizes) > 1 else 0
+        shape = list(resized(*image.shape[-2:], self.sizes[draw], self.max_size))
+        return F.resize(image, shape), {**target, "boxes": F.resize(target["boxes"], shape)}
+
+
+def resized(high: int, wide: int, size: int | None, max_size: int | None = None) -> tuple[int, int]:
+    """Height and width, px, of an image after the resize: torchvision's rule, but no side ends under 1 px.
+
+    Raises InputError where the image would have more pixels than any that is read.
+    """
+    if size is None:
+        return high, wide
+    short, long = size, int(size * max(high, wide) / min(high, wide))
+    if max_size is not None and long > max_size:
+        short, long = max(1, int(max_size * short / long)), max_size
+    if short * long > MOST_PIXELS:
+        raise InputError(
+            f"an image of {wide} x {high} px would become {short} x {long} px at size {size}, more than "
+            f"{MOST_PIXELS:,} pixels; choose a smaller size, or a max_size"
+        )
+    return (short, long) if high <= wide else (long, short)
+
+
 def _resize(size: int | Sequence[int] | None, max_size: int | None) -> list[nn.Module]:
     sizes = [] if size is None else [size] if isinstance(size, int) else list(size)
     if any(s < 1 for s in sizes) or (max_size is not None and sizes and max_size < max(sizes)):
         raise InputError(f"need 1 <= size <= max_size, got {size} and {max_size}")
-    if not sizes:
-        return []
-    return [v2.RandomShortestSize(sizes, max_size)] if len(sizes) > 1 else [v2.Resize(sizes, max_size=max_size)]
+    return [_ShortestSide(sizes, max_size)] if sizes else []
 
 
 def _sanitize() -> list[nn.Module]:

@@ -1,9 +1,11 @@
 """Checkpoints: `model.safetensors` to use a model, `checkpoint.pt` to go on training. Each is written whole.
 
-`model.safetensors` holds the evaluated weights and, in its header, all that is needed to build the model again.
+`model.safetensors` holds the evaluated weights and, in its header, all that is needed to build the model again, and a
+sum by which damage is told: a flipped bit gives other weights, but never an error by itself.
 `checkpoint.pt` holds the state of a run after an epoch, and is loaded with `weights_only=True`: it runs no code.
 """
 
+import hashlib
 import io
 import json
 import zipfile
@@ -13,8 +15,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from otalab.data.wording import quoted
+from otalab.detect.config import MOST_BATCH, MOST_SIDE
 from otalab.detect.detector import Detector, build_detector
-from otalab.errors import InputError
+from otalab.errors import InputError, first_line
 from otalab.files import write_whole
 
 EVAL_BATCH = 16  # images at a time where nothing else is known
@@ -40,7 +44,8 @@ def save_model(
         "batch_size": batch_size,
     }
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    with write_whole(path) as temporary:
+    description["sha256"] = content_sum(description, tensors)
+    with write_whole(path) as temporary:  # one entry of metadata: safetensors writes several in any order
         temporary.write_bytes(save(tensors, metadata={"otalab": json.dumps(description)}))
 
 
@@ -57,17 +62,82 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[De
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            description = json.loads((file.metadata() or {})["otalab"])
+        with safe_open(path, framework="pt") as file:
+            description = dict(json.loads((file.metadata() or {})["otalab"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        model = build_detector(**description["settings"], load_weights=False).to(device)
-        model.load_state_dict(tensors)
-        description["batch_size"] = max(1, int(description.get("batch_size", EVAL_BATCH)))  # earlier files have none
-        if not len(description["class_names"]) == len(description["category_ids"]) == model.num_classes:
-            raise InputError(f"{model.num_classes} classes, but other numbers of names and ids")
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if "sha256" in description and description.pop("sha256") != content_sum(description, tensors):
+            raise InputError("its content is not what was written")
+        description.setdefault("batch_size", EVAL_BATCH)  # earlier files have neither
+        check_description(description, len(tensors))
+        with torch.device("meta"):  # costs no memory, whatever sizes the settings ask for
+            frame = build_detector(**description["settings"], load_weights=False)
+        check_tensors(tensors, frame.state_dict())  # so that nothing can fail below, for want of memory apart
+        if not len(description["class_names"]) == len(description["category_ids"]) == frame.num_classes:
+            raise InputError(f"{frame.num_classes} classes, but other numbers of names and ids")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(f"{path} is not a whole otalab checkpoint ({first_line(error)})") from error
-    return model.eval(), description
+    model = build_detector(**description["settings"], load_weights=False)
+    model.load_state_dict(tensors)
+    return model.to(device).eval(), description
+
+
+def content_sum(description: dict, tensors: dict[str, torch.Tensor]) -> str:
+    """The SHA-256 of a description and of tensors: their names, dtypes, shapes and bytes."""
+    found = hashlib.sha256(json.dumps(description).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def check_description(description: dict, num_tensors: int) -> None:
+    """Raise InputError unless every part of a detector's description is of its kind and in its range."""
+    settings, names, ids = (description[key] for key in ("settings", "class_names", "category_ids"))
+    if not isinstance(settings, dict):
+        raise InputError("it has no settings")
+    size = settings.get("image_size")
+    fits = {
+        "backbone": isinstance(settings.get("backbone", ""), str),
+        "assigner": isinstance(settings.get("assigner", ""), str),
+        "weights_backbone": isinstance(settings.get("weights_backbone"), str | None),
+        "num_classes": is_count(settings.get("num_classes", 1)),
+        "channels": is_count(settings.get("channels") or 1),
+        "num_convs": is_count(settings.get("num_convs") or 1, num_tensors),  # each makes a tensor or more
+        "image_size": size is None or is_size(size),
+        "batch_size": is_count(description["batch_size"], MOST_BATCH),
+        "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
+        "category_ids": isinstance(ids, list) and all(type(number) is int for number in ids),
+    }
+    wrong = next((key for key, right in fits.items() if not right), None)
+    if wrong is not None:
+        raise InputError(f"its {wrong} is {quoted(settings.get(wrong, description.get(wrong)))}")
+
+
+def is_count(value: object, most: int = 2**31) -> bool:
+    """Whether a value is a whole number in 1..most."""
+    return type(value) is int and 1 <= value <= most
+
+
+def is_size(value: object) -> bool:
+    """Whether a value is a detector's image size: the shorter side and the longest, px, as `train` takes them."""
+    whole = isinstance(value, list) and len(value) == 2 and all(is_count(side, 10 * MOST_SIDE) for side in value)
+    return whole and value[0] <= min(value[1], MOST_SIDE)
+
+
+def check_tensors(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    """Raise InputError unless the tensors have the names, shapes and dtypes of those wanted, and are finite."""
+    odd = sorted(map(str, tensors.keys() ^ wanted.keys()))
+    if odd:
+        raise InputError(f"{'no' if odd[0] in wanted else 'unknown'} tensor {odd[0]}")
+    for name, like in wanted.items():
+        if not isinstance(tensors[name], torch.Tensor):
+            raise InputError(f"{name} is no tensor")
+        for what in ("shape", "dtype"):
+            found, right = getattr(tensors[name], what), getattr(like, what)
+            if found != right:
+                raise InputError(f"{name} has the {what} {found}, not {right}")
+        if not tensors[name].isfinite().all():
+            raise InputError(f"{name} holds numbers that are not finite")
 
 
 def save_state(path: Path, state: dict) -> None:
@@ -81,15 +151,48 @@ def save_state(path: Path, state: dict) -> None:
 def load_state(path: Path) -> dict:
     """The state of a run, as `save_state` wrote it. Raises InputError when the file is damaged or another's."""
     try:
-        with zipfile.ZipFile(path):  # what torch.save writes; for other files torch.load has an older, laxer reader
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as file:  # what torch.save writes; for others torch.load has an older, laxer reader
+            if any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist()):
+                raise InputError("its parts are compressed")  # which torch.save never does; they could grow to any size
+            if damaged := file.testzip():  # torch.load does not look at the sums
+                raise InputError(f"{damaged} is damaged")
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader raises whatever the damage leads it to
         raise InputError(f"{path} is not a whole checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict) or not state.keys() >= STATE:
         raise InputError(f"{path} is not a checkpoint of a run")
+    if not isinstance(state["config"], dict) or not is_count(state["epoch"]):
+        raise InputError(f"{path} is not a checkpoint of a run: its epoch is {quoted(state['epoch'])}")
     return state
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an exception's text, for messages of one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def restore(path: Path, state: dict, model: Detector, average: Detector, optimizer: torch.optim.Optimizer) -> None:
+    """Bring what `save_state` was given back to where it came from; `path` is for messages.
+
+    Raises InputError when the state is that of another detector or optimizer, or not finite.
+    """
+    try:
+        check_tensors(state["model"], model.state_dict())
+        check_tensors(state["average"], average.state_dict())
+        check_optimizer(state["optimizer"], optimizer)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} does not fit the detector: {first_line(error)}") from error
+
+
+def check_optimizer(stored: dict, optimizer: torch.optim.Optimizer) -> None:
+    """Raise InputError unless the stored state can be that of this optimizer after a step; the rates are set anew."""
+    for group, fresh in zip(stored["param_groups"], optimizer.state_dict()["param_groups"], strict=True):
+        for key in (group.keys() & fresh.keys()) - {"lr"}:
+            if group[key] != fresh[key]:
+                raise InputError(f"the optimizer has {key} {quoted(group[key])}, not {fresh[key]}")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kept = stored["state"]
+    names = set().union(*kept.values())  # of the tensors that it keeps for each parameter
+    for index, found in kept.items():
+        wanted = {name: parameters[index].new_empty(()) if name == "step" else parameters[index] for name in names}
+        check_tensors(found, wanted)
+        if any((found[name] < 0).any() for name in names & {"step", "exp_avg_sq"}):
+            raise InputError("the optimizer holds negative counts or squares")

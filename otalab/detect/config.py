@@ -1,8 +1,32 @@
 """What a training run is made of; the flags of `otalab train` are made from these fields."""
 
+import sys
 from dataclasses import dataclass, field, fields
 
 from otalab.errors import InputError
+
+MOST_EPOCHS, MOST_BATCH, MOST_WORKERS, MOST_SIDE = 10**6, 2**16, 256, 2**14
+LARGEST = sys.float_info.max
+RANGES = {  # what is made from these numbers is bounded before it is made
+    "background": (0, 10**9),
+    "max_images": (1, 10**9),
+    "size": (1, MOST_SIDE),
+    "max_size": (1, MOST_SIDE),
+    "workers": (0, MOST_WORKERS),
+    "epochs": (1, MOST_EPOCHS),
+    "batch_size": (1, MOST_BATCH),
+    "backbone_lr": (0, LARGEST),
+    "weight_decay": (0, LARGEST),
+    "warmup": (0, 10**9),
+    "clip": (0, LARGEST),
+    "eval_every": (0, 10**9),
+    "seed": (0, 2**32 - 1),
+}
+
+
+def span(low: int, high: int | float) -> str:
+    """A range in words."""
+    return f"of at least {low}, and finite" if high == LARGEST else f"from {low} to {high}"
 
 
 def setting(default, help: str, choices: tuple[str, ...] | None = None):
@@ -26,6 +50,7 @@ class TrainConfig:
     # data
     categories: tuple[str, ...] | None = setting(None, "train on these category names only")
     max_images: int | None = setting(None, "use at most so many training images, chosen by the seed")
+    background: int = setting(0, "how many training images without a box take part, chosen by the seed")
     size: int | None = setting(None, "shorter image side in px; none keeps the images' size")
     max_size: int | None = setting(None, "longest image side in px, after resizing")
     augment: str = setting("flip", "strength of augmentation", ("none", "flip", "light", "strong"))
@@ -47,20 +72,16 @@ class TrainConfig:
     device: str = setting("auto", "cpu, cuda or auto")
 
     def __post_init__(self) -> None:
-        at_least = {"epochs": 1, "batch_size": 1, "workers": 0, "warmup": 0, "eval_every": 0, "seed": 0}
-        at_least |= {"backbone_lr": 0, "weight_decay": 0, "clip": 0, "max_images": 1, "size": 1, "max_size": 1}
-        for name, low in at_least.items():
+        for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and not low <= value < float("inf"):
-                raise InputError(f"{name} is {value}; it must be a number of at least {low}")
+            if value is not None and not low <= value <= high:
+                raise InputError(f"{name} is {value}; it must be a number {span(low, high)}")
         if not 0 < self.lr < float("inf"):
             raise InputError(f"lr is {self.lr}; it must be a positive number")
         if self.max_size is not None and (self.size is None or self.max_size < self.size):
             raise InputError(
                 f"max_size is {self.max_size}, size is {self.size}; max_size bounds a given size from above"
             )
-        if self.seed >= 2**32:
-            raise InputError(f"seed is {self.seed}; it must be less than 2**32")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is {self.ema}; a decay lies in [0, 1)")
         for f in fields(self):

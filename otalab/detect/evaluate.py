@@ -117,7 +117,8 @@ def run_evaluator(ground_truth: dict, results: list[dict], backend: str | None =
     results = [dict(result) for result in results]  # pycocotools writes into them
     with contextlib.redirect_stdout(io.StringIO()):  # both print tables
         truth = COCO()
-        truth.dataset = ground_truth
+        rows = enumerate(ground_truth["annotations"], 1)  # COCOeval takes a matched gt's id 0 for "no match"
+        truth.dataset = {**ground_truth, "annotations": [{**row, "id": i} for i, row in rows]}
         truth.createIndex()
         found = truth.loadRes(results) if results else COCO()
         if not results:

@@ -1,49 +1,61 @@
 """The training loop: read it from top to bottom."""
 
 import copy
-import json
 import math
+import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
 from otalab.data.coco import CocoDataset, collate
-from otalab.data.transforms import train_transforms
-from otalab.detect.checkpoint import first_line, load_state, save_model, save_state
+from otalab.detect.checkpoint import save_model, save_state
 from otalab.detect.config import TrainConfig
-from otalab.detect.detector import Detector, build_detector
-from otalab.detect.evaluate import evaluate, open_split
+from otalab.detect.detector import build_detector
+from otalab.detect.evaluate import evaluate
+from otalab.detect.limits import evaluation_batch
 from otalab.detect.optim import build_optimizer, lr_factor, update_ema
-from otalab.errors import InputError
-from otalab.files import to_json, write_json, write_whole
+from otalab.detect.run_data import image_size, open_data, opening
+from otalab.detect.run_folder import require_free, run_state, start, write_line, write_text
+from otalab.errors import InputError, first_line
+from otalab.files import write_json
 from otalab.progress import progress_bar
 
 
 def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> dict[str, float]:
     """Train a detector and evaluate it; returns the final metrics.
 
-    Writes into `config.out`: config.json, log.jsonl (a line for every step and every evaluation), checkpoint.pt after
-    each epoch, model.safetensors and metrics.json. With `resume` the run goes on after its last whole epoch and ends
-    with the weights of a run that was never stopped. Raises InputError for input at fault, and when the loss or its
-    gradient is not finite, naming step (from 1, as in the log) and images; the last checkpoint stays as it is.
+    Opens with what it will see, and what is left out and why: printed with `progress`, and kept as data.txt. Writes
+    into `config.out` also config.json, log.jsonl (a line for every step and every evaluation), checkpoint.pt after each
+    epoch, model.safetensors and metrics.json. With `resume` the run goes on after its last whole epoch and ends with
+    the weights of a run that was never stopped; `device` and `workers` may differ. Raises InputError for input at fault
+    before anything is written, for a loader process that was killed, and when the loss or its gradient is not finite,
+    naming step (from 1, as in the log) and images; the last checkpoint stays as it is.
     """
     out = Path(config.out)
     device = pick_device(config.device)
-    trainset, valset = open_data(config)
+    trainset, valset = open_data(config, device)
     torch.manual_seed(config.seed)
     settings = model_settings(config, trainset)
     model = build_detector(**settings).to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False) if config.ema else model
     optimizer = build_optimizer(model, config)
     peaks = [group["lr"] for group in optimizer.param_groups]
-    first_epoch = start(out, config, resume, model, average, optimizer)
+    require_free(out, resume)
+    lines = opening(config, trainset, valset, device)
+    if progress:
+        print(*lines, sep="\n", flush=True)
+    if config.workers == 0:
+        trainset.keep_in_memory()
+        valset.keep_in_memory()
+    first_epoch = start(out, config, model, average, optimizer)
+    write_text(out / "data.txt", lines)
     steps_an_epoch = len(trainset) // config.batch_size or 1
     total = config.epochs * steps_an_epoch
+    eval_batch = evaluation_batch(valset.sizes, model.image_size, config.batch_size)
     metrics: dict[str, float] = {}
 
     bar = progress_bar(
@@ -53,7 +65,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
         disable=not progress,
         smoothing=0.05,
     )
-    with bar, (out / "log.jsonl").open("a", buffering=1) as log:
+    with killed_loaders_told(config.workers), bar, (out / "log.jsonl").open("ab", buffering=0) as log:
         for epoch in range(first_epoch, config.epochs):
             model.train()
             step = epoch * steps_an_epoch
@@ -81,86 +93,28 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
                 bar.set_postfix(epoch=epoch + 1, loss=f"{line['loss']:.3f}", refresh=False)
             last = epoch + 1 == config.epochs
             if last or (config.eval_every and (epoch + 1) % config.eval_every == 0):
-                metrics = evaluate(average, valset, config.batch_size, progress=False)
+                metrics = evaluate(average, valset, eval_batch, progress=False)
                 write_line(log, {"step": step, "epoch": epoch, "metrics": metrics})
                 if progress:
                     bar.write(f"epoch {epoch + 1}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
             save_state(out / "checkpoint.pt", run_state(config, epoch + 1, model, average, optimizer))
     if not metrics:  # resumed after its last epoch
-        metrics = evaluate(average, valset, config.batch_size, progress=False)
+        metrics = evaluate(average, valset, eval_batch, progress=False)
     names, ids = trainset.class_names, trainset.category_ids
     save_model(out / "model.safetensors", average, settings, names, ids, config.batch_size)
     write_json(out / "metrics.json", metrics)
     return metrics
 
 
-def open_data(config: TrainConfig) -> tuple[CocoDataset, CocoDataset]:
-    """The training and validation splits of the run's folder, decoded once and for all unless workers decode them."""
-    in_memory = config.workers == 0
-    trainset = CocoDataset.from_folder(
-        config.data,
-        "train",
-        transforms=train_transforms(config.size, config.augment, config.max_size),
-        categories=list(config.categories) if config.categories else None,
-        max_images=config.max_images,
-        keep_empty=False,
-        seed=config.seed,
-        cache=in_memory,
-    )
-    return trainset, open_split(config.data, "val", trainset.class_names, cache=in_memory)
-
-
 def model_settings(config: TrainConfig, trainset: CocoDataset) -> dict:
     """The arguments of `build_detector` for this run."""
-    size = None if config.size is None else (config.size, config.max_size or 10 * config.size)
     return {
         "backbone": config.backbone,
         "num_classes": len(trainset.class_names),
         "assigner": config.assigner,
         "weights_backbone": config.weights_backbone,
-        "image_size": size,
+        "image_size": image_size(config),
     }
-
-
-def start(out: Path, config: TrainConfig, resume: bool, model, average, optimizer) -> int:
-    """Prepare the run's folder, load its last state when resuming, and return the first epoch to run."""
-    path = out / "checkpoint.pt"
-    if not resume and (path.exists() or (out / "model.safetensors").exists()):
-        raise InputError(f"{out} holds a run already; resume it (--resume) or choose another folder (--out)")
-    if not path.exists():
-        write_json(out / "config.json", asdict(config))
-        (out / "log.jsonl").unlink(missing_ok=True)
-        return 0
-    state = load_state(path)
-    stored, given = state["config"], kept_settings(config)
-    different = {k: (stored.get(k), v) for k, v in given.items() if stored.get(k) != v}
-    if different:
-        name, (old, new) = next(iter(different.items()))
-        raise InputError(f"{out} was started with {name}={old}, not {new}; a resumed run keeps its settings")
-    try:
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path} does not fit the detector: {first_line(error)}") from error
-    drop_lines_after(out / "log.jsonl", state["epoch"])
-    return state["epoch"]
-
-
-def run_state(config: TrainConfig, epoch: int, model: Detector, average: Detector, optimizer) -> dict:
-    """All that a run needs to go on after `epoch` epochs."""
-    return {
-        "config": kept_settings(config),
-        "epoch": epoch,
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-
-
-def kept_settings(config: TrainConfig) -> dict:
-    """The settings that a resumed run must share; its folder may have moved, and its device changed."""
-    return {k: v for k, v in json.loads(json.dumps(asdict(config))).items() if k not in ("out", "device")}
 
 
 def batches(dataset: CocoDataset, config: TrainConfig, epoch: int, steps: int) -> Iterator:
@@ -181,8 +135,32 @@ def batches(dataset: CocoDataset, config: TrainConfig, epoch: int, steps: int) -
     try:
         for _, batch in zip(range(steps), loader, strict=False):  # an incomplete last batch is left out
             yield batch
-    except InputError as error:  # a loader process sends its traceback along; the message is the last line
-        raise InputError(str(error).strip().splitlines()[-1].removeprefix("otalab.errors.InputError: ")) from error
+    except InputError as error:  # a loader process sends its traceback along; the message is at the end
+        raise InputError(str(error).rpartition("otalab.errors.InputError: ")[2].strip()) from error
+    except OSError as error:
+        if config.workers == 0:
+            raise
+        raise InputError(loaders_failed(config.workers, error)) from error
+
+
+@contextmanager
+def killed_loaders_told(workers: int) -> Iterator[None]:
+    """Make an InputError of a killed loader process, for which torch raises RuntimeError wherever the run then is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search(r"DataLoader worker .*(exited unexpectedly|killed by signal)", str(error)):
+            raise
+        raise InputError(loaders_failed(workers, error)) from error
+
+
+def loaders_failed(workers: int, error: Exception) -> str:
+    """What to do when the loader processes cannot go on."""
+    what = first_line(error).rstrip(". ")
+    return (
+        f"one of {workers} loader processes failed ({what}); memory may have run out: go on from the last whole epoch "
+        "(--resume) with fewer --workers, 0 for none"
+    )
 
 
 @contextmanager
@@ -222,19 +200,3 @@ def pick_device(name: str) -> torch.device:
     if name not in there and not (name == "cuda" and len(there) > 1):
         raise InputError(f"device {name!r} is not here; there is {', '.join(there)}")
     return torch.device(name)
-
-
-def write_line(log, line: dict) -> None:
-    """Append one line to the run's log."""
-    log.write(to_json(line) + "\n")
-
-
-def drop_lines_after(path: Path, epoch: int) -> None:
-    """Forget the log of epochs that will be run again."""
-    kept = []
-    with suppress(FileNotFoundError, ValueError):  # a killed run may have cut its last line short
-        for line in path.read_text().splitlines():
-            if json.loads(line)["epoch"] < epoch:
-                kept.append(line)
-    with write_whole(path) as temporary:
-        temporary.write_text("".join(line + "\n" for line in kept))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from otalab.assign.points import AnchorPoints
 from otalab.assign.types import IGNORED, Assignment, Targets
+from otalab.errors import one_line
 from otalab.viz.style import INK, MUTED, PAPER, array, chip, gt_colour, image_array, plural
 
 
@@ -89,6 +90,7 @@ def tag_box(
     others: (m, 4) xyxy px, boxes in which the tag would seem theirs. `below` tries the lower edge first. Where neither
     edge is free, a place beside or inside the box will do. Sizes are estimated: a font is measured when it is drawn.
     """
+    text = one_line(text)  # a name may hold anything
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     x1, y1, x2, y2 = np.clip(array(box), (left, top, left, top), (right, bottom, right, bottom)).tolist()
     px = (right - left) / (ax.bbox.width * 72 / ax.figure.dpi)  # image px to a pt

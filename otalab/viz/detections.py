@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 from torch import Tensor
 from torchvision.ops import box_iou
 
@@ -81,17 +82,34 @@ def save_detections(
     image: UInt8[np.ndarray, "h w 3"],
     detection: Mapping[str, Tensor],
     class_names: Sequence[str],
-    width: int = 960,
+    longer: int = 960,
 ) -> None:
-    """Write a PNG of about `width` px: the image and its detections, one colour a class."""
+    """Write a PNG: the image and its detections, one colour a class; its longer side is `longer` px.
+
+    A narrow image is drawn longer, up to four times that, until its shorter side is a quarter of `longer`. No side is
+    under 1 px.
+    """
     labels = detection["labels"].tolist()
+    width, height = drawn_size(image.shape[1], image.shape[0], longer)
+    ratio = np.array([width / image.shape[1], height / image.shape[0]])
+    if ratio.min() < 1:  # Matplotlib works in float64, eight times the image's bytes
+        image = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+        boxes = array(detection["boxes"]) * np.tile(ratio, 2)
+    else:
+        boxes = detection["boxes"]
     with style():
-        size = np.array([1, image.shape[0] / image.shape[1]]) * width / 150
-        figure = Figure(figsize=size.tolist(), dpi=150)
+        figure = Figure(figsize=((width + 0.5) / 150, (height + 0.5) / 150), dpi=150)  # rounded down to whole px
         ax = show_image(figure.add_axes((0, 0, 1, 1)), image)
         colours = [gt_colour(label) for label in labels]
-        draw_boxes(ax, detection["boxes"], labels, class_names, detection["scores"], colours)
+        draw_boxes(ax, boxes, labels, class_names, detection["scores"], colours)
         save_figure(figure, path)
+
+
+def drawn_size(width: int, height: int, longer: int) -> tuple[int, int]:
+    """Width and height in px of the picture of an image, see `save_detections`."""
+    long, short = max(width, height), min(width, height)
+    scale = max(longer / long, min(longer / 4 / short, 4 * longer / long))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def match_above(

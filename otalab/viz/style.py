@@ -83,7 +83,7 @@ def text_colour(fill: str) -> str:
 
 
 def chip(ax: Axes, x: float | int, y: float | int, text: str, fill: str, **options) -> None:
-    """`text` on a small rounded patch of colour `fill`; `options` go to `ax.annotate` or override its defaults."""
+    """`text`, as it stands, on a small rounded patch of colour `fill`; `options` go to `ax.annotate`."""
     patch = {"boxstyle": "round,pad=0.22", "facecolor": fill, "edgecolor": PAPER, "linewidth": 0.6}
     ax.annotate(
         text,
@@ -97,6 +97,7 @@ def chip(ax: Axes, x: float | int, y: float | int, text: str, fill: str, **optio
             "bbox": patch,
             "annotation_clip": False,
             "zorder": 6.5,  # above the points
+            "parse_math": False,  # a name may hold dollar signs
         }
         | options,
     )

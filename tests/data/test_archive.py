@@ -70,6 +70,28 @@ def test_a_damaged_or_missing_archive_is_named(tmp_path):
     assert not (tmp_path / "out" / "x").exists()
 
 
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.tar.xz"])
+def test_damaged_bytes_never_raise_anything_else(tmp_path, name):
+    rng = np.random.default_rng(0)
+    if name == "a.zip":
+        make_zip(tmp_path / name, {"one": b"1" * 500, "two": rng.bytes(500)})
+    else:
+        with tarfile.open(tmp_path / name, f"w:{name[-2:]}") as archive:
+            archive.addfile(tarfile.TarInfo("empty"))
+            info = tarfile.TarInfo("two")
+            info.size = 500
+            archive.addfile(info, io.BytesIO(rng.bytes(500)))
+    whole = np.frombuffer((tmp_path / name).read_bytes(), dtype=np.uint8)
+    for _ in range(60):
+        damaged = whole.copy()
+        damaged[rng.integers(0, len(whole), 3)] = rng.integers(0, 256, 3)
+        (tmp_path / name).write_bytes(damaged.tobytes()[: rng.integers(len(whole) // 2, len(whole) + 1)])
+        try:
+            safe_extract(tmp_path / name, tmp_path / "out", progress=False)
+        except InputError as error:
+            assert "\n" not in str(error) and name in str(error)
+
+
 def test_an_archive_larger_than_the_disk_is_refused(tmp_path, monkeypatch):
     archive = make_zip(tmp_path / "a.zip", {"x": np.random.default_rng(0).bytes(100_000)})
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())

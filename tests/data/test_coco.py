@@ -96,8 +96,9 @@ def test_annotations_of_other_categories_vanish_with_the_images_they_leave_empty
     data = load(root, categories=["dog"])
     assert [t["labels"].tolist() for _, t in data] == [[0], []]
     assert [len(t["ignore_boxes"]) for _, t in data] == [0, 1]
-    assert load(root, categories=["dog"], keep_empty=False).image_ids == [1]
-    assert [row["id"] for row in data.ground_truth()["annotations"]] == [2, 3]
+    assert load(root, categories=["dog"], background=0).image_ids == [1]
+    kept = [(row["image_id"], row["iscrowd"]) for row in data.ground_truth()["annotations"]]
+    assert kept == [(1, 0), (2, 1)]
 
 
 def test_rows_find_their_image_in_whatever_order_the_file_lists_them(tmp_path):
@@ -111,11 +112,12 @@ def test_rows_find_their_image_in_whatever_order_the_file_lists_them(tmp_path):
 
 def test_an_image_whose_only_box_has_no_area_counts_as_empty(tmp_path):
     rows = [box(1), box(2, image_id=2, bbox=(5, 5, 0, 5))]
-    assert load(write(tmp_path, annotations=rows), keep_empty=False).image_ids == [1]
+    assert load(write(tmp_path, annotations=rows), background=0).image_ids == [1]
 
 
 def test_ground_truth_is_the_chosen_part_as_annotated(tmp_path):
-    rows = [box(5, image_id=2, bbox=(30, 20, 15, 5)), box(2, category=7, area=3.5), box(9, iscrowd=1, category=90)]
+    rows = [box(3, image_id=2, bbox=(30, 20, 15, 5), area=75.0), box(1, category=7, area=3.5)]
+    rows += [box(2, iscrowd=1, category=90)]
     truth = load(write(tmp_path, annotations=rows)).ground_truth()
     assert truth["images"] == [image(1), image(2)]
     assert truth["categories"] == sorted(CATEGORIES, key=lambda row: row["id"])
@@ -153,7 +155,7 @@ def test_perfect_detections_of_the_ground_truth_score_ap_1(tmp_path, capsys):
 
 def test_empty_boxes_are_dropped_and_outlying_ones_clipped_with_one_warning(tmp_path, caplog):
     rows = [
-        box(1, bbox=(5, 5, 0, 10)),  # no width
+        box(1, bbox=(5, 5, 0, 10), area=0),  # no width
         box(2, bbox=(50, 5, 10, 10)),  # right of the image
         box(3, bbox=(-20, -20, 20, 20)),  # touches its corner from outside
         box(4, bbox=(35, 25, 10, 10)),  # half outside

@@ -105,3 +105,34 @@ def test_no_server_and_other_schemes_are_named(tmp_path):
         fetch("http://127.0.0.1:9/a", tmp_path / "a", progress=False, attempts=1)
     with pytest.raises(InputError, match="not an http or https address"):
         fetch("file:///etc/hostname", tmp_path / "a", progress=False)
+
+
+@pytest.mark.parametrize("length", ["many", "-5", "1e6", "\u00b2", "9" * 30])
+def test_a_length_that_is_no_number_is_not_believed(server, tmp_path, length):
+    server.files["a.bin"], server.length = BODY, length
+    assert get(server, tmp_path / "a.bin", sha256=hashlib.sha256(BODY).hexdigest()).read_bytes() == BODY
+
+
+def test_a_file_larger_than_the_disk_is_refused_before_it_comes(server, tmp_path):
+    server.files["a.bin"], server.length = BODY, str(10**18)
+    with pytest.raises(InputError, match=r"a\.bin needs 1000000000\.0 GB but .* has .* GB free"):
+        get(server, tmp_path / "a.bin")
+    assert not (tmp_path / "a.bin").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://a b/c", "http://\u00e4" + "a" * 99, "http://x:y/", "http://", "ftp://a\nb"]
+)
+def test_an_address_that_is_none_is_named(tmp_path, url):
+    with pytest.raises(InputError, match="cannot fetch") as caught:
+        fetch(url, tmp_path / "a", progress=False, attempts=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_tag_starts_again(server, tmp_path):
+    server.files["a.bin"] = BODY
+    for tag in (b"a\nb", b"\xff\xfe", b""):
+        (tmp_path / "a.bin.part").write_bytes(b"other")
+        (tmp_path / "a.bin.part.tag").write_bytes(tag)
+        assert get(server, tmp_path / "a.bin").read_bytes() == BODY
+        (tmp_path / "a.bin").unlink()

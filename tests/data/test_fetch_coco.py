@@ -1,48 +1,11 @@
 """COCO's own layout, from a server on this machine."""
 
-import hashlib
-import io
 import json
-import zipfile
 
 import pytest
-from PIL import Image
 
-from otalab.data import CocoDataset, download, fetch_coco
+from otalab.data import CocoDataset, fetch_coco
 from otalab.errors import InputError
-
-
-def as_zip(files: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, body in files.items():
-            archive.writestr(name, body)
-    return stream.getvalue()
-
-
-@pytest.fixture
-def coco(server, monkeypatch):
-    """Twelve photos of 64 x 48 px, their zip and their annotations, under COCO's addresses."""
-    images, rows = [], []
-    for i in range(1, 13):
-        name = f"{i:012d}.jpg"
-        stream = io.BytesIO()
-        Image.new("RGB", (64, 48), (20 * i, 0, 0)).save(stream, "JPEG")
-        server.files[f"val2017/{name}"] = stream.getvalue()
-        address = server.url(f"val2017/{name}")
-        images.append({"id": i, "file_name": name, "width": 64, "height": 48, "coco_url": address})
-        box = {"bbox": [8.0, 12.0, 32.0, 24.0], "area": 700.0, "iscrowd": 0, "segmentation": [[1, 2, 3]]}
-        rows.append({"id": i, "image_id": i, "category_id": 1, **box})
-    content = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "person"}], "licenses": [7]}
-    names = {"annotations/instances_val2017.json": json.dumps(content).encode(), "annotations/captions.json": b"{}"}
-    server.files["annotations.zip"] = as_zip(names)
-    photos = {name: body for name, body in server.files.items() if name.startswith("val2017/")}
-    server.files["val2017.zip"] = as_zip(photos)
-    names = {"annotations": "annotations.zip", "val": "val2017.zip"}
-    monkeypatch.setattr(download, "COCO_URLS", {key: server.url(name) for key, name in names.items()})
-    sums = {key: hashlib.md5(server.files[name]).hexdigest() for key, name in names.items()}
-    monkeypatch.setattr(download, "COCO_MD5", sums)
-    return server
 
 
 def test_a_whole_split_lands_in_the_official_layout_once(coco, tmp_path):
@@ -89,6 +52,28 @@ def test_a_subset_may_be_shrunk_with_its_boxes(coco, tmp_path):
     assert sorted(p.suffix for p in (folder / "val" / "images").iterdir()) == [".jpg"] * 3
 
 
+@pytest.mark.parametrize("name", ["annotations.zip", "val2017.zip"])
+def test_an_archive_that_a_killed_process_did_not_extract_to_its_end_is_extracted_and_removed(name, coco, tmp_path):
+    folder = fetch_coco(tmp_path / "coco", "val", progress=False)
+    before, asked = sorted(folder.rglob("*")), len(coco.asked)
+    (folder / f".{name}").write_bytes(coco.files[name])
+    (folder / "val2017" / "000000000003.jpg.part").touch()
+    (folder / "annotations" / "instances_val2017.json.part").touch()
+    fetch_coco(folder, "val", progress=False)
+    left = {"annotations.zip": ["000000000003.jpg.part"], "val2017.zip": ["instances_val2017.json.part"]}[name]
+    assert [path.name for path in sorted(folder.rglob("*")) if path not in before] == left
+    assert len(coco.asked) == asked
+
+
+def test_what_a_killed_process_left_of_a_photo_is_removed(coco, tmp_path):
+    images = fetch_coco(tmp_path / "coco", "val", max_images=3, longest_side=32, progress=False) / "val" / "images"
+    before = sorted(images.iterdir())
+    (images / f"{before[0].name}.original").touch()
+    (images / f".{before[0].name}.otalab-12345678.jpg").touch()
+    fetch_coco(tmp_path / "coco", "val", max_images=3, longest_side=32, progress=False)
+    assert sorted(images.iterdir()) == before
+
+
 def test_a_photo_that_fails_leaves_no_annotation_file(coco, tmp_path):
     for i in range(1, 13):
         if i % 2:
@@ -96,6 +81,38 @@ def test_a_photo_that_fails_leaves_no_annotation_file(coco, tmp_path):
     with pytest.raises(InputError, match="HTTP 404"):
         fetch_coco(tmp_path / "coco", "val", max_images=12, progress=False)
     assert not (tmp_path / "coco" / "val" / "instances.json").exists()
+
+
+@pytest.mark.parametrize("url", [None, 7, ["http://a"], "file:///etc/hostname", "nowhere"])
+def test_a_photo_without_an_address_is_named(coco, tmp_path, url):
+    folder = fetch_coco(tmp_path / "coco", "val", max_images=1, progress=False)
+    path = folder / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    for row in content["images"]:
+        row["coco_url"] = url
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"image \d+ has coco_url .*no address|not an http or https address"):
+        fetch_coco(folder, "val", max_images=3, progress=False)
+
+
+def test_no_photo_is_written_outside_its_folder(coco, tmp_path):
+    folder = fetch_coco(tmp_path / "coco", "val", max_images=1, progress=False)
+    path = folder / "annotations" / "instances_val2017.json"
+    path.write_text(path.read_text().replace("000000000001.jpg", "../../../evil.jpg", 1))
+    with pytest.raises(InputError, match=r"image 1 lies outside the image folder: '\.\./"):
+        fetch_coco(folder, "val", max_images=12, progress=False)
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_shrunk_photo_needs_an_ending_that_names_a_format(coco, tmp_path):
+    folder = fetch_coco(tmp_path / "coco", "val", max_images=1, progress=False)
+    path = folder / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    for row in content["images"]:
+        row["file_name"] = row["file_name"].replace(".jpg", ".photo")
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"cannot write .*\.photo: unknown file extension"):
+        fetch_coco(folder, "val", max_images=2, longest_side=32, progress=False)
 
 
 def test_wrong_options_are_named(tmp_path):

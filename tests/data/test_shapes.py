@@ -215,7 +215,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_size": 8}, "at least 16 px, got 8"),
+        ({"image_size": 8}, "must lie in 16..4096 px, got 8"),
+        ({"image_size": 10**6}, "must lie in 16..4096 px, got 1000000"),
         ({"min_objects": 5, "max_objects": 4}, "got 5 and 4"),
         ({"min_objects": 0}, "got 0 and 11"),
         ({"min_size": 4.0}, "got 4.0, 64.0, 128"),

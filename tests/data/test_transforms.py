@@ -95,6 +95,17 @@ def test_the_shorter_side_becomes_size_unless_the_longer_would_pass_max_size(sha
         assert target["boxes"][0].tolist() == pytest.approx([*(scale * [10, 20]), *(scale * [30, 60])], rel=1e-5)
 
 
+@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("shape", [(4000, 1), (1, 4000), (1, 1), (2, 300)])
+@pytest.mark.parametrize(("size", "max_size"), [(None, None), (32, 100), ([16, 24], 24)])
+def test_narrow_images_come_out_with_a_pixel_at_least(strength, shape, size, max_size):
+    for seed in range(3):
+        torch.manual_seed(seed)
+        picture, target = train_transforms(size, strength, max_size)(*sample([(0, 0, 1, 1)], shape=shape))
+        assert min(picture.shape) >= 1 and max(picture.shape) <= (max_size or 4000)
+        assert len(target["boxes"]) == len(target["labels"])
+
+
 def test_sizes_are_drawn_from_those_given():
     pipeline, seen = train_transforms((48, 72), "none", 200), set()
     for seed in range(20):

@@ -1,10 +1,13 @@
 import json
 import os
 import pickle
+import resource
 import shutil
+import zipfile
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from otalab.detect import checkpoint
@@ -102,7 +105,13 @@ def description(**changes) -> str:
         ({"otalab": description(settings={"colour": "red"})}, "colour"),
         ({"otalab": description(settings=SETTINGS | {"backbone": "resnet18"})}, "not a whole"),
         ({"otalab": description(batch_size="many")}, "not a whole"),
+        ({"otalab": description(batch_size=1e400)}, "its batch_size is inf"),
         ({"otalab": description(class_names=NAMES[:2])}, "other numbers of names and ids"),
+        ({"otalab": description(class_names=["cat", "dog", 3])}, "its class_names is"),
+        ({"otalab": description(category_ids=["3", "7", "90"])}, "its category_ids is"),
+        ({"otalab": description(settings=SETTINGS | {"assigner": 3})}, "its assigner is 3"),
+        ({"otalab": description(settings=SETTINGS | {"image_size": [[48], 200]})}, "its image_size is"),
+        ({"otalab": description(settings=SETTINGS | {"image_size": [10**9, 10**9]})}, "its image_size is"),
         ({"otalab": '{"settings": {"num_classes": 3}}'}, "class_names"),
     ],
 )
@@ -110,6 +119,42 @@ def test_a_file_of_weights_that_are_not_such_a_detectors_is_named(metadata, says
     path = tmp_path / "model.safetensors"
     save_file(dict(eager_detector().state_dict()), path, metadata=metadata)
     one_line(path, load_model, says)
+
+
+def test_a_flipped_bit_anywhere_is_told_though_the_weights_it_makes_are_numbers(saved, tmp_path):
+    whole = saved.read_bytes()
+    path = tmp_path / "model.safetensors"
+    for at in range(len(whole) - 1, 8, -len(whole) // 10):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        one_line(path, load_model, "its content is not what was written")
+
+
+def test_a_detector_saved_before_there_was_a_sum_is_loaded(saved, tmp_path):
+    with safe_open(saved, "pt") as file:
+        old = json.loads(file.metadata()["otalab"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    del old["sha256"], old["batch_size"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"otalab": json.dumps(old)})
+    model, description = load_model(tmp_path)
+    assert description == load_model(saved)[1]
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("settings", [{"num_classes": 10**8}, {"channels": 10**7}, {"num_convs": 10**9}])
+def test_sizes_that_the_weights_do_not_have_cost_no_memory(settings, tmp_path):
+    path = tmp_path / "model.safetensors"
+    metadata = {"otalab": description(settings=SETTINGS | settings)}
+    save_file(dict(eager_detector().state_dict()), path, metadata=metadata)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    one_line(path, load_model, "has the shape|num_convs is")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path):
+    tensors = dict(eager_detector().state_dict())
+    tensors["head.logits.bias"] = torch.full_like(tensors["head.logits.bias"], torch.nan)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"otalab": description()})
+    one_line(tmp_path / "model.safetensors", load_model, "head.logits.bias holds numbers that are not finite")
 
 
 @pytest.mark.parametrize("load", [load_model, load_state])
@@ -135,6 +180,31 @@ def test_a_state_cut_short_is_named(share, tmp_path):
     with open(path, "r+b") as file:
         file.truncate(int(path.stat().st_size * share))
     one_line(path, load_state, "not a whole checkpoint")
+
+
+def test_a_flipped_bit_in_the_numbers_of_a_state_is_told(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_state(path, STATE)
+    whole = bytearray(path.read_bytes())
+    at = whole.find(STATE["model"]["w"].numpy().tobytes())
+    whole[at + 2000] ^= 1
+    path.write_bytes(whole)
+    one_line(path, load_state, "not a whole checkpoint .* is damaged")
+
+
+def test_a_state_that_would_unpack_to_any_size_is_told(tmp_path):
+    save_state(tmp_path / "whole.pt", STATE)
+    path = tmp_path / "checkpoint.pt"
+    with zipfile.ZipFile(tmp_path / "whole.pt") as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    one_line(path, load_state, "its parts are compressed")
+
+
+@pytest.mark.parametrize("change", [{"epoch": 0}, {"epoch": "2"}, {"epoch": True}, {"config": None}])
+def test_a_state_whose_account_of_itself_is_wrong_is_told(change, tmp_path):
+    save_state(tmp_path / "checkpoint.pt", STATE | change)
+    one_line(tmp_path / "checkpoint.pt", load_state, "is not a checkpoint of a run: its epoch is")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ STEPS = 30
 
 @pytest.mark.parametrize("name", ASSIGNERS)
 def test_losses_fall_while_an_image_batch_is_learnt(name, shapes):
-    dataset = CocoDataset.from_folder(shapes, "train", keep_empty=False)
+    dataset = CocoDataset.from_folder(shapes, "train", background=0)
     images, targets = zip(*(dataset[i] for i in range(4)), strict=True)
     torch.manual_seed(0)
     model = build_detector("tiny", len(CLASS_NAMES), assigner=name).train()

@@ -115,6 +115,42 @@ def test_a_resumed_run_keeps_its_settings(change, setup, finished, tmp_path):
     assert log_of(tmp_path / "run") == log_of(finished)
 
 
+def test_a_resumed_run_may_load_its_images_otherwise(finished, setup, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    train(setup(workers=1), resume=True, progress=False)
+    assert same_weights(tmp_path / "run", finished)
+
+
+def test_a_run_from_before_a_setting_existed_had_its_default(finished, setup, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = load_state(path)
+    del state["config"]["background"]
+    state["config"]["workers"] = 2  # was among the settings to keep
+    torch.save(state, path)
+    train(setup(), resume=True, progress=False)
+    with pytest.raises(InputError, match="was started with background=0, not 5"):
+        train(setup(background=5), resume=True, progress=False)
+
+
+@pytest.mark.parametrize("name", ["config.json", "log.jsonl", "data.txt", "metrics.json"])
+def test_files_that_are_no_runs_are_left_alone(name, setup, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text('{"mine": 1}')
+    for resume in (False, True):
+        with pytest.raises(InputError, match=f"run holds a {name} that is no run's; choose another folder"):
+            train(setup(), resume=resume, progress=False)
+    assert os.listdir(tmp_path / "run") == [name] and (tmp_path / "run" / name).read_text() == '{"mine": 1}'
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_begun_again(setup, finished, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("config.json", "log.jsonl", "data.txt"):
+        shutil.copy(finished / name, tmp_path / "run")
+    train(setup(), progress=False)
+    assert same_weights(tmp_path / "run", finished) and steps_of(tmp_path / "run") == steps_of(finished)
+
+
 def test_a_run_whose_folder_was_moved_is_resumed(finished, setup, tmp_path):
     shutil.copytree(finished, tmp_path / "moved")
     train(setup(out=str(tmp_path / "moved")), resume=True, progress=False)
@@ -139,3 +175,37 @@ def test_a_checkpoint_of_another_model_is_named(setup, finished, tmp_path):
     with pytest.raises(InputError, match="does not fit the detector") as caught:
         train(setup(), resume=True, progress=False)
     assert "\n" not in str(caught.value)
+
+
+def first_moment(state: dict) -> dict:
+    """What the optimizer keeps for the first of its parameters that learns."""
+    return next(iter(state["optimizer"]["state"].values()))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda s: s.update(epoch=EPOCHS + 1), f"is of epoch {EPOCHS + 1}, but the run has {EPOCHS}"),
+        (lambda s: s.update(model=[1, 2]), "does not fit the detector"),
+        (lambda s: s["model"].update(new=torch.zeros(1)), "unknown tensor new"),
+        (lambda s: s["average"].update({"head.logits.bias": None}), "head.logits.bias is no tensor"),
+        (lambda s: s["average"]["head.logits.bias"].fill_(torch.nan), "head.logits.bias holds numbers that are not"),
+        (lambda s: s["model"].update({"head.logits.bias": torch.zeros(6).half()}), "has the dtype torch.float16, not"),
+        (lambda s: s["model"].update({"head.logits.bias": torch.zeros(1).expand(2**40)}), "has the shape"),
+        (lambda s: s["optimizer"].update(param_groups=None), "does not fit the detector"),
+        (lambda s: s["optimizer"]["param_groups"][0].update(betas=(2, "x")), r"betas \(2, 'x'\), not \(0.9"),
+        (lambda s: first_moment(s).pop("exp_avg"), "no tensor exp_avg"),
+        (lambda s: first_moment(s).update(exp_avg=torch.zeros(3)), "exp_avg has the shape"),
+        (lambda s: first_moment(s)["exp_avg"].fill_(torch.inf), "exp_avg holds numbers that are not"),
+        (lambda s: first_moment(s)["step"].fill_(-1), "negative counts or squares"),
+    ],
+)
+def test_a_state_with_a_part_that_is_wrong_is_told_before_the_run_goes_on(spoil, says, setup, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    state = load_state(tmp_path / "run" / "checkpoint.pt")
+    spoil(state)
+    torch.save(state, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(InputError, match=says) as caught:
+        train(setup(), resume=True, progress=False)
+    assert "\n" not in str(caught.value)
+    assert log_of(tmp_path / "run") == log_of(finished)

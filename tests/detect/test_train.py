@@ -21,6 +21,7 @@ def test_a_run_leaves_its_settings_log_weights_and_metrics(finished):
     assert sorted(os.listdir(finished)) == [
         "checkpoint.pt",
         "config.json",
+        "data.txt",
         "log.jsonl",
         "metrics.json",
         "model.safetensors",
@@ -57,7 +58,7 @@ def test_an_incomplete_last_batch_is_left_out(setup, tmp_path):
 
 def test_a_batch_larger_than_the_set_takes_it_whole(setup):
     config = setup(batch_size=100, epochs=1, max_images=3)
-    (only,) = batches(open_data(config)[0], config, 0, 1)
+    (only,) = batches(open_data(config, torch.device("cpu"))[0], config, 0, 1)
     assert len(only[0]) == 3
     train(config, progress=False)
     assert steps_of(config.out) == [1]
@@ -101,7 +102,7 @@ def test_chosen_categories_are_the_detectors(setup):
 
 def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone(setup):
     config = setup()
-    trainset, _ = open_data(config)
+    trainset, _ = open_data(config, torch.device("cpu"))
 
     def ids(epoch: int, **changes) -> list[int]:
         torch.manual_seed(epoch + 99)  # whatever was drawn before

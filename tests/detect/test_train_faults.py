@@ -1,10 +1,13 @@
+import multiprocessing
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from otalab.detect import detector as detector_module
+from otalab.detect import train as train_module
 from otalab.detect.checkpoint import load_state
 from otalab.detect.train import batches, open_data, pick_device, train
 from otalab.errors import InputError
@@ -45,7 +48,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_names_itself(spoil, says, c
     with monkeypatch.context() as patch, pytest.raises(InputError, match=says) as caught:
         spoil_losses(STEPS + 2, spoil, patch)
         train(config, progress=False)
-    trainset, _ = open_data(config)
+    trainset, _ = open_data(config, torch.device("cpu"))
     second = list(batches(trainset, config, 1, STEPS))[1][1]
     ids = [int(target["image_id"]) for target in second]
     assert str(caught.value).startswith(f"step {STEPS + 2}, image ids {ids}: ") and "\n" not in str(caught.value)
@@ -67,6 +70,50 @@ def test_a_fault_in_a_loader_process_is_told_in_one_line(setup, own_shapes):
     image.write_bytes(image.read_bytes()[:200])
     with pytest.raises(InputError, match=rf"^cannot read image {re.escape(str(image))}: [^\n]+$"):
         train(config, progress=False)
+
+
+@pytest.mark.parametrize(
+    "died",
+    [
+        RuntimeError("DataLoader worker (pid(s) 70) exited unexpectedly"),
+        RuntimeError("DataLoader worker (pid 70) is killed by signal: Killed. "),
+        RuntimeError(
+            "DataLoader worker (pid 70) is killed by signal: Bus error. It is possible that\nshared memory ..."
+        ),
+        OSError(12, "Cannot allocate memory"),
+    ],
+)
+def test_loader_processes_that_die_are_told_with_what_to_do(died, setup, monkeypatch):
+    config = setup(workers=1, epochs=1)
+
+    def loader(*args, **options):
+        yield next(iter(DataLoader(*args, **options | {"num_workers": 0})))
+        raise died
+
+    monkeypatch.setattr(train_module, "DataLoader", loader)
+    with pytest.raises(
+        InputError, match=r"^one of 1 loader processes failed .*--resume\) with fewer --workers, 0 for none$"
+    ):
+        train(config, progress=False)
+
+
+def test_a_loader_process_that_is_killed_is_told(setup, monkeypatch):
+    config = setup(workers=1, epochs=2)
+
+    def kill(*args):
+        (child,) = multiprocessing.active_children()
+        child.kill()
+        child.join()
+
+    monkeypatch.setattr(train_module, "update_ema", kill)
+    with pytest.raises(InputError, match=r"one of 1 loader processes failed \(DataLoader worker .*\); memory may have"):
+        train(config, progress=False)
+
+
+def test_another_fault_of_torch_is_not_taken_for_a_killed_loader(setup, monkeypatch):
+    monkeypatch.setattr(train_module, "update_ema", lambda *args: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        train(setup(epochs=1), progress=False)
 
 
 def test_splits_whose_categories_are_in_another_order_are_refused(setup, edit_annotations):

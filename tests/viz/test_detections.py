@@ -1,10 +1,13 @@
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
+from PIL import Image
 
 from otalab.assign import Targets
 from otalab.viz import detection_grid, draw_detections, gt_colour, match_detections
+from otalab.viz.detections import save_detections
 from otalab.viz.style import INK
 
 from .scenes import NAMES, axes, rendered, scene, texts
@@ -84,6 +87,30 @@ def test_the_grid_has_two_axes_an_image_and_takes_target_dicts():
     figure = detection_grid([s.image] * 5, [target] * 5, [found()] * 5, columns=2)
     assert len(figure.axes) == 10
     assert rendered(figure).std() > 0
+
+
+def test_a_name_is_drawn_as_it_stands(tmp_path):
+    detection = found((A, 0, 0.9), (B, 1, 0.8))
+    image = np.full((60, 80, 3), 128, dtype=np.uint8)
+    save_detections(tmp_path / "odd.png", image, detection, [r"$\frac$", "two\nlines"])  # no formula, no second line
+    with Image.open(tmp_path / "odd.png") as picture:
+        assert picture.size == (960, 720)
+
+
+def test_boxes_are_drawn_where_they_lie_however_the_image_is_scaled(tmp_path):
+    """A box around the middle of a grey image: its colour is found at its edges, at every scale."""
+    for width, height in ((60, 60), (3000, 3000), (40, 2000), (2000, 40)):
+        image = np.full((height, width, 3), 128, dtype=np.uint8)
+        box = (width * 0.25, height * 0.25, width * 0.75, height * 0.75)
+        save_detections(tmp_path / "a.png", image, found((box, 0, 0.9)), [""])
+        with Image.open(tmp_path / "a.png") as picture:
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        wanted = np.array([int(gt_colour(0)[i : i + 2], 16) for i in (1, 3, 5)])
+        h, w = pixels.shape[:2]
+        row, column = pixels[h // 2], pixels[:, w // 2]
+        for line, at in ((row, 0.25 * w), (row, 0.75 * w), (column, 0.25 * h), (column, 0.75 * h)):
+            near = line[max(0, round(at) - 3) : round(at) + 4]
+            assert abs(near - wanted).max(axis=1).min() < 30, (width, height, at)
 
 
 def test_images_without_gts_or_detections_render():

@@ -1,0 +1,76 @@
+"""How large a batch may be: what is made of sizes is bounded before it is made."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from otalab.data.memory import free_memory
+from otalab.errors import InputError
+
+PREDICT_PIXELS = 2**22  # of one image in a network: about 1 GB
+EVAL_PIXELS = 2**24  # of a batch in evaluation: about 4 GB
+STEP_PIXELS = 2**26  # of a batch in training, and of one image in evaluation: what the largest devices hold
+HELD_PIXELS = 2**25  # of an image in float32: 0.4 GB
+BATCH_PIXELS = 2**28  # of a batch in float32, before it is resized: 3 GB
+STEP_BYTES = 600  # that a px takes in training, at least: backbone tiny with a single class
+
+
+def shrunk_size(size: tuple[int, int], most: int) -> tuple[int, int]:
+    """The size (height, width) of an image shrunk to `most` pixels, at least 1 px a side; smaller ones keep theirs."""
+    height, width = size
+    if height * width <= most:
+        return height, width
+    ratio = math.sqrt(most / (height * width))
+    if min(height, width) * ratio < 1:  # a line: only its length can shrink
+        return (1, min(width, most)) if height < width else (min(height, most), 1)
+    return max(1, int(height * ratio)), max(1, int(width * ratio))
+
+
+def shrink(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """The image in that size (height, width), antialiased; itself if it has it."""
+    if pixels.shape[:2] == tuple(size):
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def resized(sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None) -> Int[np.ndarray, "n 2"]:
+    """Sizes (height, width) as a detector's `image_size` (shorter, longer side) makes them."""
+    if image_size is None:
+        return sizes
+    ratio = np.minimum(image_size[0] / sizes.min(axis=1), image_size[1] / sizes.max(axis=1))
+    return np.maximum(1, np.round(sizes * ratio[:, None])).astype(np.int64)
+
+
+def require_steps_fit(
+    sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None, batch_size: int, device: torch.device
+) -> None:
+    """Raise InputError when a batch, padded to its largest sides, is more than any device or the free memory holds."""
+    count = min(batch_size, len(sizes))
+    height, width = resized(sizes, image_size).max(axis=0).tolist()
+    pixels = count * height * width
+    free = free_memory() if device.type == "cpu" else None
+    if pixels > STEP_PIXELS or (free is not None and pixels * STEP_BYTES > free):
+        room = "" if free is None else f", and {free / 1e9:.1f} GB are free"
+        raise InputError(
+            f"a batch of {count} padded to {width} x {height} px needs {pixels * STEP_BYTES / 1e9:,.0f} GB of memory "
+            f"or more{room}; try a smaller --batch-size, --size or --max-size"
+        )
+
+
+def evaluation_batch(sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None, batch_size: int) -> int:
+    """The largest batch up to `batch_size` that fits; detections do not depend on it.
+
+    Raises InputError when a single image is too large.
+    """
+    height, width = resized(sizes, image_size).max(axis=0).tolist()
+    if height * width > STEP_PIXELS:
+        raise InputError(
+            f"images of up to {width} x {height} px are too large to evaluate on; train with --size, which evaluation "
+            "then resizes to, or shrink them"
+        )
+    fits = min(EVAL_PIXELS // (height * width), BATCH_PIXELS // int(sizes.prod(axis=1).max()))
+    return max(1, min(batch_size, fits))

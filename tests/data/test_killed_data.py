@@ -1,0 +1,41 @@
+"""`data shapes` and `data coco` killed at any moment and run again: the same files to the last byte, and no others."""
+
+import pytest
+from killed import contents, killed_and_run_again, run
+
+from otalab.data import download
+
+KINDS = {"photo by photo": ["--max-images", 9, "--longest-side", 32], "all of it": []}
+
+
+def test_shapes_killed_and_drawn_again_are_the_same_files_and_no_others(tmp_path, kills):
+    def arguments(folder) -> list:
+        return ["data", "shapes", "--out", folder / "shapes", "--train", 6, "--val", 2]
+
+    whole, *others = killed_and_run_again(arguments, tmp_path, kills)
+    for folder in others:
+        assert contents(folder) == contents(whole), folder.name
+
+
+def test_shapes_killed_while_they_replace_others_are_drawn_again(tmp_path, kills):
+    def arguments(folder) -> list:
+        command = ["data", "shapes", "--out", folder / "shapes", "--train", 1, "--val", 1]
+        if not folder.exists():
+            assert run([*command, "--seed", 1])
+        return [*command, "--overwrite"]
+
+    whole, *others = killed_and_run_again(arguments, tmp_path, kills._replace(stride=1))
+    for folder in others:
+        assert contents(folder) == contents(whole), folder.name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_photos_killed_and_fetched_again_are_the_same_files_and_no_others(kind, coco, tmp_path, kills):
+    def arguments(folder) -> list:
+        return ["data", "coco", "--out", folder / "coco", "--splits", "val", *KINDS[kind]]
+
+    patches = {"COCO_URLS": download.COCO_URLS, "COCO_MD5": download.COCO_MD5}
+    coco.pause = 0.01
+    whole, *others = killed_and_run_again(arguments, tmp_path, kills, patches)
+    for folder in others:
+        assert contents(folder) == contents(whole), folder.name
