@@ -65,21 +65,19 @@ class Detector(nn.Module):
                 raise InputError("in training the model needs targets: model(images, targets)")
             points, predictions = self.predict(images)
             truth = [as_targets(t) for t in targets]
+            padding = in_padding(points, images)
             assignments = self.assign(points, predictions, truth)
-            padding = self.padding(images, points)
-            if padding is not None:  # what is no part of an image has no loss
-                assignments = [a.with_ignored(out) for a, out in zip(assignments, padding, strict=True)]
+            assignments = [a.with_ignored(beyond) for a, beyond in zip(assignments, padding, strict=True)]
             return detection_losses(predictions, truth, assignments)
         require_images(images)
         resized = [self.resize(image) for image in images]
         points, predictions = self.predict(resized)
-        padding = self.padding(resized, points)
+        padding = in_padding(points, resized)
         detections = []
-        for i, (image, small, prediction) in enumerate(zip(images, resized, predictions, strict=True)):
+        for image, small, prediction, beyond in zip(images, resized, predictions, padding, strict=True):
             require_finite("logits", prediction.logits)  # no threshold would let a NaN through, or tell of it
             require_finite("predicted boxes", prediction.boxes)
-            if padding is not None:
-                prediction = replace(prediction, logits=prediction.logits.masked_fill(padding[i, :, None], -torch.inf))
+            prediction = replace(prediction, logits=prediction.logits.masked_fill(beyond[:, None], -torch.inf))
             if not self.assigner.trains_quality:
                 prediction = replace(prediction, quality=None)
             found = self.postprocess(points, prediction, small.shape[-2:])
@@ -100,13 +98,6 @@ class Detector(nn.Module):
         points = AnchorPoints.for_feature_maps(maps, self.backbone.strides, device=batch.device)
         boxes = around(points.xy, sides)
         return points, [Predictions(c, b, q) for c, b, q in zip(logits.float(), boxes, quality.float(), strict=True)]
-
-    def padding(self, images: list[Tensor], points: AnchorPoints) -> Bool[Tensor, "b n"] | None:
-        """Which points of each image lie in the padding of its batch; None if none do."""
-        real = RealCells([tuple(i.shape[-2:]) for i in images], self.padded_size(images), points.xy.device)
-        shapes = [tuple(-(-side // stride) for side in real.padded) for stride in self.backbone.strides]
-        inside = real.points(shapes)
-        return None if inside is None else ~inside
 
     def assign(self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets]) -> list[Assignment]:
         """Labels of a batch; a seam of its own so that a lesson can look at it or replace it."""
@@ -135,6 +126,13 @@ class Detector(nn.Module):
         if size == (height, width):
             return image
         return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def in_padding(points: AnchorPoints, images: Sequence[Tensor]) -> Bool[Tensor, "b n"]:
+    """Which points stand for cells that begin beyond their image, in what the batch pads it with."""
+    sizes = torch.tensor([image.shape[-2:] for image in images], device=points.xy.device).flip(1)  # (b, 2), x first
+    corners = points.xy - points.stride[:, None] / 2  # (n, 2)
+    return (corners >= sizes[:, None]).any(dim=2)
 
 
 def require_images(images: list[Tensor]) -> None:

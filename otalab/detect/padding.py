@@ -43,11 +43,6 @@ class RealCells:
             self._masks[shape] = rows[:, None, :, None] & columns[:, None, None, :]
         return self._masks[shape]
 
-    def points(self, shapes: Sequence[tuple[int, int]]) -> Bool[Tensor, "b n"] | None:
-        """The same for the anchor points of all levels, level by level, row by row."""
-        masks = [self.mask(shape) for shape in shapes]
-        return None if self.none_padded else torch.cat([mask.flatten(1) for mask in masks], dim=1)
-
     def _cells(self, stride: int) -> tuple[int, int]:
         height, width = self.padded
         return -(-height // stride), -(-width // stride)
