@@ -11,6 +11,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
+from otalab.detect.padding import RealBatchNorm2d
 from otalab.errors import InputError
 
 
@@ -57,7 +58,7 @@ class BasicBlock(nn.Module):
 def conv_norm(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
     """A convolution without bias and its batch norm."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+    return nn.Sequential(conv, RealBatchNorm2d(outputs))
 
 
 # torchvision name -> the layers whose outputs have strides 8, 16, 32; their channels; the layers kept frozen
@@ -89,7 +90,7 @@ def build_body(name: str, weights: str | None = None, load: bool = True) -> tupl
         except KeyError as error:
             known = ", ".join(get_model_weights(name).__members__)
             raise InputError(f"weights {weights!r} of {name} are none of {known}") from error
-    norm = FrozenBatchNorm2d if weights is not None else nn.BatchNorm2d
+    norm = FrozenBatchNorm2d if weights is not None else RealBatchNorm2d
     try:
         model = get_model(name, weights=weights if load else None, norm_layer=norm)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import clip_boxes_to_image
@@ -15,6 +15,7 @@ from otalab.boxes import around
 from otalab.detect.backbone import PyramidBackbone
 from otalab.detect.head import Head
 from otalab.detect.losses import detection_losses
+from otalab.detect.padding import RealCells, blind_to_padding, real_cells
 from otalab.detect.postprocess import PostProcess
 from otalab.errors import InputError
 
@@ -28,6 +29,9 @@ class Detector(nn.Module):
     {"boxes" (d, 4) xyxy px of the image as given, "labels" (d,), "scores" (d,)}. Images are a list of float (3, H, W)
     in 0..1 of any sizes; targets are dicts with "boxes" (m, 4) xyxy px and "labels" (m,) int64 in 0..C-1, and
     optionally "ignore_boxes" (c, 4).
+
+    Images of a batch are padded to one size. That changes nothing: each gets what it would get alone, and points in
+    the padding neither learn nor detect (see `otalab.detect.padding`).
 
     image_size: in evaluation, images are resized to this (shorter side, most for the longer side) in px; None keeps
         their size. In training they are taken as they come, augmented by the data set
@@ -47,6 +51,7 @@ class Detector(nn.Module):
         super().__init__()
         self.backbone = PyramidBackbone(backbone, weights_backbone, channels, load_weights)
         self.head = Head(channels, num_classes, num_convs, self.backbone.strides)
+        blind_to_padding(self)
         self.assigner = build_assigner(assigner).for_classes(num_classes)
         self.postprocess = PostProcess()
         self.num_classes = num_classes
@@ -60,14 +65,19 @@ class Detector(nn.Module):
                 raise InputError("in training the model needs targets: model(images, targets)")
             points, predictions = self.predict(images)
             truth = [as_targets(t) for t in targets]
-            return detection_losses(predictions, truth, self.assign(points, predictions, truth))
+            padding = in_padding(points, images)
+            assignments = self.assign(points, predictions, truth)
+            assignments = [a.with_ignored(beyond) for a, beyond in zip(assignments, padding, strict=True)]
+            return detection_losses(predictions, truth, assignments)
         require_images(images)
         resized = [self.resize(image) for image in images]
         points, predictions = self.predict(resized)
+        padding = in_padding(points, resized)
         detections = []
-        for image, small, prediction in zip(images, resized, predictions, strict=True):
+        for image, small, prediction, beyond in zip(images, resized, predictions, padding, strict=True):
             require_finite("logits", prediction.logits)  # no threshold would let a NaN through, or tell of it
             require_finite("predicted boxes", prediction.boxes)
+            prediction = replace(prediction, logits=prediction.logits.masked_fill(beyond[:, None], -torch.inf))
             if not self.assigner.trains_quality:
                 prediction = replace(prediction, quality=None)
             found = self.postprocess(points, prediction, small.shape[-2:])
@@ -80,8 +90,10 @@ class Detector(nn.Module):
     def predict(self, images: list[Tensor]) -> tuple[AnchorPoints, list[Predictions]]:
         """Dense predictions of a batch, and the anchor points that its images (padded to one size) share."""
         batch = self.batch(images)
-        features = self.backbone(batch)
-        logits, sides, quality = self.head(features)
+        sizes = [tuple(image.shape[-2:]) for image in images]
+        with real_cells(RealCells(sizes, tuple(batch.shape[-2:]), batch.device)):
+            features = self.backbone(batch)
+            logits, sides, quality = self.head(features)
         maps = [tuple(f.shape[-2:]) for f in features]
         points = AnchorPoints.for_feature_maps(maps, self.backbone.strides, device=batch.device)
         boxes = around(points.xy, sides)
@@ -94,12 +106,15 @@ class Detector(nn.Module):
     def batch(self, images: list[Tensor]) -> Float[Tensor, "b 3 H W"]:
         """Images, normalised, padded right and below to the largest and to a multiple of 32 px."""
         require_images(images)
-        divisor = 32
-        height, width = (-(-max(i.shape[d] for i in images) // divisor) * divisor for d in (-2, -1))
-        batch = images[0].new_zeros(len(images), 3, height, width)
+        batch = images[0].new_zeros(len(images), 3, *self.padded_size(images))
         for slot, image in zip(batch, images, strict=True):
             slot[:, : image.shape[-2], : image.shape[-1]] = (image - self.mean) / self.std
         return batch.contiguous(memory_format=torch.channels_last)
+
+    def padded_size(self, images: list[Tensor]) -> tuple[int, int]:
+        """Height and width of the batch: those of the largest, rounded up to a multiple of 32 px."""
+        divisor = 32
+        return tuple(-(-max(image.shape[d] for image in images) // divisor) * divisor for d in (-2, -1))
 
     def resize(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h2 w2"]:
         """The image at the size that evaluation asks for."""
@@ -111,6 +126,13 @@ class Detector(nn.Module):
         if size == (height, width):
             return image
         return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def in_padding(points: AnchorPoints, images: Sequence[Tensor]) -> Bool[Tensor, "b n"]:
+    """Which points stand for cells that begin beyond their image, in what the batch pads it with."""
+    sizes = torch.tensor([image.shape[-2:] for image in images], device=points.xy.device).flip(1)  # (b, 2), x first
+    corners = points.xy - points.stride[:, None] / 2  # (n, 2)
+    return (corners >= sizes[:, None]).any(dim=2)
 
 
 def require_images(images: list[Tensor]) -> None:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from otalab.detect.padding import RealGroupNorm
+
 
 class Head(nn.Module):
     """Two towers of convolutions with GroupNorm; the quality (IoU) branch sits on the regression tower.
@@ -51,7 +53,7 @@ def tower(channels: int, num_convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(num_convs):
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        layers += [conv, nn.GroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
+        layers += [conv, RealGroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 
