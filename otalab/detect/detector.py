@@ -97,7 +97,9 @@ class Detector(nn.Module):
         maps = [tuple(f.shape[-2:]) for f in features]
         points = AnchorPoints.for_feature_maps(maps, self.backbone.strides, device=batch.device)
         boxes = around(points.xy, sides)
-        return points, [Predictions(c, b, q) for c, b, q in zip(logits.float(), boxes, quality.float(), strict=True)]
+        wide = torch.promote_types(logits.dtype, torch.float32)  # autocast may have made them half precision
+        parts = zip(logits.to(wide), boxes, quality.to(wide), strict=True)
+        return points, [Predictions(c, b, q) for c, b, q in parts]
 
     def assign(self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets]) -> list[Assignment]:
         """Labels of a batch; a seam of its own so that a lesson can look at it or replace it."""

@@ -1,0 +1,148 @@
+"""How far a batch pads an image has no say in what the image gets."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from otalab.detect import build_detector
+from otalab.detect.detector import as_targets
+from otalab.detect.padding import RealBatchNorm2d, RealCells, RealGroupNorm, real_cells
+
+from .models import eager_detector, noise, target
+
+SIZES = [(33, 41), (64, 96), (100, 30), (96, 64), (1, 70), (64, 64), (65, 129), (31, 31)]
+
+
+def precise(backbone: str = "tiny", **options) -> nn.Module:
+    """An eager detector in float64, in which rounding hides nothing, with batch norms that have seen something."""
+    model = eager_detector(backbone, **options)
+    with torch.no_grad():
+        for layer in model.modules():
+            if hasattr(layer, "running_mean"):
+                layer.running_mean.normal_(std=0.3)
+                layer.running_var.uniform_(0.5, 2)
+    return model.double()
+
+
+def doubles(*sizes, seed: int = 0) -> list[torch.Tensor]:
+    return [image.double() for image in noise(*sizes, seed=seed)]
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "mobilenet_v2", "resnet18"])
+def test_an_image_gets_the_same_detections_alone_and_in_any_company(backbone):
+    model = precise(backbone)
+    images = doubles(*SIZES)
+    with torch.inference_mode():
+        alone = [model([image])[0] for image in images]
+        together = model([*images, *doubles((160, 224), seed=1)])[:-1]
+        pairs = [found for i in range(0, len(images), 2) for found in model(images[i : i + 2])]
+    assert sum(len(found["boxes"]) for found in alone) > 100
+    for one, other, third in zip(alone, together, pairs, strict=True):
+        for found in (other, third):
+            assert_close(found["scores"], one["scores"], rtol=0, atol=1e-8)
+            assert_close(found["boxes"], one["boxes"], rtol=0, atol=1e-6)
+            assert torch.equal(found["labels"], one["labels"])
+
+
+def test_in_training_an_image_is_seen_as_in_evaluation_however_it_is_padded():
+    torch.manual_seed(0)
+    model = build_detector("mobilenet_v2", 3, weights_backbone="DEFAULT", load_weights=False).double()  # frozen norms
+    (image,), (large,) = doubles((50, 70)), doubles((128, 160), seed=1)
+    with torch.no_grad():
+        points, (alone,) = model.eval().predict([image])
+        more, (padded, _) = model.train().predict([image, large])
+    where = {(*xy, level): i for i, (xy, level) in enumerate(zip(more.xy.tolist(), more.level.tolist(), strict=True))}
+    inside = ((points.xy - points.stride[:, None] / 2) < torch.tensor([70, 50])).all(1).nonzero().flatten().tolist()
+    same = [where[(*points.xy[i].tolist(), int(points.level[i]))] for i in inside]
+    assert len(inside) > 70
+    assert_close(padded.boxes[same], alone.boxes[inside], rtol=0, atol=1e-8)
+    assert_close(padded.logits[same], alone.logits[inside], rtol=0, atol=1e-8)
+
+
+def test_the_loss_of_an_image_does_not_count_its_padding():
+    """In a batch with an image without objects, so that the sums of losses can be told apart."""
+    torch.manual_seed(0)
+    model = build_detector("mobilenet_v2", 3, weights_backbone="DEFAULT", load_weights=False).double().train()
+    gt = {"boxes": torch.tensor([[5.0, 5.0, 40.0, 40.0]]).double(), "labels": torch.tensor([1])}
+    none = {"boxes": torch.zeros(0, 4).double(), "labels": torch.zeros(0, dtype=torch.int64)}
+    (image,), (large,) = doubles((50, 70)), doubles((128, 160), seed=1)
+    with torch.no_grad():
+        alone, empty = model([image], [gt]), model([large], [none])
+        both = model([image, large], [gt, none])
+        positives = model.assign(*model.predict([image]), [as_targets(gt)])[0].positive.sum()
+    for name in both:
+        assert_close(both[name] * positives, alone[name] * positives + empty[name], rtol=1e-9, atol=1e-9)
+
+
+def padded_batch() -> tuple[RealCells, torch.Tensor]:
+    """Maps of stride 8 of two images of 40 x 64 and 64 x 24 px, with rubbish in the padding."""
+    real = RealCells([(40, 64), (64, 24)], (64, 64), torch.device("cpu"))
+    return real, torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3
+
+
+def test_cells_are_real_where_they_begin_inside_the_image():
+    real = RealCells([(33, 41), (64, 64)], (64, 64), torch.device("cpu"))
+    mask = real.mask((8, 8))
+    assert mask.shape == (2, 1, 8, 8) and mask[1].all()
+    assert mask[0, 0].sum(0).tolist() == [5] * 6 + [0] * 2  # 33 px begin 5 cells, 41 px begin 6
+    assert real.mask((64, 64)) is None  # an image is padded with zeros already
+    assert RealCells([(64, 64)] * 2, (64, 64), torch.device("cpu")).mask((8, 8)) is None
+
+
+def test_a_group_norm_is_that_of_the_image_cut_out():
+    real, x = padded_batch()
+    norm = RealGroupNorm(4, 8).double()
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    with real_cells(real):
+        y = norm(x)
+    assert_close(y[:1, :, :5], nn.GroupNorm.forward(norm, x[:1, :, :5]))
+    assert_close(y[1:, :, :, :3], nn.GroupNorm.forward(norm, x[1:, :, :, :3]))
+    assert torch.equal(norm(x), nn.GroupNorm.forward(norm, x))  # no batch was announced
+
+
+def test_a_batch_norm_in_training_is_that_of_all_real_cells():
+    real, x = padded_batch()
+    norm, plain = RealBatchNorm2d(8).double(), nn.BatchNorm2d(8).double()
+    cells = torch.cat((x[0, :, :5].flatten(1), x[1, :, :, :3].flatten(1)), dim=1)  # (c, cells)
+    with real_cells(real):
+        y = norm(x)
+    wanted = plain(cells.T[..., None, None])[..., 0, 0].T
+    assert_close(torch.cat((y[0, :, :5].flatten(1), y[1, :, :, :3].flatten(1)), dim=1), wanted)
+    assert_close(dict(norm.named_buffers()), dict(plain.named_buffers()))
+    with real_cells(real):
+        assert torch.equal(norm.eval()(x), nn.BatchNorm2d.forward(norm, x))
+
+
+def test_the_gradients_of_the_norms_are_right():
+    real, x = padded_batch()
+    x.requires_grad_()
+    for norm in (RealGroupNorm(4, 8).double(), RealBatchNorm2d(8).double()):
+        with real_cells(real):
+            assert torch.autograd.gradcheck(norm, x, fast_mode=True)
+
+
+def test_a_single_value_is_normalised_by_the_running_statistics():
+    norm = RealBatchNorm2d(3)
+    before = {name: value.clone() for name, value in norm.named_buffers()}
+    one = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
+    assert_close(norm(one), one, rtol=1e-4, atol=0)
+    assert_close(dict(norm.named_buffers()), before)
+
+
+def test_the_norms_have_the_weights_of_torchs_own():
+    assert RealGroupNorm(2, 4).state_dict().keys() == nn.GroupNorm(2, 4).state_dict().keys()
+    assert RealBatchNorm2d(4).state_dict().keys() == nn.BatchNorm2d(4).state_dict().keys()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (32, 32), (1, 200)])
+@pytest.mark.parametrize("backbone", ["tiny", "mobilenet_v2", "resnet18"])
+def test_one_image_of_any_size_trains(backbone, size):
+    torch.manual_seed(0)
+    model = build_detector(backbone, 2).train()
+    high, wide = size
+    losses = model(noise(size), [target((0, 0, wide, high))])
+    sum(losses.values()).backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    assert all(value.isfinite().all() for value in model.state_dict().values())
