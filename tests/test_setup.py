@@ -106,3 +106,9 @@ assert "matplotlib.pyplot" not in sys.modules, "drawing is loaded by those who d
 def test_a_text_of_the_repository_is_no_longer_than_one_sitting():
     long = {path.name: n for path in (ROOT / "otalab").rglob("*.py") if (n := path.read_text().count("\n")) > 300}
     assert long == {}
+
+
+def test_the_table_of_strange_files_names_tests_that_there_are():
+    named = re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / "robustness.md").read_text())
+    assert len(named) > 40
+    assert [name for name in named if not (ROOT / "tests" / name).is_file()] == []
