@@ -21,7 +21,7 @@ COMMANDS = {
     "demo": ["--out", "--epochs", "--train-images"],
     "verify": [
         *("--problem", "--sizes", "--seed", "--methods", "--eps", "--iterations", "--checkpoint", "--data", "--images"),
-        *("--json", "--save", "--picture"),
+        *("--json", "--save", "--picture", "--exact"),
     ],
     "compare-assigners": [
         *("image", "--annotations", "--checkpoint", "--skill", "--assigners", "--objects", "--seed", "--picture"),

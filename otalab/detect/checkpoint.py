@@ -35,7 +35,7 @@ def save_model(
 ) -> None:
     """Write weights and description of a detector; `settings` are the arguments of `build_detector`.
 
-    batch_size: images a step in training. Images of a batch are padded to the largest, which the detector gets used to.
+    batch_size: images a step in training, and at a time in evaluation unless told otherwise
     """
     description = {
         "settings": settings,

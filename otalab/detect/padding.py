@@ -119,7 +119,8 @@ class RealBatchNorm2d(nn.BatchNorm2d):
 
 
 def sums_of(x: Map) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
-    """Of each image and channel the sum of all cells, and of their squares."""
+    """Of each image and channel the sum of all cells, and of their squares; at least in float32."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     return x.sum((2, 3)), torch.linalg.vector_norm(x, dim=(2, 3)).square()
 
 

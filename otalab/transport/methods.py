@@ -11,7 +11,7 @@ import torch
 
 from otalab.errors import InputError
 from otalab.transport.auction import auction
-from otalab.transport.exact import assignment, emd, linprog, row_potentials
+from otalab.transport.exact import Columns, Matrix, Rows, assignment, emd, linprog, row_potentials
 from otalab.transport.newton import newton
 from otalab.transport.pot import pot_sinkhorn
 from otalab.transport.presolve import by_arcs
@@ -41,9 +41,10 @@ def solve(problem: TransportProblem, method: str = "emd", **options) -> Transpor
     A problem without rows, columns or members of a batch has the empty plan, by every method. `seconds` is the
     solver's wall time, the device's work included.
 
-    The answer of an exact method is then certified. A plan of "assignment", "price-path" or "auction" that is right
-    but for the scale of the largest costs, as among costs of 1 and 1e18 it may be, is finished in exact arithmetic.
-    Of any other that its own certificate refutes, `converged` is False, and a warning names the figures.
+    The answer of an exact method is then certified. Where costs lie far apart, as 1 and 1e18 do, prices lose the digits
+    of the small ones: those of a plan that is right are worked out anew, from the plan. A plan of "assignment",
+    "price-path" or "auction" that is itself off by no more is finished in exact arithmetic. Of any other answer that
+    its own certificate refutes, `converged` is False, and a warning names the figures.
 
     Raises InputError for an unknown method or option, and what the method raises.
     """
@@ -93,10 +94,12 @@ def _admitted(method: str, solution: TransportSolution) -> TransportSolution:
     except InputError as error:  # a plan or a potential that is no number: the solver's fault, not its caller's
         raise RuntimeError(f"{method} broke down: {error}") from error
     wrong = solution.converged & ~certificate.is_optimal()
-    if method in MENDED and bool(wrong.any()):
-        solution = _mended(solution, wrong & _lost_in_scale(certificate))
-        certificate = solution.certificate
-        wrong = solution.converged & ~certificate.is_optimal()
+    for mend in (_with_own_prices, _with_fractions) if method in MENDED else (_with_own_prices,):
+        near = wrong & _lost_in_scale(certificate) if bool(wrong.any()) else wrong
+        if bool(near.any()):
+            solution = _replaced(solution, near, mend)
+            certificate = solution.certificate
+            wrong = solution.converged & ~certificate.is_optimal()
     if not bool(wrong.any()):
         return solution
     at = int(wrong.flatten().nonzero()[0])
@@ -126,17 +129,28 @@ def _lost_in_scale(certificate: Certificate, tol: float = 1e-9) -> torch.Tensor:
     return near & certificate.meets_sums(tol)
 
 
-def _mended(solution: TransportSolution, wrong: torch.Tensor) -> TransportSolution:
-    """The solution with its wrong members made optimal in exact arithmetic, on the CPU."""
+def _replaced(solution: TransportSolution, which: torch.Tensor, mend: Callable) -> TransportSolution:
+    """The solution with plan, f and g of some members made by `mend(cost, plan)`, on the CPU."""
     m, n = solution.problem.shape[-2:]
     cost = solution.problem.cost.double().reshape(-1, m, n).cpu().numpy()
     parts = [getattr(solution, name).double().clone() for name in ("plan", "f", "g")]
     plans, f, g = (part.view(-1, *part.shape[part.ndim - keep :]) for part, keep in zip(parts, (2, 1, 1), strict=True))
-    for at in wrong.flatten().nonzero().flatten().tolist():
-        better = optimal_plan(cost[at], plans[at].cpu().numpy())
+    for at in which.flatten().nonzero().flatten().tolist():
+        better = mend(cost[at], plans[at].cpu().numpy())
         for part, values in zip((plans, f, g), better, strict=True):
             part[at] = torch.from_numpy(values)
     return replace(solution, plan=parts[0], f=parts[1], g=parts[2])
+
+
+def _with_own_prices(cost: Matrix, plan: Matrix) -> tuple[Matrix, Rows, Columns]:
+    """The plan with the potentials that itself implies; a solver's own have the last digits of its largest cost."""
+    f = row_potentials(cost, plan)
+    return plan, f, (cost - f[:, None]).min(axis=0)
+
+
+def _with_fractions(cost: Matrix, plan: Matrix) -> tuple[Matrix, Rows, Columns]:
+    """The cheapest plan of the same sums, found in exact arithmetic."""
+    return optimal_plan(cost, plan)
 
 
 def _by_best_prices(problem: TransportProblem, plan) -> Certificate:
