@@ -11,7 +11,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
-from otalab.detect.padding import RealBatchNorm2d
+from otalab.detect.padding import RealBatchNorm2d, blind_to_padding
 from otalab.errors import InputError
 
 
@@ -117,6 +117,9 @@ class PyramidBackbone(nn.Module):
         self.strides = (4, 8, 16, 32) if name == "tiny" else (8, 16, 32, 64, 128)
         extra = None if name == "tiny" else LastLevelP6P7(channels, channels)
         self.fpn = FeaturePyramidNetwork(list(inputs), channels, extra)
+        blind_to_padding(self.fpn)
+        if name != "tiny":  # a pooling or a frozen norm leaves something in the padding; tiny's norms leave zeros
+            blind_to_padding(self.body)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return list(self.fpn(self.body(x)).values())

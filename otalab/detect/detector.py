@@ -15,7 +15,7 @@ from otalab.boxes import around
 from otalab.detect.backbone import PyramidBackbone
 from otalab.detect.head import Head
 from otalab.detect.losses import detection_losses
-from otalab.detect.padding import RealCells, blind_to_padding, real_cells
+from otalab.detect.padding import RealCells, real_cells
 from otalab.detect.postprocess import PostProcess
 from otalab.errors import InputError
 
@@ -51,7 +51,6 @@ class Detector(nn.Module):
         super().__init__()
         self.backbone = PyramidBackbone(backbone, weights_backbone, channels, load_weights)
         self.head = Head(channels, num_classes, num_convs, self.backbone.strides)
-        blind_to_padding(self)
         self.assigner = build_assigner(assigner).for_classes(num_classes)
         self.postprocess = PostProcess()
         self.num_classes = num_classes

@@ -1,12 +1,13 @@
 """The dense head: classes, box sides and box quality at every anchor point, with weights shared by all levels."""
 
 import math
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from otalab.detect.padding import RealGroupNorm
+from otalab.detect.padding import without_padding
 
 
 class Head(nn.Module):
@@ -31,21 +32,22 @@ class Head(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
         nn.init.constant_(self.logits.bias, -math.log((1 - 0.01) / 0.01))  # start at a probability of 0.01
-        nn.init.ones_(
-            self.sides.bias
-        )  # start at boxes of two strides a side: relu would pass no gradient to empty ones
+        nn.init.ones_(self.sides.bias)  # start at boxes of two strides a side: empty ones would get no gradient
 
     def forward(
         self, features: list[Tensor]
     ) -> tuple[Float[Tensor, "b n C"], Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
         """Logits, sides (left, top, right, bottom in px, not negative) and quality logits, points in grid order."""
-        logits, sides, quality = [], [], []
-        for feature, stride, scale in zip(features, self.strides, self.scales, strict=True):
-            box_feature = self.box_tower(feature)
-            logits.append(flat(self.logits(self.class_tower(feature))))
-            sides.append(flat(torch.relu(scale * self.sides(box_feature)) * stride))
-            quality.append(flat(self.quality(box_feature)))
-        return torch.cat(logits, dim=1), torch.cat(sides, dim=1), torch.cat(quality, dim=1).squeeze(2)
+        levels = zip(features, self.strides, self.scales, strict=True)
+        rows = torch.cat([flat(without_padding(partial(self.level, s, scale), x)) for x, s, scale in levels], dim=1)
+        logits, sides, quality = rows.split((self.num_classes, 4, 1), dim=2)
+        return logits, sides, quality.squeeze(2)
+
+    def level(self, stride: int, scale: Tensor, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b rows h w"]:
+        """C rows of logits, 4 of sides and one of quality, of one level's map."""
+        box_feature = self.box_tower(feature)
+        sides = torch.relu(scale * self.sides(box_feature)) * stride
+        return torch.cat((self.logits(self.class_tower(feature)), sides, self.quality(box_feature)), dim=1)
 
 
 def tower(channels: int, num_convs: int) -> nn.Sequential:
@@ -53,7 +55,7 @@ def tower(channels: int, num_convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(num_convs):
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        layers += [conv, RealGroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
+        layers += [conv, nn.GroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
 
 

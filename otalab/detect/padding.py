@@ -1,17 +1,18 @@
 """Padding without a say: images of a batch are padded to one size, and each gets the answer that it would get alone.
 
-Two rules see to that. A convolution or pooling that looks around finds zeros beyond the image, as at the rim of an
-image that is not padded (`blind_to_padding`). A norm takes its mean and variance over the cells of images alone
-(`RealBatchNorm2d`, `RealGroupNorm`). Both ask which cells are real, of the batch that `real_cells` has announced.
+Three rules see to that. In the backbone a convolution or pooling that looks around finds zeros beyond the image, as at
+the rim of an image that is not padded (`blind_to_padding`), and a batch norm takes its mean and variance over the cells
+of images alone (`RealBatchNorm2d`). Both ask which cells are real, of the batch that `real_cells` has announced. The
+head, whose layers look at one image at a time, gets maps with the padding cut off (`without_padding`).
 A batch without padding takes the ordinary way, at no cost.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 Map = Float[Tensor, "b c h w"]
@@ -37,11 +38,15 @@ class RealCells:
         if self.none_padded or shape == self.padded:  # the images themselves are padded with zeros
             return None
         if shape not in self._masks:
-            stride = next(s for s in (2**i for i in range(32)) if self._cells(s) == shape)
-            count = (self.sizes + stride - 1) // stride  # (b, 2)
+            count = self.counts(shape)
             rows, columns = (torch.arange(n, device=count.device) < count[:, i, None] for i, n in enumerate(shape))
             self._masks[shape] = rows[:, None, :, None] & columns[:, None, None, :]
         return self._masks[shape]
+
+    def counts(self, shape: tuple[int, int]) -> Int[Tensor, "b 2"]:
+        """Rows and columns of real cells of each image in a map of `shape`."""
+        stride = next(s for s in (2**i for i in range(32)) if self._cells(s) == shape)
+        return (self.sizes + stride - 1) // stride
 
     def _cells(self, stride: int) -> tuple[int, int]:
         height, width = self.padded
@@ -77,55 +82,45 @@ def _without_padding(layer: nn.Module, inputs: tuple[Map]) -> tuple[Map]:
     return inputs if mask is None else (inputs[0] * mask,)
 
 
-class RealGroupNorm(nn.GroupNorm):
-    """GroupNorm whose mean and variance are those of an image's real cells.
+def without_padding(layers: Callable[[Tensor], Tensor], x: Map) -> Float[Tensor, "b rows h w"]:
+    """What `layers` make of each image's real cells alone, images of one size together; zeros in the padding.
 
-    Source: Wu and He, "Group Normalization", ECCV 2018, Eq. 2, with padding left out of the set S_i.
+    For layers that look at one image at a time, and whose map has the size of `x`.
+    """
+    real, shape = _batch.get(), tuple(x.shape[-2:])
+    if real is None or real.none_padded:
+        return layers(x)
+    alike: dict[tuple[int, int], list[int]] = {}  # rows and columns -> images
+    for image, count in enumerate(real.counts(shape).tolist()):
+        alike.setdefault(tuple(count), []).append(image)
+    parts, rows = [], x.permute(0, 2, 3, 1)  # (b, h, w, c), as channels_last lays it out
+    for (height, width), images in alike.items():
+        part = layers(rows[images, :height, :width].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        parts.append(nn.functional.pad(part, (0, 0, 0, shape[1] - width, 0, shape[0] - height)))
+    order = torch.tensor([image for images in alike.values() for image in images]).argsort()
+    return torch.cat(parts)[order.to(x.device)].permute(0, 3, 1, 2)
+
+
+class RealBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm over the real cells of the batch; zeros in the padding.
+
+    A single value a channel (one image that comes down to one cell) has no variance: in training it is normalised as in
+    evaluation, by the running statistics, and leaves them as they are.
     """
 
     def forward(self, x: Map) -> Map:
         mask = mask_of(x)
         if mask is None:
-            return super().forward(x)
-        each = x.shape[1] // self.num_groups
-        count = mask.sum((2, 3)) * each  # (b, 1)
-        sums, squares = (s.unflatten(1, (self.num_groups, each)).sum(2) / count for s in sums_of(x * mask))
-        mean, variance = (s.repeat_interleave(each, dim=1) for s in (sums, squares - sums.square()))  # (b, c)
-        return scaled(x, mean, variance, self)
+            return self.normalised(x)
+        batch, channels, height, width = x.shape
+        cells = mask.flatten().nonzero().squeeze(1)
+        rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        real = self.normalised(rows.index_select(0, cells).T[None, :, :, None])[0, :, :, 0].T
+        rows = torch.zeros_like(rows).index_copy_(0, cells, real)
+        return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
-
-class RealBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm whose mean and variance, in training, are those of the real cells of the batch.
-
-    A single value a channel (one image that comes down to one cell) has no variance: it is normalised as in
-    evaluation, by the running statistics, and leaves them as they are.
-    """
-
-    def forward(self, x: Map) -> Map:
-        mask = mask_of(x) if self.training else None
+    def normalised(self, x: Map) -> Map:
+        """BatchNorm over all cells."""
         if self.training and x.numel() == x.shape[1]:
-            return torch.nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
-        if mask is None:
-            return super().forward(x)
-        count = mask.sum()
-        sums, squares = (s.sum(0) for s in sums_of(x * mask))  # (c,)
-        mean = sums / count
-        variance = squares / count - mean.square()
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)), self.momentum)
-        return scaled(x, mean, variance, self)
-
-
-def sums_of(x: Map) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c"]]:
-    """Of each image and channel the sum of all cells, and of their squares; at least in float32."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    return x.sum((2, 3)), torch.linalg.vector_norm(x, dim=(2, 3)).square()
-
-
-def scaled(x: Map, mean: Tensor, variance: Tensor, norm: nn.GroupNorm | nn.BatchNorm2d) -> Map:
-    """(x - mean) / std * weight + bias, mean and variance being (c,) or (b, c)."""
-    scale = (variance.clamp(min=0) + norm.eps).rsqrt() * norm.weight
-    shift = norm.bias - mean * scale
-    return torch.addcmul(shift[..., None, None].to(x), x, scale[..., None, None].to(x))
+            return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+        return super().forward(x)

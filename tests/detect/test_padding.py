@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from otalab.detect import build_detector
 from otalab.detect.detector import as_targets
-from otalab.detect.padding import RealBatchNorm2d, RealCells, RealGroupNorm, real_cells
+from otalab.detect.padding import RealBatchNorm2d, RealCells, real_cells, without_padding
 
 from .models import eager_detector, noise, target
 
@@ -90,36 +90,60 @@ def test_cells_are_real_where_they_begin_inside_the_image():
     assert RealCells([(64, 64)] * 2, (64, 64), torch.device("cpu")).mask((8, 8)) is None
 
 
-def test_a_group_norm_is_that_of_the_image_cut_out():
-    real, x = padded_batch()
-    norm = RealGroupNorm(4, 8).double()
-    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
-    with real_cells(real):
-        y = norm(x)
-    assert_close(y[:1, :, :5], nn.GroupNorm.forward(norm, x[:1, :, :5]))
-    assert_close(y[1:, :, :, :3], nn.GroupNorm.forward(norm, x[1:, :, :, :3]))
-    assert torch.equal(norm(x), nn.GroupNorm.forward(norm, x))  # no batch was announced
+def real_parts(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images of `padded_batch`'s maps, cut out."""
+    return x[:1, :, :5], x[1:, :, :, :3]
 
 
-def test_a_batch_norm_in_training_is_that_of_all_real_cells():
+def layers() -> nn.Module:
+    """A convolution and a group norm, both of which see padding where there is some."""
+    torch.manual_seed(0)
+    both = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.GroupNorm(4, 8)).double()
+    nn.init.normal_(both[1].weight), nn.init.normal_(both[1].bias)
+    return both
+
+
+def test_layers_without_padding_make_of_each_image_what_they_make_of_it_cut_out():
     real, x = padded_batch()
-    norm, plain = RealBatchNorm2d(8).double(), nn.BatchNorm2d(8).double()
-    cells = torch.cat((x[0, :, :5].flatten(1), x[1, :, :, :3].flatten(1)), dim=1)  # (c, cells)
+    both = layers()
+    with real_cells(real):
+        y = without_padding(both, x)
+    for found, part in zip(real_parts(y), real_parts(x), strict=True):
+        assert_close(found, both(part))
+    assert y[0, :, 5:].eq(0).all() and y[1, :, :, 3:].eq(0).all()
+    assert torch.equal(without_padding(both, x), both(x))  # no batch was announced
+
+
+def test_images_of_one_size_go_through_together_and_come_back_in_their_order():
+    sizes = [(40, 64), (64, 24), (40, 64), (64, 64), (64, 24)]
+    x = torch.randn(5, 8, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    seen = []
+    with real_cells(RealCells(sizes, (64, 64), torch.device("cpu"))):
+        y = without_padding(lambda part: seen.append(tuple(part.shape)) or 2 * part, x)
+    assert seen == [(2, 8, 5, 8), (2, 8, 8, 3), (1, 8, 8, 8)]
+    for image, (high, wide) in enumerate(sizes):
+        assert torch.equal(y[image, :, : high // 8, : wide // 8], 2 * x[image, :, : high // 8, : wide // 8])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_norm_is_that_of_all_real_cells_and_leaves_zeros_in_the_padding(training):
+    real, x = padded_batch()
+    norm, plain = RealBatchNorm2d(8).double().train(training), nn.BatchNorm2d(8).double().train(training)
     with real_cells(real):
         y = norm(x)
-    wanted = plain(cells.T[..., None, None])[..., 0, 0].T
-    assert_close(torch.cat((y[0, :, :5].flatten(1), y[1, :, :, :3].flatten(1)), dim=1), wanted)
+    wanted = plain(torch.cat([part.flatten(2) for part in real_parts(x)], dim=2)[..., None])[0, :, :, 0]
+    assert_close(torch.cat([part[0].flatten(1) for part in real_parts(y)], dim=1), wanted)
     assert_close(dict(norm.named_buffers()), dict(plain.named_buffers()))
-    with real_cells(real):
-        assert torch.equal(norm.eval()(x), nn.BatchNorm2d.forward(norm, x))
+    assert y[0, :, 5:].eq(0).all() and y[1, :, :, 3:].eq(0).all()
 
 
-def test_the_gradients_of_the_norms_are_right():
+def test_gradients_without_padding_are_right():
     real, x = padded_batch()
     x.requires_grad_()
-    for norm in (RealGroupNorm(4, 8).double(), RealBatchNorm2d(8).double()):
+    both = layers()
+    for layer in (lambda x: without_padding(both, x), RealBatchNorm2d(8).double()):
         with real_cells(real):
-            assert torch.autograd.gradcheck(norm, x, fast_mode=True)
+            assert torch.autograd.gradcheck(layer, x, fast_mode=True)
 
 
 def test_a_single_value_is_normalised_by_the_running_statistics():
@@ -130,8 +154,7 @@ def test_a_single_value_is_normalised_by_the_running_statistics():
     assert_close(dict(norm.named_buffers()), before)
 
 
-def test_the_norms_have_the_weights_of_torchs_own():
-    assert RealGroupNorm(2, 4).state_dict().keys() == nn.GroupNorm(2, 4).state_dict().keys()
+def test_the_norm_has_the_weights_of_torchs_own():
     assert RealBatchNorm2d(4).state_dict().keys() == nn.BatchNorm2d(4).state_dict().keys()
 
 
