@@ -36,8 +36,8 @@ bench: $(READY)  ## measure solvers, assignment and training step; writes benchm
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.family
 
 picture: $(READY) ## draw the pictures of README.md and docs, one of them from runs/demo
-	$(RUN) -m otalab.viz.hero docs/hero.png --checkpoint runs/demo
-	$(RUN) -m otalab.viz.deficits docs/deficits.png
+	$(RUN) -m docs.pictures.hero docs/hero.png --checkpoint runs/demo
+	$(RUN) -m docs.pictures.deficits docs/deficits.png
 	$(RUN) -m otalab compare-assigners shapes --skill 0.7 --objects 7 --seed 7 --picture docs/family.png
 	$(RUN) -m otalab verify --problem toy --sizes 20 --picture docs/convergence.png
 
@@ -46,8 +46,8 @@ lab: $(READY)    ## open JupyterLab in this environment
 
 notebooks: $(READY) ## execute all lessons and rewrite their outputs and README's gallery
 	rm -rf notebooks/runs/lesson11
-	$(RUN) -m otalab.lessons.execute notebooks/[0-9]*.ipynb
-	$(RUN) -m otalab.lessons.gallery
+	$(RUN) -m notebooks.execute notebooks/[0-9]*.ipynb
+	$(RUN) -m notebooks.gallery
 
 book: $(READY)   ## the lessons and the API as a book to be read without a network: build/book/index.html
 	$(RUN) -m sphinx -q -W --keep-going -c docs -d build/book-trees . build/book

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.cases import SMALL, pile, scenes
 from benchmarks.common import run, shown
 from otalab.assign import Assigner, Assignment, build_assigner
-from otalab.bench import (
+from otalab.lab.timing import (
     Scene,
     Table,
     Timer,

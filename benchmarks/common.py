@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from otalab.bench import Table, Timer
 from otalab.files import write_json
+from otalab.lab.timing import Table, Timer
 
 FOLDER = Path(__file__).parent
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

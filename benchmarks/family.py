@@ -12,7 +12,7 @@ from typing import ClassVar
 from benchmarks.cases import SMALL
 from benchmarks.common import run, shown
 from otalab.assign import ASSIGNERS, build_assigner
-from otalab.bench import Scene, Table, Timer, make_scene, paired
+from otalab.lab.timing import Scene, Table, Timer, make_scene, paired
 
 
 @dataclass(frozen=True)

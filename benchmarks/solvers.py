@@ -18,7 +18,7 @@ from benchmarks.cases import Case, make_case, scenes
 from benchmarks.common import run, shown
 from benchmarks.peers import ARC_PEERS, FULL_PEERS, installed, pot_batch
 from benchmarks.ways import Answer, by_presolve, one_by_one, ours
-from otalab.bench import Table, Timer, Timing, clamped, paired, textbook_sinkhorn, timings
+from otalab.lab.timing import Table, Timer, Timing, clamped, paired, textbook_sinkhorn, timings
 from otalab.transport import certify, solve
 from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.price_path import price_path

@@ -26,7 +26,7 @@ from otalab.detect.checkpoint import load_model
 from otalab.detect.detector import as_targets
 from otalab.errors import InputError
 from otalab.files import write_json
-from otalab.simulate import simulate_predictions, simulate_scene
+from otalab.lab.simulate import simulate_predictions, simulate_scene
 
 CROWD = ShapesConfig(crowd=1.0, min_objects=8, max_objects=14, min_size=14.0, max_size=40.0, min_visible=0.2)
 SKILL = 0.7

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import run, shown
-from otalab.bench import Table, Timer, one_thread
 from otalab.data import CLASS_NAMES, ShapesConfig
 from otalab.detect import build_detector
 from otalab.detect.config import TrainConfig
 from otalab.detect.optim import build_optimizer
-from otalab.simulate import simulate_scene
+from otalab.lab.simulate import simulate_scene
+from otalab.lab.timing import Table, Timer, one_thread
 
 LEARN = 3  # steps before the labels are recorded
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from otalab.cli import main
+from otalab.cli.main import main
 
 sys.exit(main())

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from otalab.cli import main
+from otalab.cli.main import main
 
 
 def run(*arguments, **options) -> subprocess.CompletedProcess:

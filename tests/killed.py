@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 # A server that has imported everything forks the processes, so that a killed one costs no start of Python.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["otalab.cli", "otalab.detect.train", "otalab.data.download", "faster_coco_eval"])
+PROCESSES.set_forkserver_preload(["otalab.cli.main", "otalab.detect.train", "otalab.data.download", "faster_coco_eval"])
 LEFT_UNFINISHED = (".part", ".tag", ".jsonl")  # files that are not written whole, by their endings
 
 
@@ -37,7 +37,7 @@ def command(arguments: list[str], kill_at: int | None, coco: dict[str, dict]) ->
     """The command line, in one thread and without a word; `coco` replaces addresses and sums of COCO's archives."""
     import torch
 
-    from otalab.cli import main
+    from otalab.cli.main import main
     from otalab.data import download
 
     torch.set_num_threads(1)

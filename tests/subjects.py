@@ -22,14 +22,14 @@ import torch
 from detect.models import eager_detector, noise
 from PIL import Image
 
-from otalab.cases import case_of, toy_case
 from otalab.data import CLASS_NAMES, CocoDataset, ShapesConfig, make_shapes
 from otalab.data.annotations import read_image
 from otalab.detect.checkpoint import load_model, load_state, save_model, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import coco_metrics
 from otalab.detect.train import train
-from otalab.verify import verify
+from otalab.lab.cases import case_of, toy_case
+from otalab.lab.verify import verify
 
 Subject = tuple[str, bytes, Callable[[int], bytes], Callable[[Path], str]]  # damage goes from seed to content
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from otalab.cli import parser
-from otalab.detect.study import paired_difference, values
+from otalab.cli.main import parser
+from otalab.lab.study import paired_difference, values
 from otalab.lessons import lesson10
 
 ROOT = Path(__file__).parents[1]

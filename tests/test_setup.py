@@ -66,7 +66,7 @@ def test_the_licence_is_apache_2():
 
 def test_the_console_script_leads_to_the_command_line():
     (script,) = entry_points(group="console_scripts", name="otalab")
-    assert script.load() is importlib.import_module("otalab.cli").main
+    assert script.load() is importlib.import_module("otalab.cli.main").main
     assert PROJECT["scripts"] == {"otalab": script.value}
 
 
@@ -92,7 +92,7 @@ def refuse(*args, **kwargs):
 
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 state = torch.get_rng_state(), torch.get_num_threads(), torch.get_default_dtype(), random.getstate()
-import otalab, otalab.assign, otalab.cli, otalab.data, otalab.detect.train, otalab.transport, otalab.verify
+import otalab, otalab.assign, otalab.cli.main, otalab.data, otalab.detect.train, otalab.transport, otalab.lab.verify
 assert torch.equal(state[0], torch.get_rng_state()) and state[3] == random.getstate()
 assert state[1:3] == (torch.get_num_threads(), torch.get_default_dtype())
 assert not torch.distributed.is_initialized()

@@ -6,8 +6,8 @@ import torch
 from otalab.assign import AnchorPoints, RadiusPrior, Targets
 from otalab.boxes import iou
 from otalab.data.scene import CLASS_NAMES, ShapesConfig, draw_scene
+from otalab.lab.simulate import simulate_predictions
 from otalab.lessons import lesson00
-from otalab.simulate import simulate_predictions
 
 look = {"texture": 0.0, "noise": 0.0, "contrast": 0.35, "min_visible": 0.45}
 config = ShapesConfig(crowd=1.0, min_objects=6, max_objects=6, min_size=22.0, max_size=56.0, **look)

@@ -1,6 +1,6 @@
 """Lesson 10: an order from runs that were made before, and which pairs they tell apart."""
 
-from otalab.detect.study import values
+from otalab.lab.study import values
 from otalab.lessons import lesson10
 
 kept, _ = lesson10.recorded()

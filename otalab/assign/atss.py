@@ -6,10 +6,11 @@ import torch
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
+from otalab.assign.choose import best
 from otalab.assign.options import require_counts, require_not_negative, require_positive
 from otalab.assign.points import AnchorPoints
 from otalab.assign.prior import closest_points
-from otalab.assign.regions import best, inside, sides
+from otalab.assign.regions import inside, sides
 from otalab.assign.types import Assignment, Predictions, Targets
 
 

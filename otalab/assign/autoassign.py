@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, all_background, in_float64
+from otalab.assign.choose import top_k
 from otalab.assign.options import require_counts, require_not_negative
 from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import inside, sides, top_k
+from otalab.assign.regions import inside, sides
 from otalab.assign.soft import EPS, absent, hard_labels, present, working, working_dtype
 from otalab.assign.types import Assignment, LossTerm, Predictions, Targets
 from otalab.errors import InputError

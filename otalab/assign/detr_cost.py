@@ -8,8 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from otalab import boxes as box_ops
-from otalab.assign.points import AnchorPoints, upload
+from otalab.assign.points import AnchorPoints
 from otalab.assign.types import Predictions, Targets
+from otalab.assign.upload import upload
 from otalab.errors import InputError
 
 CLASSIFICATION = ("focal", "softmax")

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, all_background, from_labels
+from otalab.assign.choose import best, top_k
 from otalab.assign.options import require_counts, require_fractions, require_not_negative, require_positive
 from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import best, top_k
 from otalab.assign.types import Assignment, Predictions, Targets
 
 FLOOR = 1e-6  # of 1 - x in f(x) = 1 / (1 - x) and of what is divided by

@@ -17,10 +17,11 @@ from torch import Tensor
 from otalab.assign.base import Assigner, all_background, in_float64
 from otalab.assign.cost import Cost, dynamic_k, fixed_k
 from otalab.assign.pairs import dense_cost, joined, list_pairs, price_pairs
-from otalab.assign.points import AnchorPoints, upload
+from otalab.assign.points import AnchorPoints
 from otalab.assign.prior import Candidates, ClosestPrior, RadiusPrior
 from otalab.assign.relax import Outside, relax
 from otalab.assign.types import Assignment, Predictions, Targets
+from otalab.assign.upload import upload
 from otalab.errors import InputError
 from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution

@@ -9,10 +9,11 @@ from torch.nn.functional import logsigmoid
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
+from otalab.assign.choose import best, top_k
 from otalab.assign.cost import dynamic_k
 from otalab.assign.options import require_counts, require_not_negative, require_positive
 from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import best, centre_squares, inside, sides, top_k
+from otalab.assign.regions import centre_squares, inside, sides
 from otalab.assign.types import Assignment, Predictions, Targets
 from otalab.errors import InputError
 

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, all_background, from_labels
+from otalab.assign.choose import best, top_k
 from otalab.assign.cost import fixed_k
 from otalab.assign.options import require_counts, require_not_negative
 from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import best, inside, sides, top_k
+from otalab.assign.regions import inside, sides
 from otalab.assign.types import Assignment, Predictions, Targets
 
 MARGIN = 0.01  # px that a point must lie inside its gt

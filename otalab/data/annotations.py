@@ -133,6 +133,8 @@ def read_image(path: Path, upright: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     """
     try:
         with open_image(path) as image:
+            image.verify()  # the checksums of a PNG, which decoding passes over
+        with open_image(path) as image:
             _require_range(image)
             return _as_rgb(ImageOps.exif_transpose(image) if upright and orientation(image) != 1 else image)
     except InputError:

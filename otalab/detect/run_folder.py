@@ -106,3 +106,23 @@ def drop_lines_after(path: Path, epoch: int) -> None:
             if json.loads(line)["epoch"] < epoch:
                 kept.append(line)
     write_text(path, kept)
+
+
+def read_log(path: str | Path) -> list[dict]:
+    """The lines of a run's log.jsonl, given the file or the run's folder. A last line that was cut off is left out.
+
+    Raises InputError when there is no log or a line before the last is damaged.
+    """
+    path = Path(path)
+    path = path / "log.jsonl" if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"no log at {path}")
+    texts = path.read_text().splitlines()
+    lines = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            lines.append(json.loads(text))
+        except ValueError as error:
+            if number < len(texts):
+                raise InputError(f"{path}, line {number}: {error}") from error
+    return lines

@@ -15,6 +15,7 @@ from otalab.data.coco import CocoDataset, collate
 from otalab.detect.checkpoint import save_model, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import build_detector
+from otalab.detect.device import pick_device, to_device
 from otalab.detect.evaluate import evaluate
 from otalab.detect.limits import evaluation_batch
 from otalab.detect.optim import build_optimizer, lr_factor, update_ema
@@ -184,19 +185,3 @@ def clip_gradient(model: torch.nn.Module, limit: float) -> None:
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit or math.inf)
     if not norm.isfinite():
         raise InputError(f"the gradient is not finite (norm {norm.item():.3g}); try a lower --lr")
-
-
-def to_device(images: list, targets: list[dict], device: torch.device) -> tuple[list, list[dict]]:
-    """A batch on the device of the model."""
-    moved = [{k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in t.items()} for t in targets]
-    return [i.to(device) for i in images], moved
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one, else the CPU (assignment needs float64: not MPS)."""
-    there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if name == "auto":
-        name = "cuda" if len(there) > 1 else "cpu"
-    if name not in there and not (name == "cuda" and len(there) > 1):
-        raise InputError(f"device {name!r} is not here; there is {', '.join(there)}")
-    return torch.device(name)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from otalab.cases import seeded
+from otalab.lab.simulate import seeded
 from otalab.lessons.answers import whole
 from otalab.lessons.verdict import Verdict, failed, passed
 from otalab.transport import TransportProblem, TransportSolution, solve

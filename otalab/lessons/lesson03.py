@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from otalab.cases import seeded
+from otalab.lab.simulate import seeded
 from otalab.lessons.answers import numbers
 from otalab.lessons.verdict import Verdict, failed, passed
 from otalab.transport import TransportProblem, TransportSolution, solve

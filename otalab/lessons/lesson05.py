@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from otalab.cases import random_case, simulated_case
+from otalab.lab.cases import random_case, simulated_case
 from otalab.lessons.verdict import Verdict, failed, passed
 from otalab.transport import TransportProblem, solve
 

@@ -8,9 +8,9 @@ import torch
 from otalab import boxes as box_ops
 from otalab.assign import AnchorPoints, Predictions, RadiusPrior, Targets, dynamic_k
 from otalab.errors import InputError
+from otalab.lab.simulate import simulate_predictions
 from otalab.lessons.answers import whole
 from otalab.lessons.verdict import Verdict, failed, passed
-from otalab.simulate import simulate_predictions
 
 SIDE = 256  # of the image, px
 LEAST, MOST = 8, 64  # strides to look at, px

@@ -8,9 +8,9 @@ import torch
 
 from otalab.assign import AnchorPoints, Targets, build_assigner
 from otalab.data.scene import CLASS_NAMES, ShapesConfig, draw_scene
+from otalab.lab.simulate import simulate_predictions
 from otalab.lessons.answers import number, whole
 from otalab.lessons.verdict import Verdict, failed, passed
-from otalab.simulate import simulate_predictions
 from otalab.transport import TransportProblem, solve
 
 SEEDS = (20, 21, 22, 23)

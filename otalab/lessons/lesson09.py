@@ -12,8 +12,8 @@ from otalab.data import ShapesConfig
 from otalab.detect.detector import Detector, as_targets
 from otalab.detect.losses import detection_losses
 from otalab.errors import InputError
+from otalab.lab.simulate import simulate_scene
 from otalab.lessons.verdict import Verdict, failed, passed
-from otalab.simulate import simulate_scene
 from otalab.viz.detections import match_detections
 
 CONFIG = ShapesConfig(64, min_objects=2, max_objects=5, min_size=12.0, max_size=36.0, crowd=0.5)

@@ -5,8 +5,8 @@ from itertools import combinations
 from pathlib import Path
 
 from otalab.data import ShapesConfig, make_shapes
-from otalab.detect.study import Difference, Run, assigners_of, paired_difference, values
 from otalab.files import write_json
+from otalab.lab.study import Difference, Run, assigners_of, paired_difference, values
 from otalab.lessons.verdict import Verdict, failed, passed
 
 ASSIGNERS = ("ota", "fcos", "atss", "simota")

@@ -11,7 +11,7 @@ from otalab.viz.family import family_figure
 from otalab.viz.microscope import microscope, microscope_figure, microscope_strip
 from otalab.viz.story import assignment_story
 from otalab.viz.style import PALETTE, gt_colour, style
-from otalab.viz.training import draw_ap, draw_losses, draw_training, read_log, training_figure
+from otalab.viz.training import draw_ap, draw_losses, draw_training, training_figure
 from otalab.viz.transport import candidate_columns, draw_cost, draw_plan, gt_names
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "microscope",
     "microscope_figure",
     "microscope_strip",
-    "read_log",
     "show_image",
     "style",
     "training_figure",

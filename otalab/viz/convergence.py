@@ -7,7 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from otalab.convergence import Convergence
+from otalab.lab.convergence import Convergence
 from otalab.viz.style import MUTED, plural, style
 
 SMALL_TO_LARGE = LinearSegmentedColormap.from_list("otalab.eps", ["#0b2f4e", "#0072B2", "#56B4E9", "#a9d6f2"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from otalab.assign.types import Targets
-from otalab.detect.mistakes import match
+from otalab.lab.mistakes import match
 from otalab.viz.boxes import draw_box, draw_boxes, score_text, show_image, tag_box
 from otalab.viz.save import save_figure
 from otalab.viz.style import INK, MUTED, PAPER, array, gt_colour, plural, style
@@ -37,7 +37,7 @@ def match_detections(
     gt_labels: Int[Tensor, " m"],
     iou: float = 0.5,
 ) -> Matches:
-    """Which detection found which gt of its class; see `otalab.detect.mistakes.match`. Crowd regions are no gts."""
+    """Which detection found which gt of its class; see `otalab.lab.mistakes.match`. Crowd regions are no gts."""
     overlap = box_iou(boxes.double(), gt_boxes.double()) * (labels[:, None] == gt_labels)
     found = array(match(overlap, scores, iou))
     return Matches(found, ~np.isin(np.arange(len(gt_boxes)), found))

@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 from matplotlib.axes import Axes
 
-from otalab.detect.mistakes import DetectionCounts, GtCounts
 from otalab.errors import InputError
+from otalab.lab.mistakes import DetectionCounts, GtCounts
 from otalab.viz.style import BACKGROUND, HATCH, gt_colour, text_colour
 
 # kind: name and colour; what went well is green, what is not there is grey

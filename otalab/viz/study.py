@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from otalab.detect.study import CROWDED, SPLITS, Difference, Run, assigners_of, interval, paired_difference, values
+from otalab.lab.study import CROWDED, SPLITS, Difference, Run, assigners_of, interval, paired_difference, values
 from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, style
 
 TITLES = {

@@ -1,39 +1,16 @@
 """A run's log as a picture: losses over steps, and average precision at its evaluations."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from otalab.errors import InputError
 from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, plural, style
 
 LOSSES = {"loss": INK, "classification": "#0072B2", "box": "#D55E00", "quality": "#009E73"}
 METRICS = {"AP": INK, "AP50": "#0072B2", "AP75": "#D55E00"}
-
-
-def read_log(path: str | Path) -> list[dict]:
-    """The lines of a run's log.jsonl, given the file or the run's folder. A last line that was cut off is left out.
-
-    Raises InputError when there is no log or a line before the last is damaged.
-    """
-    path = Path(path)
-    path = path / "log.jsonl" if path.is_dir() else path
-    if not path.is_file():
-        raise InputError(f"no log at {path}")
-    texts = path.read_text().splitlines()
-    lines = []
-    for number, text in enumerate(texts, start=1):
-        try:
-            lines.append(json.loads(text))
-        except ValueError as error:
-            if number < len(texts):
-                raise InputError(f"{path}, line {number}: {error}") from error
-    return lines
 
 
 def smooth(values: Float[np.ndarray, " s"], window: int = 21) -> Float[np.ndarray, " s"]:

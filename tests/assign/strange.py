@@ -9,7 +9,7 @@ import torch
 
 from otalab.assign import ASSIGNERS, AnchorPoints, Predictions, Targets, build_assigner
 from otalab.errors import InputError
-from otalab.simulate import simulate_predictions
+from otalab.lab.simulate import simulate_predictions
 
 Input = tuple[AnchorPoints, Predictions, Targets]
 

@@ -11,8 +11,8 @@ from benchmarks.cases import SMALL
 from benchmarks.family import family_table
 from benchmarks.starved import crowds, simulated, starved
 from otalab.assign import ASSIGNERS, build_assigner
-from otalab.bench import Timer, make_scene
 from otalab.data import CLASS_NAMES
+from otalab.lab.timing import Timer, make_scene
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from benchmarks.peers import ARC_PEERS, emd_on_all, installed
 from benchmarks.solvers import faults, owners_off, presolved
 from benchmarks.ways import Answer, by_presolve, one_by_one, ours
 from otalab.assign import build_assigner
-from otalab.bench import make_scene
+from otalab.lab.timing import make_scene
 from otalab.transport import solve
 from otalab.transport.price_path import price_path
 
@@ -39,7 +39,7 @@ def exact(case):
 
 def test_a_matrix_made_a_few_gts_at_a_time_is_the_textbooks():
     from benchmarks.cases import matrix
-    from otalab.bench import textbook_cost
+    from otalab.lab.timing import textbook_cost
 
     scene = make_scene(7, **SMALL)
     for ours_, theirs in zip(matrix(scene, at_once=3), textbook_cost(*scene), strict=True):

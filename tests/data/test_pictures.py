@@ -169,6 +169,16 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path):
                 assert pixels.ndim == 3 and pixels.dtype == np.uint8
 
 
+def test_a_png_whose_checksum_is_wrong_is_refused_though_it_could_be_decoded(tmp_path):
+    path = saved(tmp_path, Image.new("RGB", (8, 8), GREY))
+    damaged = bytearray(path.read_bytes())
+    damaged[-13] ^= 1  # the last byte of the checksum of the pixels: IEND takes the twelve after it
+    path.write_bytes(damaged)
+    with Image.open(path) as image:
+        assert image.getpixel((0, 0)) == GREY
+    assert "checksum" in refusal(path)
+
+
 def test_an_image_beyond_the_bound_is_refused_and_a_large_one_is_not_warned_of(tmp_path, monkeypatch):
     path = saved(tmp_path, Image.new("1", (12000, 9000)), "1.png")  # 108 megapixels: Pillow warns from 89
     with warnings.catch_warnings():

@@ -3,7 +3,7 @@ from dataclasses import fields
 
 import pytest
 
-from otalab.cli import add_settings
+from otalab.cli.main import add_settings
 from otalab.detect.config import TrainConfig
 from otalab.errors import InputError
 

@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 from otalab.detect import detector as detector_module
 from otalab.detect import train as train_module
 from otalab.detect.checkpoint import load_state
-from otalab.detect.train import batches, open_data, pick_device, train
+from otalab.detect.device import pick_device
+from otalab.detect.train import batches, open_data, train
 from otalab.errors import InputError
 
 from .runs import STEPS, steps_of

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
+from notebooks.execute import duration, execute, main, tidy
 from otalab.assign import AnchorPoints, Targets
+from otalab.lab.simulate import simulate_predictions
 from otalab.lessons import failed, passed, show, show_microscope
-from otalab.lessons.execute import duration, execute, main, tidy
 from otalab.lessons.view import WIDGET
-from otalab.simulate import simulate_predictions
 
 
 def test_a_verdict_shows_whether_an_answer_passed():

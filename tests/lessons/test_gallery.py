@@ -10,8 +10,8 @@ import PIL.Image
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from notebooks.gallery import SIZE, described, main, picture, thumbnail
 from otalab.errors import InputError
-from otalab.lessons.gallery import SIZE, described, main, picture, thumbnail
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -5,8 +5,8 @@ import torch
 
 from otalab.assign import AnchorPoints, RadiusPrior, Targets, build_assigner, dynamic_k
 from otalab.boxes import iou
+from otalab.lab.simulate import simulate_predictions
 from otalab.lessons import lesson00
-from otalab.simulate import simulate_predictions
 
 POINTS = AnchorPoints.for_image((128, 128), strides=(8, 16, 32))
 TARGETS = Targets(torch.tensor([[20.0, 20, 76, 84], [50, 40, 100, 110], [90, 8, 120, 40]]), torch.tensor([0, 1, 1]))

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from benchmarks import record_study
 from otalab.data import CocoDataset
-from otalab.detect.study import Run, crowded_images, paired_difference, values
-from otalab.lessons import lesson10, record_study
+from otalab.lab.study import Run, crowded_images, paired_difference, values
+from otalab.lessons import lesson10
 
 
 def runs(**bases: float) -> list[Run]:
@@ -94,7 +95,7 @@ def test_the_command_that_makes_the_record_says_what_it_did(tmp_path, monkeypatc
     assert record_study.main([*small, "--processes", "1", "--out", str(tmp_path / "runs")]) == 0
     made, how = lesson10.recorded()
     assert [(run.assigner, run.seed) for run in made] == [("fcos", 0), ("ota:q=10", 0)]
-    assert how["command"] == f"python -m otalab.lessons.record_study {' '.join(small)}"
+    assert how["command"] == f"python -m benchmarks.record_study {' '.join(small)}"
     assert (how["train"], how["val"], how["epochs"]) == (8, 4, 1)
 
 

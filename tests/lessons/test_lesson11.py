@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from detect.test_evaluate import noisy
 
+from benchmarks import record_photos
 from otalab.data import CocoDataset
 from otalab.detect import build_detector
 from otalab.detect.checkpoint import load_model, load_state
 from otalab.detect.config import TrainConfig
-from otalab.detect.evaluate import coco_metrics, evaluate, open_split
+from otalab.detect.evaluate import NAMES, coco_metrics, evaluate, open_split
 from otalab.detect.train import train
-from otalab.lessons import lesson11, record_photos
+from otalab.lab import photos
+from otalab.lessons import lesson11
 
 
 def config(folder) -> dict:
@@ -110,7 +112,7 @@ def test_a_record_holds_what_the_lesson_shows(run, shapes, tmp_path, capsys):
     assert record_photos.main([str(run), "--data", str(shapes), "--out", str(out), "--resamples", "3"]) == 0
     record = json.loads(out.read_text())
     metrics = json.loads((run / "metrics.json").read_text())
-    for name in record_photos.NAMES:
+    for name in NAMES:
         known = metrics[name] is not None
         assert record["metrics"][name] == (pytest.approx(metrics[name], abs=1e-4) if known else None)
     assert record["data"]["train"]["images"] == 16 and record["data"]["val"]["images"] == 8
@@ -118,12 +120,12 @@ def test_a_record_holds_what_the_lesson_shows(run, shapes, tmp_path, capsys):
     assert np.mean(record["curves"]["IoU 0.5"]) == pytest.approx(metrics["AP50"], abs=1e-4)
     assert set(record["AP_of_batch_size"]) == {"1", "4", "16"}
     assert str(shapes) not in out.read_text() and str(run) not in out.read_text()
-    assert record_photos.mistakes_of(record).gts.total == record["data"]["val"]["boxes"]
+    assert photos.mistakes_of(record).gts.total == record["data"]["val"]["boxes"]
     assert "AP 0.0" in capsys.readouterr().out
 
 
 def test_classes_are_counted_by_images_and_the_richest_come_first(run, shapes):
-    rows = record_photos.measure(run, shapes)["classes"]
+    rows = photos.measure(run, shapes)["classes"]
     annotations = CocoDataset.from_folder(shapes, "train").ground_truth()["annotations"]
     images = Counter(category for category, _ in {(row["category_id"], row["image_id"]) for row in annotations})
     assert [row["images"] for row in rows] == sorted((row["images"] for row in rows), reverse=True)
@@ -142,9 +144,9 @@ def test_an_image_drawn_twice_counts_twice_and_all_of_them_once_give_the_same_ap
             assert high == size == 6
             return self.order
 
-    same = record_photos.resample(truth, results, Order([5, 3, 1, 0, 2, 4]))
+    same = photos.resample(truth, results, Order([5, 3, 1, 0, 2, 4]))
     assert coco_metrics(*same)["AP"] == pytest.approx(coco_metrics(truth, results)["AP"], abs=1e-12)
-    twice, found = record_photos.resample(truth, results, Order([2] * 6))
+    twice, found = photos.resample(truth, results, Order([2] * 6))
     first = truth["images"][2]["id"]
     assert len(twice["annotations"]) == 6 * sum(row["image_id"] == first for row in truth["annotations"])
     assert len(found) == 6 * sum(row["image_id"] == first for row in results)
@@ -154,25 +156,25 @@ def test_an_image_drawn_twice_counts_twice_and_all_of_them_once_give_the_same_ap
 def test_intervals_hold_the_ap_and_depend_on_the_seed_alone():
     truth, results = noisy(3, images=20)
     metrics = coco_metrics(truth, results)
-    drawn = record_photos.intervals(truth, results, 40)
+    drawn = photos.intervals(truth, results, 40)
     assert set(drawn) == {"cat", "dog", "owl"}
     for name, (low, high) in drawn.items():
         assert low < metrics[f"AP/{name}"] < high
-    assert drawn == record_photos.intervals(truth, results, 40)
+    assert drawn == photos.intervals(truth, results, 40)
 
 
 def test_the_committed_record_is_of_photos_small_and_whole():
-    record = record_photos.recorded()
-    assert record_photos.RECORD.stat().st_size <= 60_000
+    record = lesson11.recorded()
+    assert lesson11.RECORD.stat().st_size <= 60_000
     assert record["data"]["classes"] == 80 and record["run"]["backbone"] == "mobilenet_v2"
     assert np.mean(record["curves"]["IoU 0.5"]) == pytest.approx(record["metrics"]["AP50"], abs=1e-4)
     assert np.mean([row["AP"] for row in record["classes"]]) == pytest.approx(record["metrics"]["AP"], abs=1e-4)
-    said = record_photos.mistakes_of(record)
+    said = photos.mistakes_of(record)
     assert said.gts.total == record["data"]["val"]["boxes"] and said.gts.found == said.detections.found
     assert said.detections.total == said.gts.total, "as many detections as gts"
 
 
 def test_the_score_of_a_rank_is_that_of_as_many_best_detections():
     results = [{"score": score} for score in (0.2, 0.9, 0.5)]
-    assert [record_photos.score_of(rank, results) for rank in (1, 2, 3, 7)] == [0.9, 0.5, 0.2, 0.2]
-    assert record_photos.score_of(3, []) == 0
+    assert [photos.score_of(rank, results) for rank in (1, 2, 3, 7)] == [0.9, 0.5, 0.2, 0.2]
+    assert photos.score_of(3, []) == 0

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from otalab.assign import AnchorPoints, build_assigner
 from otalab.errors import InputError
-from otalab.simulate import random_targets, simulate_predictions
+from otalab.lab.simulate import random_targets, simulate_predictions
 from otalab.transport import TransportProblem, solve
 from otalab.transport.arcs import ArcProblem
 from otalab.transport.auction import _Market, auction

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otalab.assign import AnchorPoints, build_assigner
-from otalab.simulate import random_targets, simulate_predictions
+from otalab.lab.simulate import random_targets, simulate_predictions
 from otalab.transport import TransportProblem, solve
 from otalab.transport.newton import newton
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from otalab.assign import AnchorPoints, Assignment, Predictions, Targets, build_assigner
-from otalab.simulate import simulate_predictions
+from otalab.lab.simulate import simulate_predictions
 
 NAMES = ("cat", "dog", "owl")
 

@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from otalab.convergence import FACTORS, Convergence, Course
+from otalab.lab.convergence import FACTORS, Convergence, Course
 from otalab.viz.convergence import EARLY, SETTLED, convergence_figure, draw_errors, draw_wrong_labels
 from otalab.viz.style import style
 

@@ -1,6 +1,6 @@
 """The picture of the deficit policies says what the assignments do."""
 
-from otalab.viz.deficits import deficits_figure, main
+from docs.pictures.deficits import deficits_figure, main
 
 
 def test_the_picture_shows_a_deficit_and_two_ways_out():

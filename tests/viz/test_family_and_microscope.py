@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from otalab.assign import build_assigner
-from otalab.assign.compare import compare_assigners
 from otalab.errors import InputError
+from otalab.lab.compare_assigners import compare_assigners
 from otalab.viz import family_figure, microscope, microscope_figure, microscope_strip
 from otalab.viz.microscope import SLIDERS, STRIP, Knobs
 from otalab.viz.style import plural

@@ -1,7 +1,7 @@
 import pytest
 
-from otalab.detect.mistakes import DetectionCounts, GtCounts
 from otalab.errors import InputError
+from otalab.lab.mistakes import DetectionCounts, GtCounts
 from otalab.viz.mistakes import draw_mistakes
 
 from .scenes import axes, rendered, texts

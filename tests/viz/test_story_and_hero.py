@@ -4,11 +4,11 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from docs.pictures.hero import hero, main
 from otalab.detect import build_detector
 from otalab.detect.checkpoint import save_model
 from otalab.errors import InputError
 from otalab.viz import assignment_story, gt_colour
-from otalab.viz.hero import hero, main
 
 from .scenes import NAMES, assigned, rendered, scene, texts
 

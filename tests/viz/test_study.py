@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from otalab.detect.study import Difference, Run
+from otalab.lab.study import Difference, Run
 from otalab.viz.study import difference_figure, draw_differences, draw_runs, study_figure
 
 from .scenes import axes, rendered, texts

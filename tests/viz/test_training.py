@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.figure import Figure
 
+from otalab.detect.run_folder import read_log
 from otalab.errors import InputError
-from otalab.viz import draw_ap, draw_losses, draw_training, read_log, training_figure
+from otalab.viz import draw_ap, draw_losses, draw_training, training_figure
 from otalab.viz.training import labels_figure, smooth
 
 from .scenes import axes, rendered, texts

@@ -1,0 +1,97 @@
+"""The gallery of README.md: `python -m notebooks.gallery` writes docs/gallery/NN.png from the executed notebooks.
+
+The one cell of a notebook that is tagged `gallery` shows the picture. Its alternative text goes into README.md, where
+that shows the thumbnail.
+"""
+
+import argparse
+import base64
+import io
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import PIL.Image
+
+from otalab.errors import InputError
+from otalab.files import write_whole
+from otalab.lessons.view import few_colours
+from otalab.viz.style import PAPER, plural
+
+SIZE = 480, 256  # of a thumbnail, px
+KINDS = "image/png", "image/gif"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a lesson shows in the gallery: a PNG or GIF, and the sentence for those who cannot see it."""
+
+    content: bytes
+    alt: str
+
+
+def picture(path: Path) -> Picture:
+    """The picture of the notebook at `path`.
+
+    Raises InputError unless one cell is tagged `gallery`, and shows one image, with an alternative text.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if "gallery" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise InputError(f"{path}: {len(cells)} cells are tagged `gallery`; it should be one")
+    outputs = cells[0].get("outputs", [])
+    shown = [(output, kind) for output in outputs for kind in KINDS if kind in output.get("data", {})]
+    if len(shown) != 1:
+        raise InputError(f"{path}: the cell tagged `gallery` shows {len(shown)} images; it should be one")
+    output, kind = shown[0]
+    alt = output.metadata.get(kind, {}).get("alt", "")
+    if not alt:
+        raise InputError(f"{path}: the image of the cell tagged `gallery` has no alternative text")
+    return Picture(base64.b64decode(output.data[kind]), alt)
+
+
+def thumbnail(content: bytes) -> bytes:
+    """The image as a PNG of SIZE: all of it, in the middle of a white card. Of an animation, its last frame."""
+    image = PIL.Image.open(io.BytesIO(content))
+    image.seek(getattr(image, "n_frames", 1) - 1)
+    image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, PAPER), image.convert("RGBA")).convert("RGB")
+    scale = min(most / side for most, side in zip(SIZE, image.size, strict=True))
+    image = image.resize([max(1, round(scale * side)) for side in image.size], PIL.Image.Resampling.LANCZOS)
+    card = PIL.Image.new("RGB", SIZE, PAPER)
+    card.paste(image, tuple((whole - part) // 2 for whole, part in zip(SIZE, image.size, strict=True)))
+    return few_colours(card)
+
+
+def described(text: str, name: str, alt: str) -> str:
+    """Markdown `text` in which the picture `name` has the alternative text `alt`."""
+    return re.sub(rf"!\[[^\]]*\]\(({re.escape(name)})\)", lambda found: f"![{alt}]({found[1]})", text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write all thumbnails and alternative texts; 1, and nothing written, if a notebook has no picture to show."""
+    flags = argparse.ArgumentParser(prog="python -m notebooks.gallery", description=__doc__.splitlines()[0])
+    flags.add_argument("--root", type=Path, default=Path(), help="folder of notebooks/ and README.md (default: this)")
+    root = flags.parse_args(argv).root
+    try:
+        pictures = {path.name[:2]: picture(path) for path in sorted(root.glob("notebooks/[0-9][0-9]_*.ipynb"))}
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    page = root / "README.md"
+    text = page.read_text()
+    for number, shown in pictures.items():
+        name = f"docs/gallery/{number}.png"
+        with write_whole(root / name) as temporary:
+            temporary.write_bytes(thumbnail(shown.content))
+        text = described(text, name, shown.alt)
+    with write_whole(page) as temporary:
+        temporary.write_text(text)
+    print(f"{plural(len(pictures), 'picture')} in {root / 'docs/gallery'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

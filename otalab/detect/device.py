@@ -1,0 +1,21 @@
+"""Where a detector runs, and its batches with it."""
+
+import torch
+
+from otalab.errors import InputError
+
+
+def to_device(images: list, targets: list[dict], device: torch.device) -> tuple[list, list[dict]]:
+    """A batch on the device of the model."""
+    moved = [{k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in t.items()} for t in targets]
+    return [i.to(device) for i in images], moved
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA where there is one, else the CPU (assignment needs float64: not MPS)."""
+    there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if name == "auto":
+        name = "cuda" if len(there) > 1 else "cpu"
+    if name not in there and not (name == "cuda" and len(there) > 1):
+        raise InputError(f"device {name!r} is not here; there is {', '.join(there)}")
+    return torch.device(name)

@@ -1,0 +1,126 @@
+"""The figures of a run on photos, as JSON holds them: totals, classes with their intervals, kinds of mistakes."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from otalab.data import CocoDataset
+from otalab.detect.checkpoint import load_model
+from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
+from otalab.detect.run_folder import read_log
+from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, count_mistakes
+
+SHOWN_IOU = (0.5, 0.75, 0.9)
+
+
+def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: bool = False) -> dict:
+    """All that lesson 11 shows of a run, as JSON has it.
+
+    run, data: a run's folder, and the COCO-format folder it was trained on. resamples: how often the held-out images
+    are drawn anew for the intervals of each class; 0 leaves those out.
+    """
+    settings = json.loads((Path(run) / "config.json").read_text())
+    model, description = load_model(run)
+    names = description["class_names"]
+    heldout = open_split(data, "val", names)
+    seen = CocoDataset.from_folder(data, "train", categories=names)
+    some = CocoDataset.from_folder(data, "train", categories=names, max_images=len(heldout))
+    truth = heldout.ground_truth()
+    results = detect(model, heldout, settings["batch_size"], progress)
+    metrics = coco_metrics(truth, results)
+    curves = precision_curves(truth, results)
+    again = evaluate(model, some, settings["batch_size"], progress)
+    score = score_of(counts(heldout)["boxes"], results)  # from here on there are as many detections as gts
+    steps = max(line["step"] for line in read_log(run))
+    shown = ("backbone", "weights_backbone", "assigner", "augment", "epochs", "batch_size", "lr", "seed")
+    return rounded(
+        {
+            "run": {name: settings[name] for name in shown} | {"steps": steps},
+            "data": {"classes": len(names), "train": counts(seen), "val": counts(heldout)},
+            "metrics": {name: metrics[name] for name in NAMES},
+            "train_metrics": {name: again[name] for name in ("AP", "AP50")},
+            "curves": {
+                "recall": curves.recall.tolist(),
+                **{f"IoU {iou}": curves.mean()[round((iou - 0.5) / 0.05)].tolist() for iou in SHOWN_IOU},
+            },
+            "classes": class_rows(seen, heldout, metrics, intervals(truth, results, resamples)),
+            "mistakes": {"score": score} | asdict(count_mistakes(truth, results, score)),
+        }
+    )
+
+
+def counts(dataset: CocoDataset) -> dict[str, int]:
+    """Images and boxes of a split, crowd regions aside."""
+    rows = dataset.ground_truth()["annotations"]
+    return {"images": len(dataset), "boxes": sum(not row["iscrowd"] for row in rows)}
+
+
+def class_rows(seen: CocoDataset, heldout: CocoDataset, metrics: dict, intervals: dict) -> list[dict]:
+    """A row for each class that has a held-out gt, those with the most training images first."""
+    trained, measured = (
+        [row for row in dataset.ground_truth()["annotations"] if not row["iscrowd"]] for dataset in (seen, heldout)
+    )
+    images = Counter(category for category, _ in {(row["category_id"], row["image_id"]) for row in trained})
+    gts = Counter(row["category_id"] for row in measured)
+    rows = [
+        {"name": name, "images": images[i], "gts": gts[i]}
+        | {"AP": metrics[f"AP/{name}"], "AP50": metrics[f"AP50/{name}"], "interval": intervals.get(name)}
+        for i, name in zip(heldout.category_ids, heldout.class_names, strict=True)
+        if f"AP/{name}" in metrics
+    ]
+    return sorted(rows, key=lambda row: -row["images"])
+
+
+def intervals(truth: dict, results: Sequence[dict], resamples: int, seed: int = 0) -> dict[str, list[float]]:
+    """Where 95 % of a class's APs lie when the images are drawn anew, with replacement (the bootstrap).
+
+    Of single classes only: the mean over classes is not to be had so, for a drawing loses the rare ones.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = defaultdict(list)
+    for _ in range(resamples):
+        for name, value in coco_metrics(*resample(truth, results, rng)).items():
+            if name.startswith("AP/"):
+                drawn[name.removeprefix("AP/")].append(value)
+    return {name: np.quantile(values, (0.025, 0.975)).tolist() for name, values in drawn.items()}
+
+
+def resample(truth: dict, results: Sequence[dict], rng: np.random.Generator) -> tuple[dict, list[dict]]:
+    """As many images, drawn with replacement, with their gts and detections; an image drawn twice counts twice."""
+    gts, found = defaultdict(list), defaultdict(list)
+    for rows, of in ((truth["annotations"], gts), (results, found)):
+        for row in rows:
+            of[row["image_id"]].append(row)
+    images, annotations, detections = [], [], []
+    for new, index in enumerate(rng.integers(len(truth["images"]), size=len(truth["images"])).tolist()):
+        image = truth["images"][index]
+        images.append(image | {"id": new})
+        detections += [row | {"image_id": new} for row in found[image["id"]]]
+        for row in gts[image["id"]]:
+            annotations.append(row | {"image_id": new, "id": len(annotations) + 1})
+    return {**truth, "images": images, "annotations": annotations}, detections
+
+
+def rounded(value):
+    """Floats to four digits, for a small file."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def score_of(rank: int, results: Sequence[dict]) -> float:
+    """The score of the detection of that rank, 1 for the best; the lowest score if there are fewer, 0 if none."""
+    best = sorted((row["score"] for row in results), reverse=True)[:rank]
+    return best[-1] if best else 0.0
+
+
+def mistakes_of(record: dict) -> Mistakes:
+    """The mistakes in a record, of as many best detections as there are gts."""
+    both = record["mistakes"]
+    return Mistakes(GtCounts(**both["gts"]), DetectionCounts(**both["detections"]))

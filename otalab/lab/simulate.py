@@ -1,0 +1,74 @@
+"""Scenes and predictions as they are in the middle of a training run, made without one: for tests and timings."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from otalab import boxes as box_ops
+from otalab.assign import AnchorPoints, Predictions, Targets
+from otalab.data.scene import ShapesConfig, draw_scene
+from otalab.errors import InputError
+
+
+def simulate_scene(config: ShapesConfig, seed: int | Sequence[int]) -> tuple[Float[Tensor, "3 h w"], Targets]:
+    """A drawn scene of the shapes set: the image in 0..1, and its gts."""
+    scene = draw_scene(config, np.random.default_rng(seed))
+    image = torch.from_numpy(scene.image).permute(2, 0, 1) / 255
+    return image, Targets(torch.from_numpy(scene.boxes), torch.from_numpy(scene.labels))
+
+
+def random_targets(
+    size: tuple[int, int], num_gt: int, num_classes: int, generator: torch.Generator, crowd: float = 0.5
+) -> Targets:
+    """`num_gt` boxes within an image of `size` (height, width) px, log-uniform from 2 % to 60 % of its shorter side.
+
+    A share `crowd` of them stands around one place, so that points are contested.
+    """
+    height, width = size
+    side = min(size) * 0.02 * 30 ** torch.rand(num_gt, 2, generator=generator)  # 2 % .. 60 %
+    extent = torch.tensor([width, height], dtype=torch.float32)
+    centre = torch.rand(num_gt, 2, generator=generator) * extent
+    place = torch.rand(2, generator=generator) * extent * 0.6 + extent * 0.2
+    crowded = int(num_gt * crowd)
+    centre[:crowded] = place + 0.1 * min(size) * torch.randn(crowded, 2, generator=generator)
+    boxes = torch.cat((centre - side / 2, centre + side / 2), dim=1)
+    boxes = torch.minimum(boxes.clamp(min=0), extent.repeat(2))
+    tiny = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) < 1  # pushed out of the image
+    boxes[tiny] = torch.cat((extent / 2 - 8, extent / 2 + 8))
+    labels = torch.randint(num_classes, (num_gt,), generator=generator)
+    return Targets(boxes, labels)
+
+
+def simulate_predictions(
+    points: AnchorPoints, targets: Targets, num_classes: int, generator: torch.Generator, skill: float = 0.6
+) -> Predictions:
+    """What a detector of `skill` (0 untrained .. 1 perfect) might say at each point.
+
+    A point inside a gt predicts its sides, and its class, the better the higher the skill; the other points predict
+    boxes of a few strides and no class.
+    """
+    n = len(points)
+    noise = torch.rand(n, 4, generator=generator)
+    sides = points.stride[:, None] * (0.5 + 4 * noise)  # (n, 4), px
+    logits = -4 + 0.5 * torch.randn(n, num_classes, generator=generator)
+    if len(targets):
+        truth = box_ops.ltrb(points.xy, targets.boxes[:, None])  # (m, n, 4)
+        area = box_ops.box_area(targets.boxes)[:, None].where(truth.amin(dim=-1) > 0, torch.inf)
+        smallest, owner = area.min(dim=0)
+        inside = smallest.isfinite()
+        owner, truth = owner[inside], truth[owner[inside], inside.nonzero().squeeze(1)]
+        jitter = torch.exp((1 - skill) * torch.randn(len(owner), 4, generator=generator))
+        sides[inside] = truth * jitter
+        certain = 5 * skill * torch.rand(len(owner), generator=generator)
+        logits[inside.nonzero().squeeze(1), targets.labels[owner]] += certain
+    return Predictions(logits, box_ops.around(points.xy, sides), torch.zeros(n))
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator. Raises InputError for a seed that torch does not take."""
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed}; it must be at least 0 and less than 2**63")
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,209 @@
+"""How long label assignment takes beside the textbook way: scenes, two baselines, and a timer that interleaves."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import median
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchvision.ops import box_iou, sigmoid_focal_loss
+
+from otalab.assign import AnchorPoints, Predictions, RadiusPrior, Targets, build_assigner
+from otalab.lab.simulate import random_targets, simulate_predictions
+
+SIZE, NUM_CLASSES = (800, 1344), 80
+ENOUGH_SECONDS, MOST_RUNS = 0.03, 9  # a quick way is run again within its turn, and the median kept
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image to assign."""
+
+    points: AnchorPoints
+    predictions: Predictions
+    targets: Targets
+
+    def __iter__(self) -> Iterator:
+        return iter((self.points, self.predictions, self.targets))
+
+    def __str__(self) -> str:
+        classes = self.predictions.logits.shape[1]
+        return f"{len(self.targets)} gts, {classes} classes, {len(self.points)} points"
+
+
+def make_scene(
+    num_gt: int,
+    size: tuple[int, int] = SIZE,
+    num_classes: int = NUM_CLASSES,
+    skill: float = 0.6,
+    crowd: float = 0.5,
+    seed: int = 0,
+) -> Scene:
+    """A scene of `otalab.lab.simulate`: in the middle of training by default, at its start with `skill` 0."""
+    generator = torch.Generator().manual_seed(seed)
+    points = AnchorPoints.for_image(size)
+    targets = random_targets(size, num_gt, num_classes, generator, crowd)
+    return Scene(points, simulate_predictions(points, targets, num_classes, generator, skill), targets)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds of one way, and how many times faster it was than the textbook without and with clamped exponents.
+
+    Speed-ups are medians of the ratios within each round.
+    """
+
+    head: ClassVar[str] = f"{'way':<58}{'seconds':>10}{'textbook':>11}{'clamped':>11}"
+
+    way: str
+    seconds: float
+    speed_up: float
+    clamped_speed_up: float
+
+    def __str__(self) -> str:
+        return f"{self.way:<58}{self.seconds:>10.5f}{self.speed_up:>10.1f}x{self.clamped_speed_up:>10.1f}x"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What was measured, in how many rounds, and the rows."""
+
+    name: str
+    task: str
+    rounds: int
+    rows: list
+
+    def __str__(self) -> str:
+        title = f"{self.name}: {self.task}; {self.rounds} interleaved rounds"
+        return "\n".join([title, type(self.rows[0]).head, *map(str, self.rows)])
+
+
+@dataclass(frozen=True)
+class Timer:
+    """Takes ways in turn, on one thread, so that what else the machine does meets all of them.
+
+    rounds  how often each way has its turn; one more, which warms up, is not counted
+    budget  seconds in all after which a way sits the other rounds out
+    clock   seconds so far: `time.perf_counter`, or `time.process_time` where others use the machine too
+    """
+
+    rounds: int = 7
+    budget: float = float("inf")
+    clock: Callable[[], float] = time.perf_counter
+
+    def at_most(self, rounds: int) -> "Timer":
+        """A timer of no more rounds than that."""
+        return replace(self, rounds=min(rounds, self.rounds))
+
+    def __call__(self, ways: dict[str, Callable]) -> dict[str, list[float]]:
+        """Seconds of each way in each round; every other round goes backwards, so that no drift favours a way."""
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        with one_thread():
+            for run in ways.values():
+                run()
+            for round_ in range(self.rounds):
+                for way in list(ways)[:: -1 if round_ % 2 else 1]:
+                    if sum(seconds[way]) < self.budget:
+                        seconds[way].append(self.seconds_of(ways[way]))
+        return seconds
+
+    def seconds_of(self, run: Callable) -> float:
+        """How long one call takes: the median of several, if it is quick."""
+        taken: list[float] = []
+        while not taken or (sum(taken) < ENOUGH_SECONDS and len(taken) < MOST_RUNS):
+            start = self.clock()
+            run()
+            taken.append(self.clock() - start)
+        return median(taken)
+
+
+def bench_assign(rounds: int = 7) -> Table:
+    """What `otalab bench` shows: one image of SIZE with 20 gts, assigned by every way in turn."""
+    return assign_table("one image", make_scene(num_gt=20, size=SIZE), Timer(rounds))
+
+
+def assign_table(name: str, scene: Scene, timer: Timer, others: Sequence[str] = ("ota-official",)) -> Table:
+    """Assign one image by every way in turn: the textbook's two, `others` of ASSIGNERS, and `ota` in the last row."""
+    ways: dict[str, Callable] = {
+        "textbook: (m, n, C) losses, 50 full Sinkhorn iterations": lambda: textbook(*scene),
+        "textbook, exponents clamped at -80": lambda: textbook(*scene, log_sum_exp=clamped),
+        **{name: partial(build_assigner(name), *scene) for name in others},
+        "ota (exact)": partial(build_assigner("ota"), *scene),
+    }
+    return Table(name, f"one image, {scene}", timer.rounds, timings(timer(ways)))
+
+
+def timings(seconds: dict[str, list[float]]) -> list[Timing]:
+    """A row for each way; the first is the textbook, the second the textbook with clamped exponents."""
+    textbook, clamped = list(seconds.values())[:2]
+    return [Timing(way, median(s), paired(textbook, s), paired(clamped, s)) for way, s in seconds.items()]
+
+
+def paired(reference: list[float], own: list[float]) -> float:
+    """The median, over the rounds that both took part in, of reference / own."""
+    return median(r / o for r, o in zip(reference, own, strict=False))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def textbook(
+    points: AnchorPoints, predictions: Predictions, targets: Targets, log_sum_exp: Callable = torch.logsumexp
+) -> Int[Tensor, " n"]:
+    """Label assignment as it is usually written, in float32: every loss of every pair, then Sinkhorn on all of it.
+
+    Returns the supplier of each point, the number of gts for the background.
+    """
+    return textbook_sinkhorn(*textbook_cost(points, predictions, targets), log_sum_exp)
+
+
+def textbook_cost(
+    points: AnchorPoints, predictions: Predictions, targets: Targets
+) -> tuple[Float[Tensor, "m1 n"], Float[Tensor, " m1"]]:
+    """Cost and supply, background last, from the focal loss of every gt, point and class; 1e6 outside the prior."""
+    m, n = len(targets), len(points)
+    one_hot = F.one_hot(targets.labels, predictions.logits.shape[1]).float()
+    shape = (m, n, -1)
+    cls = sigmoid_focal_loss(predictions.logits[None].expand(shape), one_hot[:, None].expand(shape)).sum(dim=-1)
+    background = sigmoid_focal_loss(predictions.logits, torch.zeros_like(predictions.logits)).sum(dim=-1)
+    iou = box_iou(targets.boxes, predictions.boxes)
+    mask = RadiusPrior()(points, targets.boxes)
+    cost = cls - 1.5 * iou.clamp(min=1e-7).log() + 1e6 * ~mask
+    cost = torch.cat((cost, background[None]))
+    k = (iou * mask).topk(20, dim=1).values.sum(dim=1).int().clamp(min=1)
+    return cost, torch.cat((k, n - k.sum()[None])).float()
+
+
+def textbook_sinkhorn(
+    cost: Float[Tensor, "m1 n"],
+    supply: Float[Tensor, " m1"],
+    log_sum_exp: Callable = torch.logsumexp,
+    eps: float = 0.1,
+) -> Int[Tensor, " n"]:
+    """50 log-domain iterations on the full matrix, rows rescaled to a maximum of 1, the largest share wins."""
+    u, v = torch.ones_like(supply), torch.ones_like(cost[0])
+    for _ in range(50):
+        v = -eps * log_sum_exp((u[:, None] - cost) / eps, dim=0)
+        u = eps * (supply.log() - log_sum_exp((v - cost) / eps, dim=1))
+    plan = ((u[:, None] + v - cost) / eps).exp()
+    return (plan / plan.amax(dim=1, keepdim=True)).argmax(dim=0)
+
+
+def clamped(x: Float[Tensor, "m1 n"], dim: int) -> Float[Tensor, " k"]:
+    """torch.logsumexp without the exponents below -80, for which PyTorch's CPU code is slow."""
+    top = x.amax(dim=dim, keepdim=True)
+    return (x - top).clamp_(min=-80.0).exp_().sum(dim=dim).log_() + top.squeeze(dim)

@@ -1,0 +1,251 @@
+"""The claim that the solvers are right, checked on toy, random, real and your own assignment problems."""
+
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import torch
+
+from otalab.errors import InputError
+from otalab.lab.cases import Case
+from otalab.transport import METHODS, Comparison, ExactCertificate, TransportProblem, TransportSolution, certify, solve
+from otalab.transport.compare import tabulate, title
+from otalab.transport.methods import EXACT
+from otalab.transport.sinkhorn import check_options
+
+TIGHT = 1e-9  # relative: what float64 solvers reach
+# Entropic methods and the options they take from the command line; Newton decides by itself when it is done.
+ENTROPIC = {"sinkhorn": ("eps", "max_iter"), "pot-sinkhorn": ("eps", "max_iter"), "newton": ("eps",)}
+SINKHORN_TOLERANCE = 1e-6  # plans of two implementations at equal eps and iterations, in the largest demand
+NEWTON_SUMS = 1e-8  # errors of row and column sums and of entries, in the largest supply and demand
+NEWTON_COST = 1e-7  # relative; what errors of the sums let the cost differ by, and a little more
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim about one problem, the figure that was seen and the figure that is allowed."""
+
+    claim: str
+    figure: float
+    allowed: float
+    note: str = ""  # which methods break it, or why there is no figure
+
+    @property
+    def passed(self) -> bool:
+        return self.figure <= self.allowed  # NaN fails
+
+    def __str__(self) -> str:
+        seen = f"{self.figure:.1e} (allowed {self.allowed:.0e})" + f"; {self.note}" * bool(self.note)
+        return f"{'ok  ' if self.passed else 'FAIL'}  {self.claim}: {seen}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The table of all solvers on one problem, the checks on it, and certificates in fractions if asked for."""
+
+    title: str
+    comparison: Comparison
+    checks: list[Check]
+    exact: dict[str, ExactCertificate] = field(default_factory=dict)  # of the exact methods' plans
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    def __str__(self) -> str:
+        fractions = [
+            f"\nwithout rounding, {method}'s plan is {certificate}" for method, certificate in self.exact.items()
+        ]
+        return "\n".join([self.title, "", str(self.comparison), "", *map(str, self.checks), *fractions])
+
+    def as_dict(self) -> dict:
+        """For JSON; fractions are text."""
+        figures = asdict(replace(self, exact={}))
+        return figures | {"exact": {method: certificate.as_dict() for method, certificate in self.exact.items()}}
+
+
+def verify(
+    case: Case,
+    *,
+    methods: Sequence[str] | None = None,
+    eps: float = 0.1,
+    max_iter: int = 50,
+    repeats: int = 3,
+    exact: bool = False,
+) -> Verification:
+    """Solve a case by each method (names in METHODS; all by default) and check what each promises.
+
+    Exact methods must agree, prove it and meet their sums; Sinkhorn must equal POT's; Newton must meet the sums at a
+    cost within the entropic bound. The first exact method is the reference, and linprog is added where there is none.
+    A method that refuses the problem is listed with its reason, one that fails or gives NaN fails a check. With `exact`
+    the plans of exact methods are also certified in fractions, without rounding or tolerance; that fails no check, for
+    a plan may be right to 1e-9 and not to the last bit.
+
+    Raises InputError for an unknown method, for faulty options, for a method that was asked for by name and refuses,
+    and for a problem that no exact method can solve, e.g. an infeasible one.
+    """
+    check_options(eps=eps, max_iter=max_iter, tol=0.0)
+    given = {"eps": eps, "max_iter": max_iter}
+    runs, unanswered, failures = {}, {}, []
+    for method in in_order(methods):
+        options = {name: given[name] for name in ENTROPIC.get(method, ())}
+        name = title(method, options)
+        try:
+            runs[method] = name, answers(case.problem, method, options, repeats)
+        except NoAnswer as error:
+            unanswered[name] = str(error)
+            failures.append(Check(f"{method} gives a plan and its prices", math.nan, 0.0, str(error)))
+        except InputError as error:
+            if method in (methods or ()):
+                raise InputError(f"{method} does not solve {case.title!r}: {error}") from error
+            unanswered[name] = str(error)
+    found = {method: repeated[0] for method, (_, repeated) in runs.items()}
+    reference = next((method for method in found if method in EXACT), None)
+    if reference is None and not failures:
+        raise InputError(f"no exact method solves {case.title!r}: {next(iter(unanswered.values()))}")
+    checks = failures + (exact_checks(found, found[reference]) if reference else []) + entropic_checks(found, eps)
+    if case.labels is not None and reference:
+        figure = excess(case, found[reference].objective.item())
+        checks.append(Check("labels of `ota` cost the optimum (relative)", figure, TIGHT))
+    fractions = {m: certify(case.problem, found[m].plan, exact=True) for m in found if exact and m in EXACT}
+    return Verification(case.title, tabulate(reference or "", list(runs.values()), unanswered), checks, fractions)
+
+
+def in_order(methods: Sequence[str] | None) -> list[str]:
+    """The methods, each once, after an exact one to compare them with. Raises InputError for an unknown name."""
+    for method in methods or ():
+        if method not in METHODS:
+            raise InputError(f"no method {method!r}; there are {', '.join(METHODS)}")
+    chosen = list(dict.fromkeys(METHODS if methods is None else methods))
+    reference = next((method for method in chosen if method in EXACT), "linprog")
+    return [reference, *(method for method in chosen if method != reference)]
+
+
+class NoAnswer(Exception):
+    """A solver broke down, or what it returned is NaN."""
+
+
+def answers(problem: TransportProblem, method: str, options: dict, repeats: int) -> list[TransportSolution]:
+    """Solutions that can be judged. Raises NoAnswer for others, and InputError where the method refuses."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # a tolerance that was missed fails a check
+            repeated = [solve(problem, method, **options) for _ in range(repeats)]
+    except RuntimeError as error:  # e.g. HiGHS gave up
+        raise NoAnswer(" ".join(str(error).split())) from error
+    try:
+        repeated[0].certificate  # noqa: B018  worked out here, where its fault has a name
+    except InputError as error:
+        raise NoAnswer(str(error)) from error
+    return repeated
+
+
+def exact_checks(found: dict[str, TransportSolution], reference: TransportSolution) -> list[Check]:
+    """Exact methods agree with the reference, their prices prove it, and their plans meet the sums."""
+    exact = {method: solution for method, solution in found.items() if method in EXACT}
+    paid = reference.certificate.paid
+    apart = {method: over((solution.objective - reference.objective).abs(), paid) for method, solution in exact.items()}
+    excess = {method: solution.certificate.relative_excess(TIGHT).item() for method, solution in exact.items()}
+    errors = {method: sums_missed(solution) for method, solution in exact.items()}
+    return [
+        check_all("exact solvers agree (relative)", apart, TIGHT),
+        check_all("exact solvers prove it (relative gap)", excess, TIGHT),
+        check_all("exact plans meet their sums (relative)", errors, TIGHT),
+    ]
+
+
+def check_all(claim: str, figures: dict[str, float], allowed: float) -> Check:
+    """A claim about several methods, which names those that break it."""
+    broken = [method for method, figure in figures.items() if not abs(figure) <= allowed]
+    return Check(claim, worst(figures.values()), allowed, ", ".join(broken))
+
+
+def entropic_checks(found: dict[str, TransportSolution], eps: float) -> list[Check]:
+    """Two Sinkhorns of equal steps hold equal plans; Newton's plan solves the entropic problem.
+
+    Of all plans with the right sums one alone has the form exp((f + g - cost) / eps): the solution.
+    """
+    checks = []
+    if {"sinkhorn", "pot-sinkhorn"} <= found.keys():
+        ours, pots = found["sinkhorn"], found["pot-sinkhorn"]
+        apart = (ours.plan - pots.plan).abs().max().item() / (ours.problem.demand.max().item() or 1.0)
+        checks.append(Check("Sinkhorn equals POT's (largest plan entry)", apart, SINKHORN_TOLERANCE))
+    if "newton" in found:
+        newton = found["newton"]
+        checks.append(Check("Newton's plan meets its sums", sums_missed(newton), NEWTON_SUMS))
+        astray = off_prices(newton, eps)
+        checks.append(Check("Newton's plan is exp((f + g - cost) / eps) (largest entry)", astray, NEWTON_SUMS))
+        exact = next((solution for method, solution in found.items() if method in EXACT), None)
+        if exact is not None:
+            beyond = beyond_entropic_bound(newton, exact, eps)
+            checks.append(Check("Newton's cost is within its entropic bound (relative)", beyond, NEWTON_COST))
+    return checks
+
+
+def sums_missed(solution: TransportSolution) -> float:
+    """Worst error of a row or column sum over its own supply or demand, and of an entry below 0 over the lesser one.
+
+    Beyond the rounding of the sum, and beyond what supply and demand differ by, which no plan can help. Where there
+    are no units, errors are over all goods.
+    """
+    problem, plan = solution.problem, solution.certificate.plan
+    supply, demand = problem.supply.double(), problem.demand.double()
+    goods = torch.maximum(supply.sum(), demand.sum())
+
+    def missed(plan: torch.Tensor, units: torch.Tensor) -> float:
+        rounding = (supply.sum() - demand.sum()).abs() + 2.0**-52 * plan.abs().sum(-1)
+        error = ((plan.sum(-1) - units).abs() - rounding).clamp(min=0)
+        return over(error, torch.where(units > 0, units, goods))
+
+    lesser = torch.minimum(supply[:, None], demand)
+    below = over((-plan).clamp(min=0), torch.where(lesser > 0, lesser, goods))
+    return worst((missed(plan, supply), missed(plan.mT, demand), below))
+
+
+def off_prices(solution: TransportSolution, eps: float) -> float:
+    """The largest |P - exp((f + g - cost) / eps)| where there are units, over the demand of its column.
+
+    Beyond what the rounding of f + g - cost does to the exponential.
+    """
+    problem = solution.problem
+    cost, demand = problem.cost.double(), problem.demand.double()
+    live = (problem.supply > 0)[:, None] & (demand > 0)
+    f, g = (torch.where(x.isinf(), 0.0, x.double()) for x in (solution.f[:, None], solution.g))
+    form = ((f + g - cost) / eps).exp()
+    rounding = torch.where(form > 0, 2.0**-51 * (f.abs() + g.abs() + cost.abs()) / eps * form, 0.0)
+    apart = ((solution.plan.double() - form).abs() - rounding).clamp(min=0)
+    return over(apart.where(live, 0.0), demand.clamp(min=torch.finfo(demand.dtype).tiny))
+
+
+def beyond_entropic_bound(solution: TransportSolution, exact: TransportSolution, eps: float) -> float:
+    """By how much 0 <= <P, C> - <P*, C> <= eps (H(P) - H(P*)) is broken, relative to the cost; 0 if it is not.
+
+    P minimises <P, C> - eps H(P), H(P) = -sum P (log P - 1), over plans of exact sums; the exact plan P* is one.
+    """
+    more = (solution.objective - exact.objective).item()
+    bound = eps * (entropy(solution.plan.double()) - entropy(exact.plan))
+    broken_by = max(0.0, more - bound, -more) if math.isfinite(more - bound) else math.nan
+    return over(torch.tensor(broken_by), exact.certificate.paid)
+
+
+def entropy(plan: torch.Tensor) -> float:
+    """-sum P (log P - 1), 0 log 0 = 0."""
+    return (plan.sum() - torch.xlogy(plan, plan).sum()).item()
+
+
+def over(figures: torch.Tensor, scale: torch.Tensor) -> float:
+    """The largest of figures / scale; 0 / 0 is 0."""
+    return worst(torch.where(figures == 0, 0.0, figures / scale).flatten().tolist() or [0.0])
+
+
+def worst(figures: Iterable[float]) -> float:
+    """The largest figure by size; NaN if one is NaN, which Python's max may pass over."""
+    return torch.tensor(list(figures), dtype=torch.float64).abs().max().item()
+
+
+def excess(case: Case, optimum: float) -> float:
+    """By how much the labels of a case cost more than the optimum, over what they pay; labels, not plans, may tie."""
+    cost = case.problem.cost
+    owner = torch.where(case.labels >= 0, case.labels, len(cost) - 1)
+    each = cost.gather(0, owner[None]).double()
+    return over((each.sum() - optimum).abs(), each.abs().sum())

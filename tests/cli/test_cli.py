@@ -1,0 +1,312 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields, replace
+
+import pytest
+from command_line import otalab, read, run
+from PIL import Image
+
+from otalab.cli.main import parser
+from otalab.data import CLASS_NAMES
+from otalab.detect import build_detector
+from otalab.detect.checkpoint import save_model
+from otalab.detect.config import TrainConfig
+from otalab.transport import METHODS
+
+COMMANDS = {
+    "demo": ["--out", "--epochs", "--train-images"],
+    "verify": [
+        *("--problem", "--sizes", "--seed", "--methods", "--eps", "--iterations", "--checkpoint", "--data", "--images"),
+        *("--json", "--save", "--picture", "--exact"),
+    ],
+    "compare-assigners": [
+        *("image", "--annotations", "--checkpoint", "--skill", "--assigners", "--objects", "--seed", "--picture"),
+        "--json",
+    ],
+    "train": ["--" + field.name.replace("_", "-") for field in fields(TrainConfig)] + ["--resume"],
+    "eval": ["checkpoint", "--data", "--split", "--backend", "--batch-size", "--device", "--json"],
+    "predict": ["checkpoint", "images", "--out", "--threshold", "--device"],
+    "bench": ["--rounds", "--json"],
+    "data": ["shapes", "coco", "summary"],
+    "data shapes": ["--out", "--train", "--val", "--seed", "--overwrite"],
+    "data coco": ["--out", "--splits", "--max-images"],
+    "data summary": ["folder"],
+}
+
+
+def test_help_lists_every_command_and_its_exit_status():
+    said = run("--help")
+    assert said.returncode == 0 and said.stderr == ""
+    assert all(re.search(rf"^    {command}\s", said.stdout, re.MULTILINE) for command in COMMANDS if " " not in command)
+    for meaning in (
+        "exit status: 0 done, 1 a check failed, 2 input at fault",
+        "3 a fault of otalab",
+        "OTALAB_TRACEBACK",
+    ):
+        assert meaning in " ".join(said.stdout.split())
+
+
+def known_commands() -> set[str]:
+    """All commands that the parser knows, those of `data` included."""
+    found = set()
+
+    def walk(parser, prefix):
+        for action in parser._actions:
+            if isinstance(action.choices, dict):
+                for name, inner in action.choices.items():
+                    found.add((prefix + " " + name).strip())
+                    walk(inner, prefix + " " + name)
+
+    walk(parser(), "")
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_mentions_each_flag(command, capsys):
+    assert otalab(*command.split(), "--help") == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    for flag in COMMANDS[command]:
+        assert re.search(rf"(?<![\w-]){flag}(?![\w-])", said.out), flag
+
+
+def test_no_command_or_flag_is_left_out_of_these_tests():
+    assert known_commands() == set(COMMANDS)
+    for command, flags in COMMANDS.items():
+        words = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", help_of(command)))
+        assert words - {"--help"} <= set(flags) | words_in_texts(command), command
+
+
+def help_of(command: str) -> str:
+    one = parser()
+    for name in command.split():
+        one = next(a.choices[name] for a in one._actions if isinstance(a.choices, dict))
+    return one.format_help()
+
+
+def words_in_texts(command: str) -> set[str]:
+    """Flags that one flag's help text speaks of are not its own."""
+    return {"--longest-side"} if command == "data coco" else set()
+
+
+def test_version_is_the_packages(capsys):
+    from otalab import __version__
+
+    assert otalab("--version") == 0
+    assert capsys.readouterr().out == f"otalab {__version__}\n"
+
+
+def test_a_run_trains_is_left_alone_evaluated_and_used(train_flags, shapes, tmp_path, capsys, refused):
+    folder = tmp_path / "run"
+    assert otalab(*train_flags()) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^AP50 +\d\.\d{3}$", said, re.MULTILINE) and f"weights: {folder}/model.safetensors" in said
+    trained = read(folder / "metrics.json")
+
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert "holds a run already; resume it (--resume)" in refused(*train_flags())
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+    for checkpoint in (folder, folder / "model.safetensors"):
+        assert otalab("eval", checkpoint, "--data", shapes, "--json", tmp_path / "m.json", "--device", "cpu") == 0
+        assert read(tmp_path / "m.json") == pytest.approx(trained, abs=1e-6)
+    assert "category" in capsys.readouterr().out
+
+    (folder / "checkpoint.pt").write_bytes(b"PK\x03\x04 no more")
+    assert otalab(*train_flags(), "--resume") == 2
+    assert "checkpoint.pt is not a whole checkpoint" in capsys.readouterr().err
+
+
+def test_evaluation_pads_images_as_training_did_unless_told_otherwise(shapes, tmp_path, monkeypatch, capsys):
+    settings = {"backbone": "tiny", "num_classes": len(CLASS_NAMES)}
+    ids = list(range(1, len(CLASS_NAMES) + 1))
+    save_model(tmp_path / "model.safetensors", build_detector(**settings), settings, list(CLASS_NAMES), ids, 3)
+    sizes = []
+    monkeypatch.setattr("otalab.detect.evaluate.detect", lambda model, data, size, progress: sizes.append(size) or [])
+    assert otalab("eval", tmp_path, "--data", shapes, "--device", "cpu") == 0
+    assert otalab("eval", tmp_path, "--data", shapes, "--device", "cpu", "--batch-size", "5") == 0
+    assert sizes == [3, 5]
+
+
+def test_a_box_of_no_area_is_dropped_and_counted_and_training_goes_on(edit_annotations, train_flags, tmp_path):
+    def flatten(content):
+        content["annotations"][0]["bbox"][2] = 0
+
+    said = run(*train_flags(data=edit_annotations(flatten)), env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert said.returncode == 0 and (tmp_path / "run" / "model.safetensors").is_file()
+    assert "1 boxes of zero area and 0 outside their image dropped" in said.stderr and "Traceback" not in said.stderr
+
+
+def test_predict_ends_with_status_2_when_one_image_of_several_is_at_fault(detector_folder, shapes, tmp_path, capsys):
+    good, bad = shapes / "val" / "images" / "000001.png", tmp_path / "two\nlines.png"
+    assert otalab("predict", detector_folder, bad, good, "--out", tmp_path / "out") == 2
+    said, err = capsys.readouterr()
+    assert said.startswith(f"{good}: ") and err.startswith("otalab: error: cannot read image ") and err.count("\n") == 1
+    assert sorted(os.listdir(tmp_path / "out")) == ["000001.json", "000001.png"]
+
+
+def test_predict_writes_boxes_and_a_picture(detector_folder, shapes, tmp_path, capsys):
+    image = shapes / "val" / "images" / "000001.png"
+    assert otalab("predict", detector_folder, image, "--out", tmp_path / "out", "--threshold", "0.6") == 0
+    assert capsys.readouterr().out.startswith(f"{image}: ")
+    rows = json.loads((tmp_path / "out" / "000001.json").read_text())
+    scores = [row["score"] for row in rows]
+    assert scores == sorted(scores, reverse=True) and scores[-1] >= 0.6
+    assert all(0 <= row["box"][0] < row["box"][2] <= 64 and 0 <= row["box"][1] < row["box"][3] <= 64 for row in rows)
+    assert {row["label"] for row in rows} <= {"circle", "square", "triangle", "star", "ring", "cross"}
+    with Image.open(tmp_path / "out" / "000001.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) >= 64
+
+
+def test_predict_finds_nothing_of_score_one(detector_folder, shapes, tmp_path, capsys):
+    image = shapes / "val" / "images" / "000001.png"
+    assert otalab("predict", detector_folder, image, "--out", tmp_path, "--threshold", "1") == 0
+    assert ": nothing -> " in capsys.readouterr().out
+    assert json.loads((tmp_path / "000001.json").read_text()) == []
+
+
+def test_verify_prints_tables_and_checks_and_writes_json(detector_folder, shapes, tmp_path, capsys):
+    path = tmp_path / "verify.json"
+    extra = ["--checkpoint", detector_folder, "--data", shapes, "--images", 1]
+    assert otalab("verify", "--json", path, *extra) == 0
+    said, err = capsys.readouterr()
+    assert err == ""
+    problems = read(path)["problems"]
+    assert len(problems) == 4 and problems[3]["title"].startswith("image 1, detector:")
+    for problem in problems:
+        assert problem["title"] in said
+        for method in ("linprog", "emd", "assignment", "sinkhorn", "pot-sinkhorn"):
+            assert any(row["method"].split()[0] == method for row in problem["comparison"]["rows"])
+            assert len(re.findall(rf"^{method} ", said, re.MULTILINE)) == 4
+        assert all(check["figure"] <= check["allowed"] for check in problem["checks"])
+    total = sum(len(problem["checks"]) for problem in problems)
+    assert said.count("\nok    ") == total and said.endswith(f"{total} of {total} checks passed\n")
+
+
+def test_verify_ends_with_status_1_when_a_check_fails(monkeypatch, capsys, tmp_path):
+    emd = METHODS["emd"]
+
+    def lazy(problem):
+        solution = emd(problem)
+        return replace(solution, plan=solution.plan.roll(1, dims=-1))
+
+    monkeypatch.setitem(METHODS, "emd", lazy)
+    assert otalab("verify", "--json", tmp_path / "verify.json") == 1
+    said = capsys.readouterr().out
+    assert "\nFAIL  exact solvers agree" in said and re.search(r"^\d+ of \d+ checks passed$", said, re.MULTILINE)
+    assert read(tmp_path / "verify.json")["problems"]
+
+
+def test_verify_ends_with_status_1_when_a_plan_is_nan(monkeypatch, capsys, tmp_path):
+    sinkhorn = METHODS["sinkhorn"]
+
+    def broken(problem, *, eps, max_iter):
+        solution = sinkhorn(problem, eps=eps, max_iter=max_iter)
+        return replace(solution, plan=solution.plan * float("nan"))
+
+    monkeypatch.setitem(METHODS, "sinkhorn", broken)
+    assert otalab("verify", "--problem", "toy", "--json", tmp_path / "verify.json") == 1
+    said, err = capsys.readouterr()
+    assert err == "" and "\nFAIL  sinkhorn gives a plan and its prices: " in said and "plan is NaN at [0, 0]" in said
+    (problem,) = read(tmp_path / "verify.json")["problems"]
+    assert problem["checks"][0]["figure"] is None and "sinkhorn eps=0.1" in next(
+        iter(problem["comparison"]["unanswered"])
+    )
+
+
+def test_verify_takes_problems_sizes_methods_and_a_seed(capsys, tmp_path):
+    chosen = [
+        "--problem",
+        "toy",
+        "--problem",
+        "random",
+        "--sizes",
+        "4x30",
+        5,
+        "--seed",
+        7,
+        "--methods",
+        "emd",
+        "linprog",
+    ]
+    assert otalab("verify", *chosen, "--json", tmp_path / "verify.json") == 0
+    content = read(tmp_path / "verify.json")
+    assert [problem["title"] for problem in content["problems"]] == [
+        "toy: 3 suppliers, 6 demanders",
+        "random: 13 suppliers, 400 demanders, seed 7",
+        "random: 4 suppliers, 30 demanders, seed 7",
+        "image 256x320 px, mid-training (simulated): 5 gts, 1706 anchor points, seed 7",
+    ]
+    for problem in content["problems"]:
+        assert [row["method"] for row in problem["comparison"]["rows"]] == ["emd", "linprog"]
+    assert content["seed"] == 7 and "sinkhorn" not in capsys.readouterr().out
+
+
+def test_verify_saves_a_problem_that_it_verifies_again(capsys, tmp_path):
+    for name in ("mine.npz", "mine.json"):
+        path = tmp_path / name
+        first, second = tmp_path / "first.json", tmp_path / "second.json"
+        assert otalab("verify", "--problem", "image", "--save", path, "--json", first) == 0
+        assert otalab("verify", "--problem", path, "--json", second) == 0
+        before, after = (read(one)["problems"][0]["comparison"]["rows"] for one in (first, second))
+        assert [row["objective"] for row in before] == [row["objective"] for row in after]
+        assert f"\n{path}: 13 suppliers, 1706 demanders\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg"])
+def test_verify_draws_how_the_last_problem_converges(ending, capsys, tmp_path):
+    picture, figures = tmp_path / f"picture{ending}", tmp_path / "verify.json"
+    chosen = ["--problem", "toy", "--sizes", "4x30", "--iterations", 5, "--picture", picture, "--json", figures]
+    assert otalab("verify", *chosen) == 0
+    said, err = capsys.readouterr()
+    assert err == "" and said.endswith(f"picture  {picture}\n")
+    courses = read(figures)["convergence"]["courses"]
+    assert len(courses) == 8 and all(len(course["errors"]) == 50 for course in courses)
+    assert {path.name for path in tmp_path.iterdir()} == {picture.name, figures.name}
+    if ending == ".png":
+        with Image.open(picture) as drawn:
+            assert drawn.size == (1605, 600)
+    else:
+        assert "<svg" in (first := picture.read_text())
+        assert otalab("verify", *chosen) == 0 and picture.read_text() == first
+
+
+def test_data_shapes_makes_a_set_that_summary_counts_and_never_replaces_another(tmp_path, capsys, refused):
+    folder = tmp_path / "shapes"
+    small = ["data", "shapes", "--out", folder, "--train", 3, "--val", 2]
+    assert otalab(*small) == 0
+    assert f"3 training and 2 validation images in {folder}" in capsys.readouterr().out
+    assert otalab("data", "summary", folder) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^train: 3 images, \d+ boxes, 6 classes", said) and "\nval: 2 images" in said
+    assert "seed 0, asked 1" in refused(*small, "--seed", 1)
+    assert otalab(*small, "--seed", 1, "--overwrite") == 0
+
+
+def test_summary_of_one_split_says_which_is_missing(own_shapes, capsys, refused):
+    shutil.rmtree(own_shapes / "train")
+    assert otalab("data", "summary", own_shapes) == 0
+    said = capsys.readouterr().out
+    assert "train: no train split in" in said and "\nval: 8 images" in said
+    shutil.rmtree(own_shapes / "val")
+    assert "no train split in" in refused("data", "summary", own_shapes)
+
+
+def test_bench_prints_ratios_to_the_textbook_way_and_writes_json(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("otalab.lab.timing.SIZE", (160, 160))
+    assert otalab("bench", "--rounds", 1, "--json", tmp_path / "bench.json") == 0
+    rows = read(tmp_path / "bench.json")["rows"]
+    assert rows[0]["speed_up"] == 1 and len(rows) == 4 and all(row["seconds"] > 0 for row in rows)
+    said = capsys.readouterr().out
+    assert all(row["way"] in said for row in rows)
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    talkative = "import sys, otalab.lab.timing as b, otalab.cli.main as c; b.bench_assign = lambda n: 'l\\n' * 10**6; "
+    command = f"{sys.executable} -c \"{talkative} sys.exit(c.main(['bench']))\" | head -n 1; exit ${{PIPESTATUS[0]}}"
+    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (said.returncode, said.stdout, said.stderr) == (141, "l\n", "")

@@ -1,0 +1,83 @@
+"""The lessons run from top to bottom, keep to their form, and their exercises tell right answers from none."""
+
+import re
+import runpy
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from notebooks.execute import TAKES, execute
+from otalab.lessons import Verdict
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+LESSONS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+names = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:2])
+
+
+@pytest.fixture(autouse=True)
+def small_budget(monkeypatch):
+    """Lesson 11 trains for one epoch, on shapes."""
+    monkeypatch.setenv("OTALAB_LESSON_EPOCHS", "1")
+    monkeypatch.delenv("OTALAB_COCO", raising=False)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def tagged(notebook: nbformat.NotebookNode, tag: str) -> list:
+    return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
+def printed(cell) -> str:
+    """The text that a cell shows."""
+    parts = [o.get("text", "") or o.get("data", {}).get("text/plain", "") for o in cell.outputs]
+    return "".join(parts)
+
+
+@names
+def test_a_lesson_has_the_form_of_a_lesson(path):
+    notebook = read(path)
+    first = notebook.cells[0].source
+    assert re.match(rf"# {path.stem[:2]} .*\?\n", first), "opens with the question that it answers"
+    assert TAKES.search(first), "says how long it takes"
+    assert len(notebook.cells) <= 40 and path.stat().st_size <= 2**20
+    assert "import otalab" in notebook.cells[1].source and "%pip install" in notebook.cells[1].source
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    assert not re.search(r"import \*|\.cuda\(|pyplot|shared/", code)
+    assert tagged(notebook, "exercise") and len(tagged(notebook, "check")) >= 1
+    assert f"solutions/{path.stem[:2]}.py" in "".join(cell.source for cell in notebook.cells)
+
+
+@names
+def test_committed_outputs_are_whole_and_in_order(path):
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        assert all(output.output_type != "error" for output in cell.outputs)
+    for cell in cells:
+        for output in cell.outputs:
+            for kind in {"image/png", "image/gif"} & output.get("data", {}).keys():
+                assert len(output.metadata.get(kind, {}).get("alt", "")) > 30, "a figure has an alternative text"
+
+
+@pytest.mark.slow
+@names
+def test_all_cells_run_and_the_exercise_waits_for_an_answer(path, tmp_path):
+    notebook = read(path)
+    execute(notebook, tmp_path)
+    for cell in tagged(notebook, "check"):
+        assert printed(cell).startswith("✗"), "the stub does not pass"
+
+
+@names
+def test_the_solution_passes(path):
+    said = runpy.run_path(str(FOLDER / "solutions" / f"{path.stem[:2]}.py"))["verdict"]
+    assert isinstance(said, Verdict) and said.passed, said
+
+
+@names
+def test_the_checker_gives_a_hint_for_no_answer_and_a_reason_for_the_right_one(path):
+    (cell, *_) = tagged(read(path), "check")
+    assert len(printed(cell)) > 25
