@@ -21,7 +21,7 @@ from benchmarks.ways import Answer, by_presolve, one_by_one, ours
 from otalab.lab.timing import Table, Timer, Timing, clamped, paired, textbook_sinkhorn, timings
 from otalab.transport import certify, solve
 from otalab.transport.arcs import ArcProblem, ArcSolution
-from otalab.transport.price_path import price_path
+from otalab.transport.augmenting_path import augmenting_path
 
 TIE = 1e-12  # relative difference of objectives up to which other labels are as good
 BUDGET = 20.0  # seconds for one way of a table, so that slow ones take part in fewer rounds
@@ -89,34 +89,34 @@ def total(case: Case, labels: Int[Tensor, "B n"]) -> Float[Tensor, " B"]:
 
 @dataclass(frozen=True)
 class ArcTiming:
-    """Median seconds of a solver on the arcs; how many times longer than price-path; labels off price-path's."""
+    """Median seconds of a solver on the arcs; how many times longer than augmenting-path; labels off its."""
 
-    head: ClassVar[str] = f"{'way':<58}{'seconds':>10}{'price-path':>12}{'labels':>9}"
+    head: ClassVar[str] = f"{'way':<58}{'seconds':>10}{'times as long':>15}{'labels':>9}"
 
     way: str
     seconds: float
-    times_price_path: float
+    times_augmenting_path: float
     labels_off: int
 
     def __str__(self) -> str:
-        return f"{self.way:<58}{self.seconds:>10.5f}{self.times_price_path:>11.2f}x{self.labels_off:>9}"
+        return f"{self.way:<58}{self.seconds:>10.5f}{self.times_augmenting_path:>11.2f}x{self.labels_off:>9}"
 
 
 def peers_table(case: Case, timer: Timer) -> Table:
     """Exact solvers given the same presolve: the arcs that were left of one image, in; the owners of columns, out."""
     arcs = presolved(case)
     ways: dict[str, Callable] = {
-        "price-path, compiled": lambda: price_path(arcs, compiled=True).owner.numpy(),
-        "price-path, numpy only": lambda: price_path(arcs, compiled=False).owner.numpy(),
+        "augmenting-path, compiled": lambda: augmenting_path(arcs, compiled=True).owner.numpy(),
+        "augmenting-path, numpy only": lambda: augmenting_path(arcs, compiled=False).owner.numpy(),
         **{name: partial(peer, arcs) for name, peer in installed(ARC_PEERS).items()},
     }
-    solved = price_path(arcs)
+    solved = augmenting_path(arcs)
     presolve = by_presolve(case, lambda _: solved)
     owners = {way: find() for way, find in ways.items()}
-    exact = owners["price-path, compiled"]
+    exact = owners["augmenting-path, compiled"]
     owners["presolve alone, from the matrix"] = exact
     seconds = timer(ways | {"presolve alone, from the matrix": presolve})
-    own = seconds["price-path, compiled"]
+    own = seconds["augmenting-path, compiled"]
     rows = [
         ArcTiming(way, sorted(s)[len(s) // 2], paired(s, own), owners_off(arcs, owners[way], exact))
         for way, s in seconds.items()
@@ -134,12 +134,12 @@ def owners_off(arcs: ArcProblem, owner: np.ndarray, exact: np.ndarray) -> int:
 
 
 def presolved(case: Case) -> ArcProblem:
-    """The arcs that `price_path` gets in the end."""
+    """The arcs that `augmenting_path` gets in the end."""
     seen: list[ArcProblem] = []
 
     def recording(arcs: ArcProblem) -> ArcSolution:
         seen.append(arcs)
-        return price_path(arcs)
+        return augmenting_path(arcs)
 
     by_presolve(case, recording)()
     return seen[-1]

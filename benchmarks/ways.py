@@ -15,10 +15,10 @@ from otalab.transport import solve
 from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.auction import auction
+from otalab.transport.augmenting_path import augmenting_path
 from otalab.transport.cheapest import cheapest
 from otalab.transport.newton import newton_columns
 from otalab.transport.presolve import by_arcs, rows_of_owners, solve_over_slack
-from otalab.transport.price_path import price_path
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ def one_by_one(case: Case, labels: Callable, **options) -> Callable:
 def ours(case: Case) -> dict[str, Callable[[], Answer]]:
     """otalab's solvers; those that a constant of 1e6 would hamper get +inf in its place."""
     ways = {
-        "price-path, numpy only": by_presolve(case, price_path, compiled=False),
-        "price-path, compiled": by_presolve(case, price_path, compiled=True),
-        "solve(problem, 'price-path'), dense plan included": by_method(case, partial(solve, method="price-path")),
+        "augmenting-path, numpy only": by_presolve(case, augmenting_path, compiled=False),
+        "augmenting-path, compiled": by_presolve(case, augmenting_path, compiled=True),
+        "solve, dense plan included": by_method(case, partial(solve, method="augmenting-path")),
         "arc_sinkhorn, 50 iterations": by_prior(case, arc_sinkhorn, eps=0.1, max_iter=50),
     }
     if not feasible(case, torch.inf):
         return ways
     return ways | {
-        "price-path, compiled, off-prior +inf": by_presolve(case, price_path, torch.inf, compiled=True),
+        "augmenting-path, compiled, off-prior +inf": by_presolve(case, augmenting_path, torch.inf, compiled=True),
         "auction, off-prior +inf": by_presolve(case, auction, torch.inf),
         "newton, eps 0.1, off-prior +inf": by_method(case, newton_columns, torch.inf, eps=0.1),
         "newton, eps 1e-3, off-prior +inf": by_method(case, newton_columns, torch.inf, eps=1e-3, max_iter=100),
@@ -103,7 +103,7 @@ def ours(case: Case) -> dict[str, Callable[[], Answer]]:
 def feasible(case: Case, off_prior: float) -> bool:
     """Whether all rows can get their k."""
     try:
-        by_arcs(price_path)(case.problem(off_prior))
+        by_arcs(augmenting_path)(case.problem(off_prior))
     except InputError:
         return False
     return True

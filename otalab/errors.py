@@ -1,5 +1,8 @@
 """The one exception that says: the input is at fault, and here is the number to mend; and messages of one line."""
 
+import warnings
+from collections.abc import Mapping
+
 
 class InputError(ValueError):
     """Raised for input that its owner can mend; the command line prints it as one line, without a traceback."""
@@ -18,3 +21,11 @@ def first_line(error: BaseException) -> str:
     lines = (str(error).strip() or type(error).__name__).splitlines()
     line = lines[-1] if "in DataLoader worker process" in lines[0] else lines[0]
     return line if len(line) <= 600 else f"{line[:300]} ... {line[-300:]}"
+
+
+def current(name: str, renamed: Mapping[str, str]) -> str:
+    """The name of today for one that may be of the last version; an old one brings a DeprecationWarning."""
+    if name not in renamed:
+        return name
+    warnings.warn(f"{name!r} is now called {renamed[name]!r}", DeprecationWarning, stacklevel=3)
+    return renamed[name]

@@ -16,7 +16,7 @@ from otalab.assign.freeanchor import FreeAnchor
 from otalab.assign.hungarian import Hungarian
 from otalab.assign.max_iou import MaxIoU
 from otalab.assign.noisy_anchors import NoisyAnchors
-from otalab.assign.options import parse_options
+from otalab.assign.options import RENAMED, parse_options
 from otalab.assign.ota import OTA
 from otalab.assign.paa import PAA
 from otalab.assign.points import AnchorPoints
@@ -26,7 +26,7 @@ from otalab.assign.sinkhorn_ota import SinkhornOTA
 from otalab.assign.tal import TaskAligned
 from otalab.assign.types import Assignment, Predictions, Targets
 from otalab.assign.uot import UOT
-from otalab.errors import InputError
+from otalab.errors import InputError, current
 
 ASSIGNERS = {
     "ota": OTA,
@@ -59,6 +59,7 @@ def build_assigner(name: str, **options) -> Assigner:
     name, _, text = name.partition(":")
     if name not in ASSIGNERS:
         raise InputError(f"assigner {name!r} is none of {', '.join(ASSIGNERS)}")
+    options = {current(key, RENAMED): value for key, value in options.items()}
     try:
         return ASSIGNERS[name](**parse_options(text, ASSIGNERS[name]()) | options)
     except TypeError as error:

@@ -105,7 +105,7 @@ class AutoAssign(Assigner, nn.Module):
         dense = weight.new_zeros(len(targets), len(points)).index_put((insides.gt, insides.point), weight)
         return replace(hard_labels(dense), make_losses=partial(self.losses, insides))
 
-    def nothing(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
+    def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         insides = self.insides(*in_float64(points, predictions, targets))
         return replace(all_background(points), make_losses=partial(self.losses, insides))
 

@@ -36,11 +36,11 @@ class Assigner:
     ) -> list[Assignment]:
         """Labels for images of valid input as it came, cut from the graph; an assigner that can do all at once does."""
         return [
-            self.assign(*in_float64(points, p, t)) if len(t) else self.nothing(points, p, t)
+            self.assign(*in_float64(points, p, t)) if len(t) else self.background_only(points, p, t)
             for p, t in zip(predictions, targets, strict=True)
         ]
 
-    def nothing(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
+    def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         """Labels for an image without gts, of input as it came."""
         return all_background(points)
 

@@ -15,23 +15,23 @@ from otalab.assign.types import Assignment, Predictions, Targets
 class FCOS(Assigner):
     """A point learns the smallest gt (by area) whose centre region it lies in and whose size fits its level.
 
-    centre_radius: half side of the centre region in strides, clipped to the gt; 0 takes the whole gt
+    center_radius: half side of the centre region in strides, clipped to the gt; 0 takes the whole gt
     size_range:    a level of stride s takes gts whose farthest side is between the two factors times s from the point
                    (64..128 px at stride 16); the finest level has no lower limit, the coarsest no upper
     Equal areas go to the gt that is listed first. Predictions are not looked at.
     """
 
-    centre_radius: float = 1.5
+    center_radius: float = 1.5
     size_range: tuple[float, float] = (4.0, 8.0)
 
     def __post_init__(self) -> None:
-        require_not_negative(centre_radius=self.centre_radius)
+        require_not_negative(center_radius=self.center_radius)
         require_ranges(size_range=self.size_range)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         boxes = targets.boxes
-        if self.centre_radius > 0:
-            allowed = inside(points, clipped(centre_squares(points, boxes, self.centre_radius), boxes))
+        if self.center_radius > 0:
+            allowed = inside(points, clipped(centre_squares(points, boxes, self.center_radius), boxes))
         else:
             allowed = inside(points, sides(boxes))
         farthest = farthest_side(points, boxes)

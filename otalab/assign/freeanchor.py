@@ -97,7 +97,7 @@ class FreeAnchor(Assigner):
         part = part.new_zeros(len(targets), len(points)).scatter(1, bags.point, part)
         return replace(hard_labels(part), make_losses=partial(self.losses, bags))
 
-    def nothing(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
+    def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         bags = self.bags(*in_float64(points, predictions, targets))
         return replace(all_background(points), make_losses=partial(self.losses, bags))
 

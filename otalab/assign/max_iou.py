@@ -32,14 +32,15 @@ def anchor_boxes(
 
 @dataclass(frozen=True)
 class MaxIoU(Assigner):
-    """An anchor box of IoU >= `pos_iou` with its best gt learns it, one below `neg_iou` is background, others ignored.
+    """An anchor box learns its best gt if their IoU is at least `pos_iou_thr`; below `neg_iou_thr` it is background.
 
-    Then each gt takes the anchors that overlap it most, all that tie, whatever they were: a low-quality match. An
+    An anchor between the two is ignored. Then each gt takes the anchors that overlap it most, all that tie, whatever they were: a low-quality match. An
     anchor that is best for several gts goes to the last of them. Defaults are those of RetinaNet (Lin et al., ICCV
-    2017, Sec. 4, "Anchors"); (pos_iou, neg_iou, min_pos_iou) = (.7, .3, .3) is the RPN of Faster R-CNN (Ren et al.,
-    NeurIPS 2015, Sec. 3.1.2), (.5, .5) without low-quality matches its second stage. Predictions are not looked at.
+    2017, Sec. 4, "Anchors"). The RPN of Faster R-CNN (Ren et al., NeurIPS 2015, Sec. 3.1.2) has (pos_iou_thr,
+    neg_iou_thr, min_pos_iou) = (.7, .3, .3); its second stage has (.5, .5) and no low-quality matches. Predictions are
+    not looked at.
 
-    pos_iou, neg_iou: thresholds of the IoU with the best gt; of equals, the first
+    pos_iou_thr, neg_iou_thr: thresholds of the IoU with the best gt; of equals, the first
     min_pos_iou:      least IoU of a low-quality match; it is also more than 0
     low_quality:      whether there are low-quality matches
     scales, ratios:   anchors of a point, see `anchor_boxes`; RetinaNet's nine are scales 4 * 2^(0, 1/3, 2/3) and
@@ -49,16 +50,17 @@ class MaxIoU(Assigner):
     first); without a positive it is ignored if one of them is, else background. `match` has the labels of anchors.
     """
 
-    pos_iou: float = 0.5
-    neg_iou: float = 0.4
+    pos_iou_thr: float = 0.5
+    neg_iou_thr: float = 0.4
     min_pos_iou: float = 0.0
     low_quality: bool = True
     scales: tuple[float, ...] = (8.0,)
     ratios: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        if not (0 <= self.neg_iou <= self.pos_iou <= 1 and self.pos_iou > 0):
-            raise InputError(f"IoU thresholds must be 0 <= negative <= positive <= 1, not {self.neg_iou, self.pos_iou}")
+        low, high = self.neg_iou_thr, self.pos_iou_thr
+        if not (0 <= low <= high <= 1 and high > 0):
+            raise InputError(f"IoU thresholds must be 0 <= negative <= positive <= 1, not {low, high}")
         if not 0 <= self.min_pos_iou <= 1:
             raise InputError(f"min_pos_iou must be in 0..1, not {self.min_pos_iou}")
         for name, values in (("scales", self.scales), ("ratios", self.ratios)):
@@ -81,7 +83,8 @@ class MaxIoU(Assigner):
     def labels(self, iou: Float[Tensor, "m N"]) -> Int[Tensor, " N"]:
         """`match`, by overlaps."""
         overlap, owner = iou.max(dim=0)
-        label = owner.masked_fill(overlap < self.pos_iou, IGNORED).masked_fill(overlap < self.neg_iou, BACKGROUND)
+        label = owner.masked_fill(overlap < self.pos_iou_thr, IGNORED)
+        label = label.masked_fill(overlap < self.neg_iou_thr, BACKGROUND)
         if not self.low_quality:
             return label
         most = iou.amax(dim=1, keepdim=True)

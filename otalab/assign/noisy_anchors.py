@@ -43,7 +43,7 @@ class NoisyAnchors(Assigner):
         require_fractions(alpha=self.alpha)
         require_not_negative(gamma=self.gamma)
 
-    def nothing(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
+    def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         return replace(all_background(points), score=points.xy.new_zeros(len(points), dtype=torch.float64))
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:

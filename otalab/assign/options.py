@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from inspect import signature
 
-from otalab.errors import InputError
+from otalab.errors import InputError, current
 
+RENAMED = {"centre_radius": "center_radius", "pos_iou": "pos_iou_thr", "neg_iou": "neg_iou_thr"}  # since version 0.1
 READERS = {int: int, float: float, str: str, bool: {"true": True, "false": False}.__getitem__, type(None): int}
 
 
@@ -20,6 +21,7 @@ def parse_options(text: str, defaults) -> dict[str, bool | int | float | str]:
         name, equals, value = part.partition("=")
         if not equals:
             raise InputError(f"{part!r} is not of the form option=value")
+        name = current(name, RENAMED)
         if name not in readers:
             known = ", ".join(readers) or "none"
             raise InputError(f"{name!r} is no option that can be given as text; there is {known}")

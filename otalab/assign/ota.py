@@ -22,14 +22,15 @@ from otalab.assign.prior import Candidates, ClosestPrior, RadiusPrior
 from otalab.assign.relax import Outside, relax
 from otalab.assign.types import Assignment, Predictions, Targets
 from otalab.assign.upload import upload
-from otalab.errors import InputError
+from otalab.errors import InputError, current
 from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.auction import auction
-from otalab.transport.price_path import price_path
+from otalab.transport.augmenting_path import augmenting_path
+from otalab.transport.methods import RENAMED
 from otalab.transport.sinkhorn import check_options
 
-EXACT_SOLVERS: dict[str, Callable[[ArcProblem], ArcSolution]] = {"price-path": price_path, "auction": auction}
+EXACT_SOLVERS: dict[str, Callable[[ArcProblem], ArcSolution]] = {"augmenting-path": augmenting_path, "auction": auction}
 SOLVERS = (*EXACT_SOLVERS, "sinkhorn")
 DEFICITS = ("drop", "relax", "raise")
 
@@ -45,9 +46,9 @@ class OTA(Assigner):
     cost:  Eq. 2, see `Cost`
     prior: admissible pairs, see `otalab.assign.prior`
     q:     number of IoUs summed for the dynamic k; k: fixed supply (Eq. 4) instead, if not None
-    solver: "price-path" (exact, on the CPU: a batch travels there and back in one transfer each), "auction" (exact, on
-            the device of the input; a batch with a deficit goes to price-path, which shares) or "sinkhorn"
-            (approximate, on the device; a gt may get more or fewer points than its k)
+    solver: "augmenting-path" (exact, on the CPU: a batch travels there and back in one transfer each), "auction"
+            (exact, on the device of the input; a batch with a deficit goes to augmenting-path, which shares) or
+            "sinkhorn" (approximate, on the device; a gt may get more or fewer points than its k)
     deficits: what to do where gts want more points than their priors hold:
         "drop"   leave out as few labels as possible, shared as evenly as possible, and only then at the least cost;
                  `Assignment.deficit` says whose
@@ -61,13 +62,14 @@ class OTA(Assigner):
     prior: RadiusPrior | ClosestPrior = field(default_factory=RadiusPrior)
     q: int = 20
     k: int | None = None
-    solver: str = "price-path"
+    solver: str = "augmenting-path"
     deficits: str = "drop"
     off_prior: float = 100.0
     eps: float = 0.1
     max_iter: int = 50
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "solver", current(self.solver, RENAMED))
         for name, value, known in (("solver", self.solver, SOLVERS), ("deficits", self.deficits, DEFICITS)):
             if value not in known:
                 raise InputError(f"{name} {value!r} is none of {', '.join(known)}")
@@ -83,7 +85,7 @@ class OTA(Assigner):
         """All images at once, as blocks of one problem."""
         counts = [len(t) for t in targets]  # lines 1 and 2
         if sum(counts) == 0:
-            return [self.nothing(points, p, t) for p, t in zip(predictions, targets, strict=True)]
+            return [self.background_only(points, p, t) for p, t in zip(predictions, targets, strict=True)]
         gts = joined([t.boxes for t in targets]).double()
         image = upload([i for i, count in enumerate(counts) for _ in range(count)], gts.device)
         # line 8: a gt's candidates by arithmetic on the grid of points, and from here on no other pair
@@ -117,8 +119,8 @@ class OTA(Assigner):
             soft = arc_sinkhorn(problem, eps=self.eps, max_iter=self.max_iter)
             return ArcSolution(problem, soft.labels(), soft.price)
         found = EXACT_SOLVERS[self.solver](problem)
-        if self.solver != "price-path" and self.deficits == "drop" and bool((found.deficit > 0).any()):
-            return price_path(problem)
+        if self.solver != "augmenting-path" and self.deficits == "drop" and bool((found.deficit > 0).any()):
+            return augmenting_path(problem)
         return found
 
     def supplies(self, iou: Float[Tensor, "m s"]) -> Int[Tensor, " m"]:
@@ -127,7 +129,7 @@ class OTA(Assigner):
             return dynamic_k(iou, self.q, slack=1e-6)
         return fixed_k(len(iou), self.k, iou.device)
 
-    def nothing(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
+    def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         """The assignment of an image without gts: its problem has the background's row alone."""
         found, none = (
             all_background(points),
@@ -166,7 +168,7 @@ class OTA(Assigner):
                 make_plan=partial(one_hot_plan, labels, len(t)),
             )
             if len(t)
-            else self.nothing(points, p, t)
+            else self.background_only(points, p, t)
             for labels, rest, p, t, shipped, deficit, price, point, valid in zip(
                 matched_gt, background, predictions, targets, *(x.split(counts) for x in by_gt), strict=True
             )

@@ -51,7 +51,7 @@ class PAA(Assigner):
     @property
     def first_stage(self) -> MaxIoU:
         """The assigner that says which anchor boxes a gt may have at all."""
-        return MaxIoU(pos_iou=self.iou, neg_iou=self.iou, scales=(self.scale,))
+        return MaxIoU(pos_iou_thr=self.iou, neg_iou_thr=self.iou, scales=(self.scale,))
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         first = self.first_stage.assign(points, predictions, targets)

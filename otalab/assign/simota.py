@@ -19,7 +19,7 @@ from otalab.errors import InputError
 
 REGIONS = ("centre", "box or centre")
 CONFLICTS = ("cost", "price")
-MMDETECTION = {"region": "box or centre", "centre_radius": 2.5, "iou_eps": 1e-7, "off_region": 1e5}
+MMDETECTION = {"region": "box or centre", "center_radius": 2.5, "iou_eps": 1e-7, "off_region": 1e5}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SimOTA(Assigner):
     mmdetection's, and with `iou_eps` 1e-8 that of YOLOX's releases up to 0.3. `deficit` tells which gts got less
     than their k.
 
-    region:        a gt's own: "centre", a square of `centre_radius` strides (half side) about its centre, or
+    region:        a gt's own: "centre", a square of `center_radius` strides (half side) about its centre, or
                    "box or centre": both square and box, and a point in either, of any gt, can be somebody's
     q:             number of IoUs summed for k, rounded down, at least 1
     cls_weight:    factor of the cross entropy
@@ -41,12 +41,12 @@ class SimOTA(Assigner):
         "price"  the gt that gains most by it, price - cost; a gt's price is the cost of its k-th cheapest point. Of
                  equal gains, as between gts that want one point each, the least cost wins
     Of all ways to give each gt as many points as it got, that of "price" costs least: the prices, with the gains as
-    rents of the points, are a dual solution that proves it. This is the first step of the exact solver price-path,
+    rents of the points, are a dual solution that proves it. This is the first step of the exact solver augmenting-path,
     whose augmenting paths then help those who are short. Unlike OTA, no background cost is subtracted.
     """
 
     region: str = "centre"
-    centre_radius: float = 1.5
+    center_radius: float = 1.5
     q: int = 10
     cls_weight: float = 1.0
     iou_weight: float = 3.0
@@ -59,7 +59,7 @@ class SimOTA(Assigner):
             if value not in known:
                 raise InputError(f"{name} {value!r} is none of {', '.join(known)}")
         require_counts(q=self.q)
-        require_positive(centre_radius=self.centre_radius, iou_eps=self.iou_eps)
+        require_positive(center_radius=self.center_radius, iou_eps=self.iou_eps)
         require_not_negative(cls_weight=self.cls_weight, iou_weight=self.iou_weight, off_region=self.off_region)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
@@ -89,7 +89,7 @@ class SimOTA(Assigner):
         self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]
     ) -> tuple[Bool[Tensor, "m n"], Bool[Tensor, " n"]]:
         """Each gt's own points, and those that can be somebody's."""
-        own = somewhere = inside(points, centre_squares(points, boxes, self.centre_radius))
+        own = somewhere = inside(points, centre_squares(points, boxes, self.center_radius))
         if self.region == "box or centre":
             in_box = inside(points, sides(boxes))
             own, somewhere = own & in_box, own | in_box

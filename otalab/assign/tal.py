@@ -39,7 +39,7 @@ class TaskAligned(Assigner):
         require_counts(topk=self.topk)
         require_not_negative(alpha=self.alpha, beta=self.beta)
 
-    def nothing(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
+    def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         return replace(all_background(points), score=points.xy.new_zeros(len(points), dtype=torch.float64))
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:

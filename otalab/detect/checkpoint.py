@@ -185,11 +185,15 @@ def restore(path: Path, state: dict, model: Detector, average: Detector, optimiz
 def check_optimizer(stored: dict, optimizer: torch.optim.Optimizer) -> None:
     """Raise InputError unless the stored state can be that of this optimizer after a step; the rates are set anew."""
     for group, fresh in zip(stored["param_groups"], optimizer.state_dict()["param_groups"], strict=True):
+        if missing := fresh.keys() - group.keys():
+            raise InputError(f"the optimizer has no {min(missing)}")
         for key in (group.keys() & fresh.keys()) - {"lr"}:
             if group[key] != fresh[key]:
                 raise InputError(f"the optimizer has {key} {quoted(group[key])}, not {fresh[key]}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     kept = stored["state"]
+    if kept.keys() != set(range(len(parameters))):
+        raise InputError(f"the optimizer has the state of {len(kept)} parameters, not of {len(parameters)}")
     names = set().union(*kept.values())  # of the tensors that it keeps for each parameter
     for index, found in kept.items():
         wanted = {name: parameters[index].new_empty(()) if name == "step" else parameters[index] for name in names}

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
-from otalab.errors import InputError
+from otalab.errors import InputError, current
 from otalab.lab.cases import Case
 from otalab.transport import METHODS, Comparison, ExactCertificate, TransportProblem, TransportSolution, certify, solve
 from otalab.transport.compare import tabulate, title
-from otalab.transport.methods import EXACT
+from otalab.transport.methods import EXACT, RENAMED
 from otalab.transport.sinkhorn import check_options
 
 TIGHT = 1e-9  # relative: what float64 solvers reach
@@ -114,10 +114,10 @@ def verify(
 
 def in_order(methods: Sequence[str] | None) -> list[str]:
     """The methods, each once, after an exact one to compare them with. Raises InputError for an unknown name."""
-    for method in methods or ():
+    chosen = list(dict.fromkeys(METHODS if methods is None else [current(method, RENAMED) for method in methods]))
+    for method in chosen:
         if method not in METHODS:
             raise InputError(f"no method {method!r}; there are {', '.join(METHODS)}")
-    chosen = list(dict.fromkeys(METHODS if methods is None else methods))
     reference = next((method for method in chosen if method in EXACT), "linprog")
     return [reference, *(method for method in chosen if method != reference)]
 

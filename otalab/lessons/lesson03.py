@@ -8,7 +8,7 @@ from otalab.lessons.answers import numbers
 from otalab.lessons.verdict import Verdict, failed, passed
 from otalab.transport import TransportProblem, TransportSolution, solve
 
-EXACT = ("linprog", "emd", "assignment", "price-path", "auction")
+EXACT = ("linprog", "emd", "assignment", "augmenting-path", "auction")
 MOST_ROWS, MOST_COLUMNS, MOST = 6, 8, 1e6
 NUDGE = 1e-5  # of a cost: less than any two plans of whole costs differ by, if they differ
 NUDGES = 20  # random ones; a tie survives all of them with probability 2^-19

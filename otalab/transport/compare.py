@@ -56,9 +56,12 @@ class Comparison:
         return "\n".join(lines)
 
 
+COMPARED = ("linprog", "emd", "augmenting-path", "newton", "sinkhorn", "pot-sinkhorn")
+
+
 def compare(
     problem: TransportProblem,
-    methods: Iterable[str | tuple[str, dict]] = ("linprog", "emd", "price-path", "newton", "sinkhorn", "pot-sinkhorn"),
+    methods: Iterable[str | tuple[str, dict]] = COMPARED,
     *,
     repeats: int = 3,
     reference: str = "linprog",

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import torch
 
-from otalab.errors import InputError
+from otalab.errors import InputError, current
 from otalab.transport.auction import auction
+from otalab.transport.augmenting_path import augmenting_path
 from otalab.transport.exact import Columns, Matrix, Rows, assignment, emd, linprog, row_potentials
 from otalab.transport.newton import newton
 from otalab.transport.pot import pot_sinkhorn
 from otalab.transport.presolve import by_arcs
-from otalab.transport.price_path import price_path
 from otalab.transport.problem import TransportProblem
 from otalab.transport.rational import ExactCertificate, exact_certificate, optimal_plan
 from otalab.transport.sinkhorn import sinkhorn
@@ -25,14 +25,15 @@ METHODS: dict[str, Callable[..., TransportSolution]] = {
     "linprog": linprog,
     "emd": emd,
     "assignment": assignment,
-    "price-path": by_arcs(price_path),
+    "augmenting-path": by_arcs(augmenting_path),
     "auction": by_arcs(auction),
     "newton": newton,
     "sinkhorn": sinkhorn,
     "pot-sinkhorn": pot_sinkhorn,
 }
-EXACT = ("linprog", "emd", "assignment", "price-path", "auction")  # those that promise the optimum
-MENDED = ("assignment", "price-path", "auction")  # ours: where floats do not suffice, fractions finish the work
+RENAMED = {"price-path": "augmenting-path"}  # since version 0.1
+EXACT = ("linprog", "emd", "assignment", "augmenting-path", "auction")  # those that promise the optimum
+MENDED = ("assignment", "augmenting-path", "auction")  # ours: where floats do not suffice, fractions finish the work
 
 
 def solve(problem: TransportProblem, method: str = "emd", **options) -> TransportSolution:
@@ -43,11 +44,12 @@ def solve(problem: TransportProblem, method: str = "emd", **options) -> Transpor
 
     The answer of an exact method is then certified. Where costs lie far apart, as 1 and 1e18 do, prices lose the digits
     of the small ones: those of a plan that is right are worked out anew, from the plan. A plan of "assignment",
-    "price-path" or "auction" that is itself off by no more is finished in exact arithmetic. Of any other answer that
-    its own certificate refutes, `converged` is False, and a warning names the figures.
+    "augmenting-path" or "auction" that is itself off by no more is finished in exact arithmetic. Any other answer that
+    its own certificate refutes has `converged` False, and a warning names the figures.
 
     Raises InputError for an unknown method or option, and what the method raises.
     """
+    method = current(method, RENAMED)
     if method not in METHODS:
         raise InputError(f"no method {method!r}; {_hint(method, METHODS)}")
     function = METHODS[method]

@@ -164,5 +164,5 @@ def test_a_batch_relaxes_only_the_images_in_need():
 
 @pytest.mark.parametrize("options", [{"deficits": "ignore"}, {"solver": "magic"}])
 def test_an_unknown_policy_or_solver_is_an_error_that_lists_the_known(options):
-    with pytest.raises(InputError, match=r"is none of (drop, relax, raise|price-path, auction, sinkhorn)"):
+    with pytest.raises(InputError, match=r"is none of (drop, relax, raise|augmenting-path, auction, sinkhorn)"):
         build_assigner("ota", **options)

@@ -40,7 +40,7 @@ def fcos_by_loop(points, boxes, radius):
 def test_labels_are_those_of_the_rule(scene, radius, offset):
     for seed, strides in enumerate(((8, 16, 32, 64, 128), (8, 16))):
         case = make_case(seed, (200, 304), num_gt=12, scene=scene, offset=offset, strides=strides)
-        assignment = build_assigner("fcos", centre_radius=radius)(*case)
+        assignment = build_assigner("fcos", center_radius=radius)(*case)
         assert assignment.matched_gt.tolist() == fcos_by_loop(case.points, case.targets.boxes, radius)
 
 
@@ -67,13 +67,13 @@ def test_labels_are_those_of_torchvision(scene):
 @pytest.mark.parametrize("record", read("fcos"), ids=lambda record: "{seed} {scene}".format(**record["case"]))
 @pytest.mark.parametrize("radius", ["0", "1.5"])
 def test_labels_are_those_that_mmdetection_gave(record, radius):
-    assignment = FCOS(centre_radius=float(radius))(*make_case(**record["case"]))
+    assignment = FCOS(center_radius=float(radius))(*make_case(**record["case"]))
     assert positives(assignment.matched_gt.tolist()) == record["radius"][radius]
 
 
 def test_of_equal_gts_the_first_takes_all():
     points, predictions, targets = make_case(0, num_gt=2, scene="duplicates")
-    counts = FCOS(centre_radius=0.0)(points, predictions, targets).counts
+    counts = FCOS(center_radius=0.0)(points, predictions, targets).counts
     assert counts[0] > 0
     assert counts[1] == 0
 
@@ -100,8 +100,8 @@ def test_each_level_learns_its_own_sizes_and_the_coarsest_all_that_is_larger():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"centre_radius": float("nan")}, "centre_radius must be finite and not negative, not nan"),
-        ({"centre_radius": -1.0}, r"centre_radius must be finite and not negative, not -1\.0"),
+        ({"center_radius": float("nan")}, "center_radius must be finite and not negative, not nan"),
+        ({"center_radius": -1.0}, r"center_radius must be finite and not negative, not -1\.0"),
         ({"size_range": (8.0, 4.0)}, r"size_range must be two positive factors, the lower first, not \(8\.0, 4\.0\)"),
     ],
 )

@@ -30,7 +30,7 @@ def labels_by_loop(anchors, gts, rule):
     labels = []
     for row in table:
         most = max(row)
-        labels.append(row.index(most) if most >= rule.pos_iou else -1 if most < rule.neg_iou else -2)
+        labels.append(row.index(most) if most >= rule.pos_iou_thr else -1 if most < rule.neg_iou_thr else -2)
     for gt in range(len(gts) if rule.low_quality else 0):
         most = max(row[gt] for row in table)
         if most > 0 and most >= rule.min_pos_iou:
@@ -118,11 +118,11 @@ def test_ignored_points_count_as_supply_of_the_background_and_have_no_loss():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"pos_iou": 0.3}, r"not \(0.4, 0.3\)"),
-        ({"pos_iou": 0.0, "neg_iou": 0.0}, r"not \(0.0, 0.0\)"),
-        ({"pos_iou": 1.5}, r"not \(0.4, 1.5\)"),
-        ({"neg_iou": -0.1}, r"not \(-0.1, 0.5\)"),
-        ({"pos_iou": float("nan")}, "nan"),
+        ({"pos_iou_thr": 0.3}, r"not \(0.4, 0.3\)"),
+        ({"pos_iou_thr": 0.0, "neg_iou_thr": 0.0}, r"not \(0.0, 0.0\)"),
+        ({"pos_iou_thr": 1.5}, r"not \(0.4, 1.5\)"),
+        ({"neg_iou_thr": -0.1}, r"not \(-0.1, 0.5\)"),
+        ({"pos_iou_thr": float("nan")}, "nan"),
         ({"min_pos_iou": -1.0}, "min_pos_iou must be in 0..1, not -1.0"),
         ({"scales": ()}, r"anchor scales must be .*, not \(\)"),
         ({"ratios": (1.0, 0.0)}, r"anchor ratios must be .*, not \(1.0, 0.0\)"),

@@ -20,6 +20,20 @@ def test_every_assigner_takes_options_as_text(name):
         build_assigner(f"{name}:colour=red")
 
 
+@pytest.mark.parametrize(
+    ("old", "options", "today"),
+    [
+        ("ota:solver=price-path", {}, "ota"),
+        ("fcos:centre_radius=2", {}, "fcos:center_radius=2"),
+        ("simota", {"centre_radius": 2.5}, "simota:center_radius=2.5"),
+        ("max-iou:pos_iou=0.7,neg_iou=0.3", {}, "max-iou:pos_iou_thr=0.7,neg_iou_thr=0.3"),
+    ],
+)
+def test_the_names_of_version_0_1_go_on_working_with_a_warning(old, options, today):
+    with pytest.warns(DeprecationWarning, match="is now called"):
+        assert build_assigner(old, **options) == build_assigner(today)
+
+
 def test_an_assigner_that_learns_takes_options_as_text():
     assert build_assigner("autoassign:topk=4,force_topk=true").topk == 4
 

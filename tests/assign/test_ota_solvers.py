@@ -10,7 +10,7 @@ from otalab.transport import TransportProblem, solve
 
 from .cases import SCENES, STAGES, make_case
 
-SOLVERS = ("price-path", "auction", "sinkhorn")
+SOLVERS = ("augmenting-path", "auction", "sinkhorn")
 
 
 def total(assignment) -> float:
@@ -61,7 +61,7 @@ def test_sinkhorns_own_settings_reach_it():
 
 
 def test_sinkhorn_cannot_relax_or_refuse():
-    with pytest.raises(InputError, match="deficits 'relax' needs an exact solver: price-path or auction"):
+    with pytest.raises(InputError, match="deficits 'relax' needs an exact solver: augmenting-path or auction"):
         build_assigner("ota", solver="sinkhorn", deficits="relax")
 
 
@@ -129,7 +129,7 @@ def test_on_a_device_sinkhorn_takes_a_twentieth_of_the_operations_of_a_loop_over
     assert together.waits <= 2
 
 
-@pytest.mark.parametrize(("solver", "at_most"), [("price-path", 2), ("sinkhorn", 2), ("auction", 12)])
+@pytest.mark.parametrize(("solver", "at_most"), [("augmenting-path", 2), ("sinkhorn", 2), ("auction", 12)])
 def test_the_number_of_waits_does_not_grow_with_the_batch(solver, at_most):
     counts = []
     for size in (2, 12):

@@ -160,7 +160,7 @@ def test_huge_logits_cost_no_more_than_a_hundred_a_class():
         ({"region": "box"}, "region 'box' is none of centre, box or centre"),
         ({"conflicts": "iou"}, "conflicts 'iou' is none of cost, price"),
         ({"q": 0}, "q must be a whole number of at least 1, not 0"),
-        ({"centre_radius": 0.0}, r"centre_radius must be positive and finite, not 0\.0"),
+        ({"center_radius": 0.0}, r"center_radius must be positive and finite, not 0\.0"),
         ({"iou_eps": 0.0}, r"iou_eps must be positive and finite, not 0\.0"),
         ({"cls_weight": -1.0}, r"cls_weight must be finite and not negative, not -1\.0"),
         ({"iou_weight": float("nan")}, "iou_weight must be finite and not negative, not nan"),

@@ -97,7 +97,7 @@ def test_an_exact_solver_that_goes_on_from_here_pays_no_less_than_the_prices_pro
     background = torch.zeros_like(cost[:1])
     supply = torch.cat((k, (cost.shape[1] - k.sum())[None]))
     problem = TransportProblem(torch.cat((cost, background)), supply, torch.ones_like(cost[0]))
-    assert solve(problem, "price-path").objective >= bound * (1 - 1e-12)
+    assert solve(problem, "augmenting-path").objective >= bound * (1 - 1e-12)
 
 
 @pytest.mark.parametrize("swap", [False, True])

@@ -17,9 +17,13 @@ from benchmarks.ways import Answer, by_presolve, one_by_one, ours
 from otalab.assign import build_assigner
 from otalab.lab.timing import make_scene
 from otalab.transport import solve
-from otalab.transport.price_path import price_path
+from otalab.transport.augmenting_path import augmenting_path
 
-EXACT = ["price-path, numpy only", "price-path, compiled", "solve(problem, 'price-path'), dense plan included"]
+EXACT = [
+    "augmenting-path, numpy only",
+    "augmenting-path, compiled",
+    "solve, dense plan included",
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +50,14 @@ def test_a_matrix_made_a_few_gts_at_a_time_is_the_textbooks():
         assert torch.equal(ours_, theirs)
 
 
-@pytest.mark.parametrize("way", [*EXACT, "price-path, compiled, off-prior +inf", "auction, off-prior +inf"])
+@pytest.mark.parametrize("way", [*EXACT, "augmenting-path, compiled, off-prior +inf", "auction, off-prior +inf"])
 def test_exact_ways_have_no_label_off_and_prove_it(way, case, exact):
     off, gap = faults(case, ours(case)[way](), exact)
     assert off == 0 and abs(gap) < (1e-6 if way.startswith("auction") else 1e-12)
 
 
 def test_the_check_sees_a_wrong_label_and_poor_prices(case, exact):
-    answer = by_presolve(case, price_path)()
+    answer = by_presolve(case, augmenting_path)()
     free = int((exact[0] == 6).nonzero()[0])
     mine = int((exact[0] == 0).nonzero()[0])
     swapped = answer.labels.clone()
@@ -69,13 +73,13 @@ def test_the_check_sees_a_wrong_label_and_poor_prices(case, exact):
 def test_peers_on_the_same_arcs_find_the_same_owners(name, one_image):
     arcs = presolved(one_image)
     owner = torch.from_numpy(installed(ARC_PEERS)[name](arcs))
-    assert torch.equal(owner, price_path(arcs).owner)
+    assert torch.equal(owner, augmenting_path(arcs).owner)
     assert (owner >= 0).sum() == arcs.k.sum()
 
 
 def test_another_owner_is_off_unless_it_is_a_tie(one_image):
     arcs = presolved(one_image)
-    exact = price_path(arcs).owner.numpy()
+    exact = augmenting_path(arcs).owner.numpy()
     swapped = exact.copy()
     mine, free = arcs.column[0, exact[arcs.column[0]] == 0][0], arcs.column[0, exact[arcs.column[0]] == -1][0]
     swapped[[mine, free]] = -1, 0

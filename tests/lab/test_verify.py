@@ -158,7 +158,7 @@ def test_figures_are_plain_json(small):
 def test_exact_plans_can_be_certified_in_fractions_too(small):
     verification = verify(small, repeats=1, exact=True)
     assert set(verification.exact) == set(EXACT) and all(proof.gap == 0 for proof in verification.exact.values())
-    assert "without rounding, price-path's plan is optimal\n  objective      " in str(verification)
+    assert "without rounding, augmenting-path's plan is optimal\n  objective      " in str(verification)
     assert verification.as_dict()["exact"]["emd"]["gap"] == "0"
     thirds = Case("", TransportProblem([[1.0, 2.0]], [1.0], [1 / 3, 2 / 3]))
     assert verify(thirds, repeats=1, exact=True, methods=["emd"]).passed  # though float64 thirds miss their sum a bit

@@ -84,7 +84,7 @@ def test_weights_that_are_not_finite_get_a_hint(right):
 def test_labels_that_a_reader_replaced_do_not_lower_the_loss(right):
     model = small()
     wanted = right.assigner
-    model.assign = lambda points, predictions, targets: [wanted.nothing(points, predictions[0], targets[0])]
+    model.assign = lambda points, predictions, targets: [wanted.background_only(points, predictions[0], targets[0])]
     assert refused(model, "untrained detector")
 
 

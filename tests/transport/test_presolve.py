@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from otalab.errors import InputError
 from otalab.transport import METHODS, TransportProblem, solve
+from otalab.transport.augmenting_path import augmenting_path
 from otalab.transport.cheapest import Routes, cheapest
 from otalab.transport.presolve import by_arcs
-from otalab.transport.price_path import price_path
 
 from .instances import EXACT, label_problems, ota_like, problems, quick
 
@@ -20,7 +20,7 @@ from .instances import EXACT, label_problems, ota_like, problems, quick
 @quick
 @given(problems(whole=True))
 def test_whole_supplies_and_demands_of_any_size_are_solved_exactly(problem):
-    solution = solve(problem, "price-path")
+    solution = solve(problem, "augmenting-path")
     assert solution.certificate.is_optimal(EXACT)
     assert solution.objective.item() == pytest.approx(solve(problem, "linprog").objective.item(), rel=EXACT, abs=EXACT)
 
@@ -31,12 +31,12 @@ def test_any_open_row_may_be_the_slack(problem, row):
     """The last open row is chosen; another one gives another set of arcs and the same optimum."""
     order = torch.roll(torch.arange(problem.shape[0]), row)
     turned = TransportProblem(problem.cost[order], problem.supply[order], problem.demand)
-    assert solve(turned, "price-path").objective == solve(problem, "price-path").objective
+    assert solve(turned, "augmenting-path").objective == solve(problem, "augmenting-path").objective
 
 
 def test_a_row_that_is_not_open_is_not_the_slack():
     cost = torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, torch.inf]])
-    solution = solve(TransportProblem(cost, [2.0, 1.0], torch.ones(3)), "price-path")
+    solution = solve(TransportProblem(cost, [2.0, 1.0], torch.ones(3)), "augmenting-path")
     assert solution.certificate.is_optimal()
     assert solution.objective == 4.0  # 1 or 2 from row 0 with 3; row 1 takes the dearer of the first two
 
@@ -44,27 +44,27 @@ def test_a_row_that_is_not_open_is_not_the_slack():
 def test_without_an_open_row_the_error_says_so():
     cost = [[1.0, torch.inf], [torch.inf, 1.0]]
     with pytest.raises(InputError, match=r"may serve every column; the last may not serve column 0"):
-        solve(TransportProblem(cost, [1.0, 1.0], [1.0, 1.0]), "price-path")
+        solve(TransportProblem(cost, [1.0, 1.0], [1.0, 1.0]), "augmenting-path")
 
 
 def test_units_that_are_not_whole_are_an_error():
     with pytest.raises(InputError, match=r"whole units are needed, but supply\[0\] is 0.5; use emd or linprog"):
-        solve(TransportProblem(torch.ones(2, 2), [0.5, 1.5], [1.0, 1.0]), "price-path")
+        solve(TransportProblem(torch.ones(2, 2), [0.5, 1.5], [1.0, 1.0]), "augmenting-path")
 
 
 def test_routes_that_leave_no_plan_are_an_error():
     cost = torch.ones(2, 3)
     cost[0, 1:] = torch.inf
     with pytest.raises(InputError, match="no plan avoids the forbidden routes"):
-        solve(TransportProblem(cost, [2.0, 1.0], torch.ones(3)), "price-path")
+        solve(TransportProblem(cost, [2.0, 1.0], torch.ones(3)), "augmenting-path")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_batch_is_a_loop(dtype):
     batch = ota_like(m=5, n=200, batch=6, dtype=dtype)
-    together = solve(batch, "price-path")
+    together = solve(batch, "augmenting-path")
     for index in range(6):
-        alone = solve(batch[index], "price-path")
+        alone = solve(batch[index], "augmenting-path")
         assert torch.equal(together.plan[index], alone.plan)
         assert torch.equal(together.f[index], alone.f)
 
@@ -77,7 +77,7 @@ class Widths:
 
     def __call__(self, problem):
         self.seen.append(problem.cost.shape[1])
-        return price_path(problem)
+        return augmenting_path(problem)
 
 
 def crowd(rows: int, k: int, columns: int, dtype=torch.float64) -> TransportProblem:
@@ -114,7 +114,7 @@ def test_a_constant_off_the_prior_is_solved_as_it_stands(constant):
     cost[:-1] += constant * ~inside[:-1]
     supply = np.array([15, 15, 15, 15, 15, 425])  # more than the prior of a row holds: dear columns must be bought
     problem = TransportProblem(cost, supply, np.ones(500))
-    solution = solve(problem, "price-path")
+    solution = solve(problem, "augmenting-path")
     assert inside[:-1].sum() < 75
     assert solution.certificate.is_optimal(EXACT)
     assert solution.objective.item() == pytest.approx(solve(problem, "emd").objective.item(), rel=EXACT)
@@ -155,13 +155,13 @@ def test_one_pass_over_the_matrix_finds_the_cheapest_routes(columns, dtype):
 
 def test_nothing_is_wanted_of_some_columns_and_of_all():
     cost = torch.arange(8.0).view(2, 4)
-    some = solve(TransportProblem(cost, [1.0, 2.0], [0.0, 3.0, 0.0, 0.0]), "price-path")
+    some = solve(TransportProblem(cost, [1.0, 2.0], [0.0, 3.0, 0.0, 0.0]), "augmenting-path")
     assert some.plan.tolist() == [[0, 1, 0, 0], [0, 2, 0, 0]]
-    none = solve(TransportProblem(cost, [0.0, 0.0], torch.zeros(4)), "price-path")
+    none = solve(TransportProblem(cost, [0.0, 0.0], torch.zeros(4)), "augmenting-path")
     assert none.plan.tolist() == [[0] * 4] * 2
 
 
-@pytest.mark.parametrize("name", ["price-path", "auction"])
+@pytest.mark.parametrize("name", ["augmenting-path", "auction"])
 def test_a_method_by_arcs_shows_its_own_contract(name):
     method = METHODS[name]
     parameters = inspect.signature(method).parameters

@@ -25,7 +25,7 @@ def test_every_exact_method_is_right_refuses_or_owns_up(number):
     optimum = best_of(problem)
     verdicts = {method: judge(problem, optimum, method) for method in EXACT}
     assert set(verdicts.values()) <= {"right", "refused", "honest"}, (KINDS[number % len(KINDS)], verdicts)
-    assert verdicts["price-path"] != "honest"
+    assert verdicts["augmenting-path"] != "honest"
 
 
 @given(
@@ -41,7 +41,7 @@ def test_an_optimal_plan_is_proven_and_one_swap_for_the_worse_is_refused(seed, p
     cost = rng.uniform(0.1, 1, (4, 9)) * 10.0 ** (price - rng.integers(0, spread + 1, (4, 9)))
     supply, demand = np.array([2, 1, 3, 3]), np.ones(9)
     whole = TransportProblem(torch.tensor(cost).to(dtype), supply, demand)
-    plan = solve(whole, "price-path").plan
+    plan = solve(whole, "augmenting-path").plan
     units = 10.0**goods if dtype == torch.float64 else 2.0 ** (3 * goods)
     problem = TransportProblem(whole.cost, supply * units, demand * units)
     right = certify(problem, plan * units)

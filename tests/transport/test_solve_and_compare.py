@@ -22,7 +22,7 @@ def test_the_contract_names_these_methods():
         "linprog",
         "emd",
         "assignment",
-        "price-path",
+        "augmenting-path",
         "auction",
         "sinkhorn",
         "newton",
@@ -108,3 +108,10 @@ def test_a_comparison_says_what_it_cannot_do():
         compare(ota_like(), repeats=0)
     with pytest.raises(InputError, match="did you mean 'emd'"):
         compare(ota_like(), ["end"])
+
+
+def test_the_old_name_of_a_method_goes_on_working_with_a_warning():
+    problem = ota_like()
+    with pytest.warns(DeprecationWarning, match="'price-path' is now called 'augmenting-path'"):
+        old = solve(problem, "price-path")
+    assert torch.equal(old.plan, solve(problem, "augmenting-path").plan)

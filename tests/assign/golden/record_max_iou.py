@@ -15,9 +15,9 @@ RULES = {"retinanet": (0.5, 0.4, 0.0, True), "rpn": (0.7, 0.3, 0.3, True), "rcnn
 STRIDES = (8, 16, 32, 64, 128)
 
 
-def mmdetection(anchors, targets, pos_iou, neg_iou, min_pos_iou, low_quality) -> list[int]:
+def mmdetection(anchors, targets, pos_iou_thr, neg_iou_thr, min_pos_iou, low_quality) -> list[int]:
     """Labels of anchor boxes: -1 background, -2 ignored."""
-    assigner = MaxIoUAssigner(pos_iou, neg_iou, min_pos_iou, match_low_quality=low_quality)
+    assigner = MaxIoUAssigner(pos_iou_thr, neg_iou_thr, min_pos_iou, match_low_quality=low_quality)
     gts = InstanceData(bboxes=targets.boxes, labels=targets.labels)
     found = assigner.assign(InstanceData(priors=anchors), gts).gt_inds
     return torch.where(found < 0, -2, found - 1).tolist()

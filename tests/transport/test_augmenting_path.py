@@ -1,4 +1,4 @@
-"""price-path is exact, fair in a deficit, and proves it; compiled or not it gives the same bits."""
+"""augmenting-path is exact, fair in a deficit, and proves it; compiled or not it gives the same bits."""
 
 import itertools
 import sys
@@ -13,8 +13,8 @@ from scipy.sparse import coo_array
 
 from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem
+from otalab.transport.augmenting_path import augmenting_path
 from otalab.transport.compiled import installed, use_numba
-from otalab.transport.price_path import price_path
 
 from .instances import EXACT
 
@@ -62,7 +62,7 @@ def matched(cost, k) -> tuple[int, float]:
 
 def test_thousands_of_tied_problems_are_solved_in_one_call_and_proven_optimal():
     problems = tied_problems(3000, seed=0)
-    solution = price_path(blocks(problems))
+    solution = augmenting_path(blocks(problems))
     assert solution.gap.abs().max() < EXACT
     owner = solution.owner.view(len(problems), -1)
     first, deficits = 0, 0
@@ -96,7 +96,7 @@ def test_the_linear_program_of_thousands_of_tied_problems_costs_the_same():
     best = linprog(
         cost, A_eq=ships.tocsr(), b_eq=problem.k.numpy(), A_ub=takes.tocsr(), b_ub=np.ones(problem.num_columns)
     )
-    solution = price_path(problem)
+    solution = augmenting_path(problem)
     assert solution.deficit.sum() == 0
     assert solution.objective.sum().item() == pytest.approx(best.fun, rel=EXACT)
     assert solution.gap.abs().max() < EXACT
@@ -108,7 +108,7 @@ def test_compiled_and_plain_python_give_the_same_bits(seed):
     noise = torch.rand(problem.cost.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     for cost in (problem.cost, problem.cost + noise):
         again = ArcProblem(cost, problem.column, problem.k, problem.block, problem.width, problem.blocks)
-        plain, compiled = price_path(again, compiled=False), price_path(again, compiled=True)
+        plain, compiled = augmenting_path(again, compiled=False), augmenting_path(again, compiled=True)
         assert torch.equal(plain.owner, compiled.owner)
         assert torch.equal(plain.price, compiled.price)
         assert plain.iterations == compiled.iterations > 0
@@ -135,7 +135,7 @@ def test_in_a_deficit_labels_are_shared_as_evenly_as_possible_and_then_at_the_le
     generator = np.random.default_rng(seed)
     cost = generator.choice([-2.0, 0.0, 1.0, 5.0, np.inf], (3, 5))
     k = generator.integers(1, 5, 3)
-    solution = price_path(arcs(cost, k))
+    solution = augmenting_path(arcs(cost, k))
     most, shares, paid = fairest(cost, k)
     assert solution.shipped.sum() == -most
     assert sorted((-solution.shipped).tolist(), reverse=True) == shares
@@ -145,8 +145,8 @@ def test_in_a_deficit_labels_are_shared_as_evenly_as_possible_and_then_at_the_le
 
 def test_no_row_starves_beside_a_greedy_neighbour():
     cost = np.array([[0.0, 0.0, 0.0, 0.0], [9.0, 9.0, 9.0, 9.0]])
-    assert price_path(arcs(cost, [4, 1])).shipped.tolist() == [3, 1]
-    assert price_path(arcs(cost, [4, 4])).shipped.tolist() == [2, 2]
+    assert augmenting_path(arcs(cost, [4, 1])).shipped.tolist() == [3, 1]
+    assert augmenting_path(arcs(cost, [4, 4])).shipped.tolist() == [2, 2]
 
 
 @settings(deadline=None, max_examples=60)
@@ -155,20 +155,20 @@ def test_permutations_shifts_and_scales_do_to_the_answer_what_they_should(seed, 
     generator = np.random.default_rng(seed)
     cost = generator.normal(size=(4, 12))
     k = generator.integers(0, 4, 4)
-    plain = price_path(arcs(cost, k))
+    plain = augmenting_path(arcs(cost, k))
     rows, columns = generator.permutation(4), generator.permutation(12)
-    permuted = price_path(arcs(cost[rows][:, columns], k[rows]))
+    permuted = augmenting_path(arcs(cost[rows][:, columns], k[rows]))
     owner = plain.owner[torch.from_numpy(columns)]
     back = torch.from_numpy(np.append(np.argsort(rows), -1))
     assert permuted.owner.tolist() == back[owner].tolist()
-    moved = price_path(arcs(scale * (cost + np.array([[shift], [0], [0], [0]])), k))
+    moved = augmenting_path(arcs(scale * (cost + np.array([[shift], [0], [0], [0]])), k))
     assert moved.owner.tolist() == plain.owner.tolist()  # each row ships its k, so a constant on a row is paid anyhow
 
 
 @pytest.mark.parametrize("copies", [2, 5])
 def test_equal_rows_of_equal_k_get_their_k_each(copies):
     cost = np.tile(np.random.default_rng(0).random(30), (copies, 1))
-    solution = price_path(arcs(cost, [4] * copies))
+    solution = augmenting_path(arcs(cost, [4] * copies))
     assert solution.shipped.tolist() == [4] * copies
     assert set(solution.owner.nonzero().flatten().tolist()) <= set(range(30))
     assert abs(solution.gap.item()) < EXACT
@@ -178,7 +178,7 @@ def test_equal_rows_of_equal_k_get_their_k_each(copies):
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 4), (3, 0)])
 def test_nothing_to_assign(shape):
-    solution = price_path(arcs(np.zeros(shape), np.ones(shape[0], dtype=np.int64)))
+    solution = augmenting_path(arcs(np.zeros(shape), np.ones(shape[0], dtype=np.int64)))
     assert solution.owner.tolist() == [-1] * shape[1]
     assert solution.price.tolist() == [0.0] * shape[0]
     assert solution.deficit.tolist() == [1] * shape[0]
@@ -187,7 +187,7 @@ def test_nothing_to_assign(shape):
 
 def test_rows_that_want_nothing_or_may_get_nothing_disturb_nobody():
     cost = np.array([[-5.0, -5.0, -5.0], [np.inf, np.inf, np.inf], [1.0, 2.0, 3.0]])
-    solution = price_path(arcs(cost, [0, 2, 2]))
+    solution = augmenting_path(arcs(cost, [0, 2, 2]))
     assert solution.owner.tolist() == [2, 2, -1]
     assert solution.deficit.tolist() == [0, 2, 0]
     assert solution.price.isfinite().all()
@@ -196,7 +196,7 @@ def test_rows_that_want_nothing_or_may_get_nothing_disturb_nobody():
 
 @pytest.mark.parametrize("value", [0.0, 7.5, -1e6, 1e6])
 def test_costs_that_are_all_equal_are_answered(value):
-    solution = price_path(arcs(np.full((3, 8), value), [2, 3, 1]))
+    solution = augmenting_path(arcs(np.full((3, 8), value), [2, 3, 1]))
     assert solution.shipped.tolist() == [2, 3, 1]
     assert solution.objective.item() == 6 * value
     assert solution.gap.tolist() == [0.0]
@@ -205,7 +205,7 @@ def test_costs_that_are_all_equal_are_answered(value):
 def test_all_columns_contested_by_all_rows():
     generator = np.random.default_rng(3)
     cost = generator.random((6, 18))  # six rows want three each of eighteen columns: nothing is left over
-    solution = price_path(arcs(cost, [3] * 6))
+    solution = augmenting_path(arcs(cost, [3] * 6))
     assert (solution.owner >= 0).all()
     assert abs(solution.gap.item()) < EXACT
     assert solution.iterations > 0
@@ -216,12 +216,12 @@ def test_a_cost_that_means_nothing_is_an_error_that_names_its_row(bad):
     cost = np.zeros((3, 4))
     cost[1, 2] = bad
     with pytest.raises(InputError, match=r"cost is -?(nan|inf) in row 1"):
-        price_path(arcs(cost, [1, 1, 1]))
+        augmenting_path(arcs(cost, [1, 1, 1]))
 
 
 def test_any_prices_prove_a_bound():
     problem = arcs(np.random.default_rng(0).normal(size=(4, 20)), [3, 2, 4, 1])
-    solution = price_path(problem)
+    solution = augmenting_path(problem)
     for seed in range(20):
         price = torch.randn(4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         guess = type(solution)(problem, solution.owner, price)
@@ -231,14 +231,14 @@ def test_any_prices_prove_a_bound():
 
 def test_the_arcs_are_left_as_they_were():
     problem = arcs(np.array([[3.0, 1.0, 2.0]]), [2])
-    price_path(problem)
+    augmenting_path(problem)
     assert problem.cost.tolist() == [[3.0, 1.0, 2.0]]
     assert problem.column.tolist() == [[0, 1, 2]]
 
 
 def test_without_numba_plain_python_does_and_asking_for_it_is_an_error(monkeypatch):
     monkeypatch.setattr("otalab.transport.compiled.installed", lambda: False)
-    assert price_path(arcs(np.zeros((1, 2)), [1])).shipped.tolist() == [1]
+    assert augmenting_path(arcs(np.zeros((1, 2)), [1])).shipped.tolist() == [1]
     with pytest.raises(InputError, match=r"pip install 'otalab\[fast\]'"):
         use_numba(True)
 

@@ -29,7 +29,7 @@ FREE = -1
 
 
 @torch.no_grad()
-def price_path(problem: ArcProblem, *, compiled: bool | None = None) -> ArcSolution:
+def augmenting_path(problem: ArcProblem, *, compiled: bool | None = None) -> ArcSolution:
     """The exact optimum of all blocks, on the CPU, in float64; columns and prices return on the problem's device.
 
     `compiled` asks for numba (True), for plain Python (False), or for what is there (None); the result is the same.
