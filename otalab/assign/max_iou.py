@@ -34,11 +34,11 @@ def anchor_boxes(
 class MaxIoU(Assigner):
     """An anchor box learns its best gt if their IoU is at least `pos_iou_thr`; below `neg_iou_thr` it is background.
 
-    An anchor between the two is ignored. Then each gt takes the anchors that overlap it most, all that tie, whatever they were: a low-quality match. An
-    anchor that is best for several gts goes to the last of them. Defaults are those of RetinaNet (Lin et al., ICCV
-    2017, Sec. 4, "Anchors"). The RPN of Faster R-CNN (Ren et al., NeurIPS 2015, Sec. 3.1.2) has (pos_iou_thr,
-    neg_iou_thr, min_pos_iou) = (.7, .3, .3); its second stage has (.5, .5) and no low-quality matches. Predictions are
-    not looked at.
+    An anchor between the two is ignored. Then each gt takes the anchors that overlap it most, all that tie, whatever
+    they were: a low-quality match. An anchor that is best for several gts goes to the last of them. Defaults are those
+    of RetinaNet (Lin et al., ICCV 2017, Sec. 4, "Anchors"). The RPN of Faster R-CNN (Ren et al., NeurIPS 2015, Sec.
+    3.1.2) has (pos_iou_thr, neg_iou_thr, min_pos_iou) = (.7, .3, .3); its second stage has (.5, .5) and no low-quality
+    matches. Predictions are not looked at.
 
     pos_iou_thr, neg_iou_thr: thresholds of the IoU with the best gt; of equals, the first
     min_pos_iou:      least IoU of a low-quality match; it is also more than 0
