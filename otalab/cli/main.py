@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 all went well; 1 a check failed; 2 the input is at fault, or asks for more memory than there is; 3 otalab itself
     is; one line on stderr says how, whatever was raised. 130 interrupted; 141 the reader of the output went away.
     """
+    wait_briefly()
     try:
         if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal cannot show is no fault
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -36,6 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         with suppress(OSError):
             flush_output()
         return status_of(error)
+
+
+def wait_briefly() -> None:
+    """Let OpenMP's threads wait for each other without stalling beside a busy process; before torch is imported.
+
+    GNU OpenMP, which torch brings on Linux, spins 300,000 times at each barrier. A thread that spins while its partner
+    has lost its core to another process spends the time that it would need itself. What the user has set stays.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "10000"  # alone as fast as 300,000; beside one busy process 1.6 times as fast
 
 
 def status_of(error: Exception) -> int:
