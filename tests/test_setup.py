@@ -80,7 +80,7 @@ def test_the_version_stands_in_one_place_and_is_told_alike():
 
 
 def test_contributing_names_files_and_modules_that_there_are():
-    """A link, a path in backticks with NAME or NN as ATSS or lesson 04 has it, and what `python -m` runs."""
+    """Paths in backticks, with the names of ATSS and of lesson 04 put in, and what `make` and `python -m` run."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
     paths = re.findall(r"`([\w.]+/[\w./]+)`", text)
     assert len(paths) >= 6
