@@ -5,7 +5,7 @@ clusters of one kind. Shapes are arranged back to front on masks alone, and pain
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -56,26 +56,23 @@ class ShapesConfig:
     """Seed of the set. Image i of a split depends on (seed, split, i) and this configuration alone."""
 
     def __post_init__(self) -> None:
-        def check(ok: bool, message: str) -> None:
-            if not ok:
-                raise InputError(f"ShapesConfig: {message}")
-
-        values = asdict(self)
-        check(all(math.isfinite(value) for value in values.values()), f"values must be finite, got {values}")
-        check(16 <= self.image_size <= 4096, f"image_size must lie in 16..4096 px, got {self.image_size}")
-        check(
-            1 <= self.min_objects <= self.max_objects,
-            f"need 1 <= min_objects <= max_objects, got {self.min_objects} and {self.max_objects}",
-        )
-        check(
-            6 <= self.min_size <= self.max_size <= self.image_size,
-            f"need 6 <= min_size <= max_size <= image_size, got {self.min_size}, {self.max_size}, {self.image_size}",
-        )
-        check(0 < self.min_visible <= 1, f"min_visible must lie in (0, 1], got {self.min_visible}")
+        objects, sizes = (self.min_objects, self.max_objects), (self.min_size, self.max_size, self.image_size)
         limits = {"crowd": (0, 1), "texture": (0, 1), "contrast": (0, 0.5), "aspect": (1, 3), "noise": (0, 64)}
+        rules = {
+            f"image_size must lie in 16..4096 px, got {self.image_size}": 16 <= self.image_size <= 4096,
+            f"need 1 <= min_objects <= max_objects, got {objects[0]} and {objects[1]}": 1 <= objects[0] <= objects[1],
+            f"need 6 <= min_size <= max_size <= image_size, got {sizes[0]}, {sizes[1]}, {sizes[2]}": (
+                6 <= sizes[0] <= sizes[1] <= sizes[2]
+            ),
+            f"min_visible must lie in (0, 1], got {self.min_visible}": 0 < self.min_visible <= 1,
+            f"seed must not be negative, got {self.seed}": self.seed >= 0,
+        }
         for name, (low, high) in limits.items():
-            check(low <= values[name] <= high, f"{name} must lie in {low}..{high}, got {values[name]}")
-        check(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+            value = getattr(self, name)
+            rules[f"{name} must lie in {low}..{high}, got {value}"] = low <= value <= high
+        for rule, kept in rules.items():
+            if not kept:
+                raise InputError(f"ShapesConfig: {rule}")
 
 
 class Scene(NamedTuple):
