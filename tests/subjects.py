@@ -23,7 +23,7 @@ from detect.models import eager_detector, noise
 from PIL import Image
 
 from otalab.data import CLASS_NAMES, CocoDataset, ShapesConfig, make_shapes
-from otalab.data.annotations import read_image
+from otalab.data.images import read_image
 from otalab.detect.checkpoint import load_model, load_state, save_model, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import coco_metrics

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from otalab.data.rows import is_ignored
-from otalab.data.wording import quoted
+from otalab.errors import one_line, quoted
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class BoxTable:
         return BoxTable(**{name: column[keep] for name, column in vars(self).items()})
 
 
-def box_table(rows: list[dict], images: list[dict], label: dict[int | str, int], path: str) -> BoxTable:
+def box_table(rows: list[dict], images: list[dict], label: dict[int | str, int], path: Path) -> BoxTable:
     """The table of a file's annotations. `images` gives the places, `label` maps category ids; `path` is for messages.
 
     An area that contradicts its box is replaced by width x height, and boxes that look normalised are told: a warning
@@ -69,12 +69,12 @@ def box_table(rows: list[dict], images: list[dict], label: dict[int | str, int],
     if len(rows) and (annotated <= 1).all() and (annotated >= 0).all() and sizes.max() > 2:
         log.warning(
             "%s: bbox values look normalised (0..1); COCO wants pixels: no side of %d boxes is longer than 1 px",
-            *(path, len(rows)),
+            *(one_line(path), len(rows)),
         )
     return BoxTable(
         place=place,
         label=np.array([label.get(row["category_id"], -1) for row in rows], dtype=np.int64),
-        ignored=np.array([is_ignored(row) for row in rows], dtype=bool),
+        ignored=np.array([row.get("iscrowd", 0) or row.get("ignore", 0) for row in rows], dtype=bool),
         area=_areas(rows, annotated[:, 2] * annotated[:, 3], path),
         annotated=annotated,
         boxes=inside.astype(np.float32),
@@ -82,7 +82,7 @@ def box_table(rows: list[dict], images: list[dict], label: dict[int | str, int],
     )
 
 
-def _areas(rows: Sequence[dict], sides: Float[np.ndarray, " n"], path: str) -> Float[np.ndarray, " n"]:
+def _areas(rows: Sequence[dict], sides: Float[np.ndarray, " n"], path: Path) -> Float[np.ndarray, " n"]:
     """The areas as annotated (COCO's are those of masks, at most the box's); where none or no possible one, `sides`."""
     given = np.array([row.get("area", side) for row, side in zip(rows, sides, strict=True)], dtype=np.float64)
     wrong = (given > 1.01 * sides + 1) | (given < 0) | ((given < 1) & (sides >= 4))
@@ -91,6 +91,6 @@ def _areas(rows: Sequence[dict], sides: Float[np.ndarray, " n"], path: str) -> F
         log.warning(
             "%s: %d of %d areas contradict their boxes, and width x height is taken for them; "
             "annotation %s has area %s and bbox %s",
-            *(path, wrong.sum(), len(rows), quoted(row.get("id")), quoted(row["area"]), quoted(row["bbox"])),
+            *(one_line(path), wrong.sum(), len(rows), quoted(row.get("id")), quoted(row["area"]), quoted(row["bbox"])),
         )
     return np.where(wrong, sides, given)

@@ -12,7 +12,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from otalab.data.rows import MOST_PIXELS
+from otalab.boxes import box_area
+from otalab.data.images import MOST_PIXELS
 from otalab.errors import InputError
 
 STRENGTHS = ("none", "flip", "light", "strong")
@@ -43,10 +44,10 @@ class CropResize(nn.Module):
 
         old, labels = target["boxes"], target["labels"]
         boxes = F.crop(old, top, left, rows, columns)
-        kept = _area(boxes) >= torch.where(labels >= 0, self.keep, 0.0) * _area(old)
-        boxes = F.resize(tv_tensors.wrap(boxes[kept], like=boxes), [high, wide])
-        image = F.resize(F.crop(image, top, left, rows, columns), [high, wide])
-        return image, {**target, "boxes": boxes, "labels": labels[kept]}
+        area, before = (box_area(b.as_subclass(Tensor)) for b in (boxes, old))
+        kept = area >= torch.where(labels >= 0, self.keep, 0.0) * before
+        target = {**target, "boxes": tv_tensors.wrap(boxes[kept], like=boxes), "labels": labels[kept]}
+        return v2.Resize([high, wide])(F.crop(image, top, left, rows, columns), target)
 
 
 def train_transforms(
@@ -58,26 +59,26 @@ def train_transforms(
     strong: + stronger colours, zoom out, windows of 0.3..1. Boxes cut to under 25 % of their area or under 1 px are
     dropped; an image may end without a box. Raises InputError for an unknown strength or size.
     """
-    flip = [v2.RandomHorizontalFlip(0.5)]
+    flip = v2.RandomHorizontalFlip(0.5)
     steps = {
         "none": [],
-        "flip": flip,
-        "light": [*flip, v2.ColorJitter(0.2, 0.2, 0.2), CropResize(0.6, p=0.5)],
-        "strong": [
-            *flip,
-            v2.ColorJitter(0.4, 0.4, 0.4),
-            v2.RandomApply([_ZoomOut(2.0)], p=0.3),
-            CropResize(0.3, p=0.7),
-        ],
+        "flip": [flip],
+        "light": [flip, v2.ColorJitter(0.2, 0.2, 0.2), CropResize(0.6, p=0.5)],
+        "strong": [flip, v2.ColorJitter(0.4, 0.4, 0.4), v2.RandomApply([_ZoomOut(2.0)], p=0.3), CropResize(0.3, p=0.7)],
     }
     if strength not in steps:
         raise InputError(f"strength must be one of {', '.join(STRENGTHS)}, got {strength!r}")
-    return v2.Compose([*steps[strength], *_resize(size, max_size), *_sanitize()])
+    return v2.Compose([*steps[strength], *eval_transforms(size, max_size).transforms])
 
 
-def eval_transforms(size: int | None = None, max_size: int | None = None) -> v2.Compose:
+def eval_transforms(size: int | Sequence[int] | None = None, max_size: int | None = None) -> v2.Compose:
     """Resize the shorter side to `size` px, the longer at most `max_size` (habitually 800 and 1333); None: leave it."""
-    return v2.Compose([*_resize(size, max_size), *_sanitize()])
+    sizes = [] if size is None else [size] if isinstance(size, int) else list(size)
+    if any(s < 1 for s in sizes) or (max_size is not None and sizes and max_size < max(sizes)):
+        raise InputError(f"need 1 <= size <= max_size, got {size} and {max_size}")
+    # boxes are clamped before those under 1 px are dropped: a resize may round an edge to 128.00001
+    sanitize = [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=1.0)]
+    return v2.Compose([*([_ShortestSide(sizes, max_size)] if sizes else []), *sanitize])
 
 
 class _ZoomOut(nn.Module):
@@ -88,9 +89,7 @@ class _ZoomOut(nn.Module):
         self.zoom = v2.RandomZoomOut(fill=114, side_range=(1.0, most), p=1.0)
 
     def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
-        shape = list(image.shape[-2:])
-        image, target = self.zoom(image, target)
-        return F.resize(image, shape), {**target, "boxes": F.resize(target["boxes"], shape)}
+        return v2.Resize(list(image.shape[-2:]))(*self.zoom(image, target))
 
 
 class _ShortestSide(nn.Module):
@@ -102,8 +101,7 @@ class _ShortestSide(nn.Module):
 
     def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
         draw = int(torch.randint(len(self.sizes), ())) if len(self.sizes) > 1 else 0
-        shape = list(resized(*image.shape[-2:], self.sizes[draw], self.max_size))
-        return F.resize(image, shape), {**target, "boxes": F.resize(target["boxes"], shape)}
+        return v2.Resize(resized(*image.shape[-2:], self.sizes[draw], self.max_size))(image, target)
 
 
 def resized(high: int, wide: int, size: int | None, max_size: int | None = None) -> tuple[int, int]:
@@ -122,24 +120,3 @@ def resized(high: int, wide: int, size: int | None, max_size: int | None = None)
             f"{MOST_PIXELS:,} pixels; choose a smaller size, or a max_size"
         )
     return (short, long) if high <= wide else (long, short)
-
-
-def _resize(size: int | Sequence[int] | None, max_size: int | None) -> list[nn.Module]:
-    sizes = [] if size is None else [size] if isinstance(size, int) else list(size)
-    if any(s < 1 for s in sizes) or (max_size is not None and sizes and max_size < max(sizes)):
-        raise InputError(f"need 1 <= size <= max_size, got {size} and {max_size}")
-    return [_ShortestSide(sizes, max_size)] if sizes else []
-
-
-def _sanitize() -> list[nn.Module]:
-    """Drop boxes under 1 px, clamped first: a resize may round an edge to 128.00001, and that box would be dropped."""
-    return [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=1.0, labels_getter=_labels)]
-
-
-def _labels(sample: tuple[Tensor, dict]) -> Tensor:
-    return sample[1]["labels"]  # a function with a name, so that loader processes can be sent the pipeline
-
-
-def _area(boxes: Tensor) -> Tensor:
-    boxes = boxes.as_subclass(Tensor)
-    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)

@@ -92,7 +92,7 @@ def test_background_is_how_many_images_without_a_box_take_part(tmp_path):
     chosen = {tuple(load(root, background=2, seed=seed).image_ids) for seed in range(5)}
     assert len(chosen) > 1
     assert load(root, categories=["dog"], background=0).image_ids == [1, 2, 3]
-    assert "background must be at least 0 images, got -1" in fault(root, background=-1)
+    assert "background must be at least 0, got -1" in fault(root, background=-1)
     assert "max_images must be at least 1, got 0" in fault(root, max_images=0)
 
 

@@ -68,7 +68,6 @@ def test_an_archive_that_a_killed_process_did_not_extract_to_its_end_is_extracte
 def test_what_a_killed_process_left_of_a_photo_is_removed(coco, tmp_path):
     images = fetch_coco(tmp_path / "coco", "val", max_images=3, longest_side=32, progress=False) / "val" / "images"
     before = sorted(images.iterdir())
-    (images / f"{before[0].name}.original").touch()
     (images / f".{before[0].name}.otalab-12345678.jpg").touch()
     fetch_coco(tmp_path / "coco", "val", max_images=3, longest_side=32, progress=False)
     assert sorted(images.iterdir()) == before
