@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from otalab.data.account import choose_images, classes_line, under_a_pixel, used_line
 from otalab.data.annotations import by_id, choose_categories, find_split, missing_files, read_annotations, whole_numbers
 from otalab.data.images import open_image, orientation, read_image
 from otalab.data.memory import free_memory
-from otalab.data.table import box_table
+from otalab.data.table import box_table, choose_images, classes_line, under_a_pixel, used_line
 from otalab.errors import InputError, one_line
 
 __all__ = ["CocoDataset", "collate", "find_split"]
@@ -65,20 +63,15 @@ class CocoDataset(torch.utils.data.Dataset):
         files = sorted(content["images"], key=by_id)
         number = whole_numbers(files)
         table = box_table(content["annotations"], files, label, self.annotations)
-        chosen, left_out = choose_images(table, len(files), background, max_images, seed)
+        chosen, self._images_left_out = choose_images(table, len(files), background, max_images, seed)
         if not chosen:
             raise InputError(f"{self.annotations}: no image is left of {len(files)}")
         place = np.full(len(files), -1)
         place[chosen] = np.arange(len(chosen))
-        table = replace(table, place=place[table.place])
-        other, elsewhere = table.label < 0, table.place < 0
-        self._images_left_out = left_out
-        self._boxes_left_out = {
-            "of other categories": int(other.sum()),
-            "in images left out": int((elsewhere & ~other).sum()),
-        }
-        self._table = table.rows(~other & ~elsewhere)
-        self._first = np.searchsorted(self._table.place, np.arange(len(chosen) + 1))
+        table["place"] = place[table["place"]]
+        known, here = table["label"] >= 0, table["place"] >= 0
+        self._table = table = table[known & here]
+        self._first = np.searchsorted(table["place"], np.arange(len(chosen) + 1))
 
         files = [files[i] for i in chosen]
         self.image_ids = [number[row["id"]] for row in files]
@@ -88,10 +81,16 @@ class CocoDataset(torch.utils.data.Dataset):
             count = f"{len(missing)} of {len(files)} images are missing"
             raise InputError(f"{count} in {self.images}, the first is {missing[0]}")
 
-        usable = self._table.usable
-        self.dropped, self.clipped = int((~usable).sum()), int((self._table.clipped & usable).sum())
+        zero, self.dropped = int(table["zero"].sum()), int((~table["usable"]).sum())
+        self.clipped = int((table["clipped"] & table["usable"]).sum())
+        self._boxes_left_out = {
+            "of other categories": int((~known).sum()),
+            "in images left out": int((known & ~here).sum()),
+            "of zero area": zero,
+            "outside their image": self.dropped - zero,
+            "regions to ignore (iscrowd, ignore)": int((table["usable"] & table["ignored"]).sum()),
+        }
         if self.dropped or self.clipped:
-            zero = int(self._table.zero.sum())
             log.warning(
                 "%s: %d boxes of zero area and %d outside their image dropped, %d clipped to their image",
                 *(one_line(self.annotations), zero, self.dropped - zero, self.clipped),
@@ -113,14 +112,12 @@ class CocoDataset(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> tuple[Float[Tensor, "3 h w"], dict[str, Tensor]]:
         i = range(len(self))[i]  # counts from the end too, and ends iteration with an IndexError
         image = tv_tensors.Image(self._decode(i) if self._cache is None else self._cache[i])
-        rows = slice(self._first[i], self._first[i + 1])
-        table = self._table
-        keep = table.usable[rows]
-        labels = np.where(table.ignored[rows], -1, table.label[rows])[keep]
-        boxes = torch.from_numpy(table.boxes[rows][keep])
+        rows = self._table[self._first[i] : self._first[i + 1]]
+        rows = rows[rows["usable"]]
+        boxes = torch.tensor(rows["xyxy"])
         target = {
             "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(image.shape[-2:])),
-            "labels": torch.from_numpy(labels),
+            "labels": torch.tensor(np.where(rows["ignored"], -1, rows["label"])),
             "image_id": torch.tensor(self.image_ids[i]),
             "size": torch.tensor(self.sizes[i]),
         }
@@ -148,20 +145,19 @@ class CocoDataset(torch.utils.data.Dataset):
         takes 0 for "no match". Regions with `ignore` have `iscrowd` 1.
         """
         images = [
-            {"id": image, "file_name": name, "height": int(height), "width": int(width)}
-            for image, name, (height, width) in zip(self.image_ids, self._files, self.sizes, strict=True)
+            {"id": image, "file_name": name, "height": height, "width": width}
+            for image, name, (height, width) in zip(self.image_ids, self._files, self.sizes.tolist(), strict=True)
         ]
-        table = self._table
         annotations = [
             {
-                "id": j + 1,
-                "image_id": self.image_ids[table.place[j]],
-                "category_id": self.category_ids[table.label[j]],
-                "bbox": table.annotated[j].tolist(),
-                "area": float(table.area[j]),
-                "iscrowd": int(table.ignored[j]),
+                "id": number,
+                "image_id": self.image_ids[row["place"]],
+                "category_id": self.category_ids[row["label"]],
+                "bbox": row["annotated"].tolist(),
+                "area": float(row["area"]),
+                "iscrowd": int(row["ignored"]),
             }
-            for j in range(len(table.place))
+            for number, row in enumerate(self._table, 1)
         ]
         names = zip(self.category_ids, self.class_names, strict=True)
         categories = [{"id": category, "name": name} for category, name in names]
@@ -169,10 +165,10 @@ class CocoDataset(torch.utils.data.Dataset):
 
     def summary(self) -> str:
         """One line: images, boxes, classes, crowd regions, images without a box."""
-        gts, crowds = self._table.gts, self._table.usable & self._table.ignored
+        crowds = self._boxes_left_out["regions to ignore (iscrowd, ignore)"]
         return (
-            f"{len(self)} images, {gts.sum()} boxes, {len(self.class_names)} classes, "
-            f"{crowds.sum()} crowd regions, {len(self) - self._filled()} images without a box"
+            f"{len(self)} images, {self._table['gt'].sum()} boxes, {len(self.class_names)} classes, "
+            f"{crowds} crowd regions, {len(self) - self._filled()} images without a box"
         )
 
     def account(self, size: int | None = None, max_size: int | None = None) -> list[str]:
@@ -181,18 +177,13 @@ class CocoDataset(torch.utils.data.Dataset):
         A box under 1 px counts as left out, since the transforms drop it: after their resize to `size` and `max_size`
         px, or as stored. Augmentation, and the last images of an epoch that fill no batch, are not looked at.
         """
-        table, used = self._table, self._seen(size, max_size)
-        zero, ignored = int(table.zero.sum()), int((table.usable & table.ignored).sum())
-        left_out = self._boxes_left_out | {
-            "of zero area": zero,
-            "outside their image": self.dropped - zero,
-            "regions to ignore (iscrowd, ignore)": ignored,
-            "under 1 px" + f" at size {size}" * (size is not None): int((table.gts & ~used).sum()),
-        }
-        filled, empty = self._filled(), len(self) - self._filled()
-        counts = np.bincount(table.label[used], minlength=len(self.class_names)).tolist()
+        used, filled = self._seen(size, max_size), self._filled()
+        small = "under 1 px" if size is None else f"under 1 px at size {size}"
+        left_out = {**self._boxes_left_out, small: int((self._table["gt"] & ~used).sum())}
+        counts = np.bincount(self._table["label"][used], minlength=len(self.class_names)).tolist()
+        with_box = f", {filled:,} with a box, {len(self) - filled:,} without"
         return [
-            used_line("images", len(self), self._images_left_out, f", {filled:,} with a box, {empty:,} without"),
+            used_line("images", len(self), self._images_left_out, with_box),
             used_line("boxes", int(used.sum()), left_out),
             classes_line(self.class_names, counts),
         ]
@@ -202,11 +193,11 @@ class CocoDataset(torch.utils.data.Dataset):
         return int(self._seen(size, max_size).sum())
 
     def _seen(self, size: int | None, max_size: int | None) -> Bool[np.ndarray, " n"]:
-        return self._table.gts & ~under_a_pixel(self._table, self.sizes, size, max_size)
+        return self._table["gt"] & ~under_a_pixel(self._table, self.sizes, size, max_size)
 
     def _filled(self) -> int:
         """How many images have a gt."""
-        return len(np.unique(self._table.place[self._table.gts]))
+        return len(np.unique(self._table["place"][self._table["gt"]]))
 
     def keep_in_memory(self) -> None:
         """Decode every image now, as `cache` does. Raises InputError, before the first, where memory has no room."""

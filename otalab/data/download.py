@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from otalab.data.account import choose
 from otalab.data.annotations import by_id, missing_files, read_annotations
 from otalab.data.images import open_image, read_image
+from otalab.data.table import choose
 from otalab.errors import InputError, quoted
 from otalab.files import sweep, write_whole
 from otalab.progress import progress_bar

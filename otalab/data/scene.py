@@ -10,8 +10,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageFilter
+from torchvision.ops import masks_to_boxes
 
 from otalab.data.outlines import CLASS_NAMES, draw_mask
 from otalab.errors import InputError
@@ -130,7 +132,8 @@ def draw_scene(config: ShapesConfig, rng: np.random.Generator) -> Scene:
     masks = coverage >= 0.5
     labels = np.array([shape.label for shape in shapes], dtype=np.int64)
     whole = np.array([shape.pixels for shape in shapes], dtype=np.float32)
-    return Scene(image, _boxes(masks), labels, masks, masks.sum((1, 2)).astype(np.float32) / whole)
+    boxes = masks_to_boxes(torch.from_numpy(masks)).numpy() + np.array([0, 0, 1, 1], dtype=np.float32)  # pixel edges
+    return Scene(image, boxes, labels, masks, masks.sum((1, 2)).astype(np.float32) / whole)
 
 
 def _arrange(config: ShapesConfig, ground: np.ndarray, rng: np.random.Generator) -> tuple[list[_Shape], np.ndarray]:
@@ -224,12 +227,3 @@ def _paint(canvas: np.ndarray, shape: _Shape, light: float, config: ShapesConfig
     fill = shape.colour * shade[inner][..., None]
     alpha = shape.alpha[inner][..., None]
     canvas[window] = canvas[window] * ((1 - shadow)[..., None] * (1 - alpha)) + fill * alpha
-
-
-def _boxes(masks: Bool[np.ndarray, "m h w"]) -> Float[np.ndarray, "m 4"]:
-    """Tight xyxy boxes of the masks, float32, in pixel edges."""
-    boxes = np.zeros((len(masks), 4), dtype=np.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return boxes
