@@ -46,15 +46,13 @@ def read_annotations(path: Path) -> dict:
 
     Whole numbers that are written otherwise (640.0) become integers, and names lose blanks at their ends.
     """
-    data = b""
     try:
         require_file(path)
         data = path.read_bytes()
-        content = json.loads(data, object_pairs_hook=_without_repeats)
-    except InputError:
-        raise
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    try:
+        content = json.loads(data, object_pairs_hook=_without_repeats)
     except RecursionError:
         raise InputError(f"{path} is not a COCO dictionary: its brackets are nested too deep") from None
     except ValueError as error:  # no JSON, no Unicode, a key given twice, a number of thousands of digits

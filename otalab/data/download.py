@@ -35,6 +35,7 @@ COCO_MD5 = {
     "annotations": "f4bbac642086de4f52a3fdda2de5fa2c",
 }
 
+_SIDES = ("width", "height")
 _CHUNK = 1 << 18  # bytes
 _TIMEOUT = 30  # seconds without a byte
 _PASSING = (429, 500, 502, 503, 504)  # HTTP statuses worth another attempt
@@ -200,10 +201,7 @@ def _fetch_subset(content: dict, folder: Path, count: int, longest_side: int | N
     with ThreadPoolExecutor(8) as pool:
         work = pool.map(partial(_fetch_image, folder / "images"), images)
         list(progress_bar(work, desc=f"{folder.name} images", total=len(images), unit="image", disable=not progress))
-    scale = {
-        row["id"]: (image["width"] / row["width"], image["height"] / row["height"])
-        for row, image in zip(rows, images, strict=True)
-    }
+    scale = {new["id"]: [new[s] / old[s] for s in _SIDES] for old, new in zip(rows, images, strict=True)}
     annotations = [_scaled(row, *scale[row["image_id"]]) for row in content["annotations"] if row["image_id"] in scale]
     with write_whole(folder / "instances.json") as path:
         path.write_text(json.dumps({**content, "images": images, "annotations": annotations}))
@@ -212,15 +210,14 @@ def _fetch_subset(content: dict, folder: Path, count: int, longest_side: int | N
 def _shrunk(row: dict, longest_side: int | None) -> dict[str, int]:
     """Width and height, px, of an image whose longest side is limited."""
     scale = min(1.0, (longest_side or math.inf) / max(row["width"], row["height"]))
-    return {side: max(1, round(row[side] * scale)) for side in ("width", "height")}
+    return {side: max(1, round(row[side] * scale)) for side in _SIDES}
 
 
 def _scaled(row: dict, x: float, y: float) -> dict:
     """An annotation of an image scaled by `x` and `y`, without its segmentation."""
-    left, top, wide, high = row["bbox"]
-    box = [round(left * x, 2), round(top * y, 2), round(wide * x, 2), round(high * y, 2)]
     rest = {key: value for key, value in row.items() if key != "segmentation"}
-    return {**rest, "bbox": box, "area": row.get("area", wide * high) * x * y}
+    box = [round(value * scale, 2) for value, scale in zip(row["bbox"], (x, y, x, y), strict=True)]
+    return {**rest, "bbox": box, "area": row.get("area", row["bbox"][2] * row["bbox"][3]) * x * y}
 
 
 def _fetch_image(folder: Path, image: dict) -> None:

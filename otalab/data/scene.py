@@ -6,7 +6,6 @@ clusters of one kind. Shapes are arranged back to front on masks alone, and pain
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -101,22 +100,18 @@ class _Shape:
     left: int
     top: int
     colour: np.ndarray
-
-    @cached_property
-    def pixels(self) -> int:
-        """Pixels of the whole shape, those outside the image included."""
-        return int(np.count_nonzero(self.alpha >= 0.5))
+    pixels: int  # of the whole shape, those outside the image included
 
     def window(self, side: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Index of the patch in the image, and of that part in the patch."""
         high, wide = self.alpha.shape
-        rows = slice(*np.clip([self.top, self.top + high], 0, side).tolist())
-        columns = slice(*np.clip([self.left, self.left + wide], 0, side).tolist())
-        inner = (
-            slice(rows.start - self.top, rows.stop - self.top),
-            slice(columns.start - self.left, columns.stop - self.left),
-        )
-        return (rows, columns), inner
+        (rows, own_rows), (columns, own_columns) = _overlap(self.top, high, side), _overlap(self.left, wide, side)
+        return (rows, columns), (own_rows, own_columns)
+
+
+def _overlap(start: int, length: int, side: int) -> tuple[slice, slice]:
+    low, high = np.clip([start, start + length], 0, side).tolist()
+    return slice(low, high), slice(low - start, high - start)
 
 
 def draw_scene(config: ShapesConfig, rng: np.random.Generator) -> Scene:
@@ -181,7 +176,8 @@ def _propose(config: ShapesConfig, ground: np.ndarray, leader: _Shape | None, rn
         colour = (leader.colour + rng.normal(0, 0.06, 3)).clip(0, 1)
     stretch, turn = config.aspect ** rng.uniform(-0.5, 0.5), rng.uniform(0, 2 * np.pi)
     alpha, left, top = draw_mask(label, size, centre, stretch, turn)
-    return _Shape(label, size, alpha, left, top, colour.astype(np.float32))
+    pixels = int(np.count_nonzero(alpha >= 0.5))
+    return _Shape(label, size, alpha, left, top, colour.astype(np.float32), pixels)
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
