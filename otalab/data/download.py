@@ -231,11 +231,8 @@ def _fetch_image(folder: Path, image: dict) -> None:
     if _size(fetch(url, path, progress=False)) == size:
         return
     pixels = Image.fromarray(read_image(path)).resize(size, Image.Resampling.LANCZOS)
-    try:
-        with write_whole(path) as part:
-            pixels.save(part, quality=90)
-    except (ValueError, KeyError) as error:  # Pillow does not know the file's ending
-        raise InputError(f"cannot write {path}: {error}") from None
+    with write_whole(path) as part:
+        pixels.save(part, "JPEG", quality=90)
 
 
 def _size(path: Path) -> tuple[int, int] | None:

@@ -5,9 +5,11 @@ label -1, so that they travel with the others. Randomness is torch's global gene
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -19,24 +21,24 @@ from otalab.errors import InputError
 STRENGTHS = ("none", "flip", "light", "strong")
 
 
-class CropResize(nn.Module):
+@dataclass
+class CropResize:
     """With probability `p`, cut out a random window and resize it to the size of the image.
 
-    The window's sides are drawn alone, each from `low`..1 of the image's, within a ratio `aspect` of each other.
-    A box that keeps less than `keep` of its area inside the window is dropped, the others are cut; crowd
-    regions (label -1) are cut but never dropped for their share.
+    The window's sides are drawn alone, each from `low`..1 of the image's, within a ratio of 1.25 of each other. A box
+    that keeps less than a quarter of its area inside the window is dropped, the others are cut; crowd regions
+    (label -1) are cut but never dropped for their share.
     """
 
-    def __init__(self, low: float, p: float = 0.5, keep: float = 0.25, aspect: float = 1.25) -> None:
-        super().__init__()
-        self.low, self.p, self.keep, self.aspect = low, p, keep, aspect
+    low: float
+    p: float = 0.5
 
-    def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
+    def __call__(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
         if torch.rand(()) >= self.p:
             return image, target
         high, wide = image.shape[-2:]
         share = self.low + (1 - self.low) * torch.rand(())
-        stretch = self.aspect ** (torch.rand(()) - 0.5)
+        stretch = 1.25 ** (torch.rand(()) - 0.5)
         rows = max(1, round(float((share * stretch).clamp(max=1)) * high))
         columns = max(1, round(float((share / stretch).clamp(max=1)) * wide))
         top = int(torch.randint(high - rows + 1, ()))
@@ -45,7 +47,7 @@ class CropResize(nn.Module):
         old, labels = target["boxes"], target["labels"]
         boxes = F.crop(old, top, left, rows, columns)
         area, before = (box_area(b.as_subclass(Tensor)) for b in (boxes, old))
-        kept = area >= torch.where(labels >= 0, self.keep, 0.0) * before
+        kept = area >= torch.where(labels >= 0, 0.25, 0.0) * before
         target = {**target, "boxes": tv_tensors.wrap(boxes[kept], like=boxes), "labels": labels[kept]}
         return v2.Resize([high, wide])(F.crop(image, top, left, rows, columns), target)
 
@@ -64,7 +66,7 @@ def train_transforms(
         "none": [],
         "flip": [flip],
         "light": [flip, v2.ColorJitter(0.2, 0.2, 0.2), CropResize(0.6, p=0.5)],
-        "strong": [flip, v2.ColorJitter(0.4, 0.4, 0.4), v2.RandomApply([_ZoomOut(2.0)], p=0.3), CropResize(0.3, p=0.7)],
+        "strong": [flip, v2.ColorJitter(0.4, 0.4, 0.4), v2.RandomApply([_zoom_out], p=0.3), CropResize(0.3, p=0.7)],
     }
     if strength not in steps:
         raise InputError(f"strength must be one of {', '.join(STRENGTHS)}, got {strength!r}")
@@ -78,30 +80,19 @@ def eval_transforms(size: int | Sequence[int] | None = None, max_size: int | Non
         raise InputError(f"need 1 <= size <= max_size, got {size} and {max_size}")
     # boxes are clamped before those under 1 px are dropped: a resize may round an edge to 128.00001
     sanitize = [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=1.0)]
-    return v2.Compose([*([_ShortestSide(sizes, max_size)] if sizes else []), *sanitize])
+    return v2.Compose([*([partial(_resize, sizes, max_size)] if sizes else []), *sanitize])
 
 
-class _ZoomOut(nn.Module):
-    """Shrink the image by a random factor in 1..`most` onto a grey canvas of the same size."""
-
-    def __init__(self, most: float) -> None:
-        super().__init__()
-        self.zoom = v2.RandomZoomOut(fill=114, side_range=(1.0, most), p=1.0)
-
-    def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
-        return v2.Resize(list(image.shape[-2:]))(*self.zoom(image, target))
+def _zoom_out(image: Tensor, target: dict) -> tuple[Tensor, dict]:
+    """Shrink the image by a random factor in 1..2 onto a grey canvas of the same size."""
+    zoom = v2.RandomZoomOut(fill=114, side_range=(1.0, 2.0), p=1.0)
+    return v2.Resize(list(image.shape[-2:]))(*zoom(image, target))
 
 
-class _ShortestSide(nn.Module):
+def _resize(sizes: Sequence[int], max_size: int | None, image: Tensor, target: dict) -> tuple[Tensor, dict]:
     """Resize an image's shorter side to one of `sizes`, drawn at random, the longer to at most `max_size` px."""
-
-    def __init__(self, sizes: Sequence[int], max_size: int | None) -> None:
-        super().__init__()
-        self.sizes, self.max_size = sizes, max_size
-
-    def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
-        draw = int(torch.randint(len(self.sizes), ())) if len(self.sizes) > 1 else 0
-        return v2.Resize(resized(*image.shape[-2:], self.sizes[draw], self.max_size))(image, target)
+    draw = int(torch.randint(len(sizes), ())) if len(sizes) > 1 else 0
+    return v2.Resize(resized(*image.shape[-2:], sizes[draw], max_size))(image, target)
 
 
 def resized(high: int, wide: int, size: int | None, max_size: int | None = None) -> tuple[int, int]:
