@@ -55,8 +55,8 @@ def test_an_account_says_what_is_used_and_what_is_left_out_and_why(tmp_path):
 
 
 @pytest.mark.parametrize("categories", [None, ["dog"], ["cat", "zebra"]])
-@pytest.mark.parametrize("background", [None, 0, 1, 3, 99])
-@pytest.mark.parametrize("max_images", [None, 1, 2, 99])
+@pytest.mark.parametrize("background", [None, 0, 3])
+@pytest.mark.parametrize("max_images", [None, 2])
 def test_its_numbers_add_up(tmp_path, categories, background, max_images):
     data = load(mixed(tmp_path), categories=categories, background=background, max_images=max_images)
     for size in (None, 15, 300):
