@@ -58,15 +58,14 @@ def status_of(error: Exception) -> int:
         return tell(error)
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
-    line = one_line(first_line(error))
     hint = f"set {TRACEBACK}=1 to see where"
-    print(f"otalab: internal error: {type(error).__name__}: {line}; {hint}", file=sys.stderr)
+    print(f"otalab: internal error: {type(error).__name__}: {first_line(error)}; {hint}", file=sys.stderr)
     return 3
 
 
 def tell(fault: object) -> int:
     """Say in one line on stderr that the input is at fault; returns the exit status."""
-    print(f"otalab: error: {one_line(str(fault))}", file=sys.stderr)
+    print(f"otalab: error: {one_line(fault)}", file=sys.stderr)
     return 2
 
 
