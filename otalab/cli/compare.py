@@ -129,8 +129,8 @@ def detected(subject: Subject, model: Detector | None, a: argparse.Namespace) ->
 
 def draw(path: Path, seen: Seen, class_names: list[str], family: FamilyComparison) -> None:
     """Write the picture."""
-    from otalab.viz.family import family_figure  # Matplotlib takes its time to load
-    from otalab.viz.save import save_figure
+    from otalab.viz.output import save_figure  # Matplotlib takes its time to load
+    from otalab.viz.story import family_figure
 
     note = f"Predictions {seen.origin}."
     save_figure(family_figure(seen.image, seen.points, seen.targets, family, class_names, note), path, dpi=100)

@@ -30,7 +30,7 @@ SOLVER_COLUMNS = [
     Column("row_error", "row error", ".1e"),
     Column("col_error", "column error", ".1e"),
     Column("labels_changed", "labels off the LP", "d"),
-    Column("time_ratio", "time / linprog's", ".3g", best="min"),
+    Column("time_ratio", "time / linprog's", ".3g", best=min),
 ]
 
 

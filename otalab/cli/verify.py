@@ -129,7 +129,7 @@ def draw(a: argparse.Namespace, case) -> dict:
     """Write the picture; returns the figures behind it."""
     from otalab.lab.convergence import converge
     from otalab.viz.convergence import convergence_figure
-    from otalab.viz.save import save_figure
+    from otalab.viz.output import save_figure
 
     convergence = converge(case.problem, eps=a.eps, max_iter=a.iterations)
     save_figure(convergence_figure(convergence, case.title), a.picture, dpi=150)

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from otalab.errors import InputError
@@ -101,6 +102,19 @@ def chip(ax: Axes, x: float | int, y: float | int, text: str, fill: str, **optio
         }
         | options,
     )
+
+
+def bare(ax: Axes) -> None:
+    """No ticks, grid or frame: what is drawn speaks for itself."""
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+
+
+def title_figure(figure: Figure, text: str, x: float, inches: float) -> None:
+    """The finding of a figure of several axes; its middle lies so many `inches` below the upper edge."""
+    y = 1 - inches / figure.get_figheight()
+    figure.text(x, y, text, fontsize=12.5, fontweight="bold", va="center")
 
 
 def array(values: Tensor | np.ndarray | Sequence) -> np.ndarray:
