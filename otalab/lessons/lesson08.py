@@ -68,20 +68,16 @@ def hint(triples: list[tuple[Tensor, Tensor, Tensor]]) -> str:
             return "Only gts that took a point can win it: a gain of one who did not take it must not count."
     if all(torch.equal(labels, settled(cost, k, "cost")) for cost, k, labels in triples):
         return "Conflicts still go to the least cost. What is a gt's price, and how far is the point below it?"
-    rules = (
-        (gains, "Several gts may gain equally, as two do whose k-th cheapest point it is. Then the least cost wins."),
-        (
-            lambda cost, k: -gains(cost, k),
-            "Points now go to those who gain least. Look at the sign: gain is how far cost lies below price.",
-        ),
-        (
-            lambda cost, k: kth_cost(cost, k).expand_as(cost),
-            "A high price alone is no gain: how far is the point below it?",
-        ),
-    )
-    for value, said in rules:
-        if all(chosen_is_most(cost, k, labels, value(cost, k)) for cost, k, labels in triples):
-            return said
+
+    def go_to_the_most(value) -> bool:
+        return all(chosen_is_most(cost, k, labels, value(cost, k)) for cost, k, labels in triples)
+
+    if go_to_the_most(gains):
+        return "Several gts may gain equally, as two do whose k-th cheapest point it is. Then the least cost wins."
+    if go_to_the_most(lambda cost, k: -gains(cost, k)):
+        return "Points now go to those who gain least. Look at the sign: gain is how far cost lies below price."
+    if go_to_the_most(lambda cost, k: kth_cost(cost, k).expand_as(cost)):
+        return "A high price alone is no gain: how far is the point below it?"
     return "Some conflicts go astray. A gt's price is the cost of its k-th cheapest point, counted from 1; see its k."
 
 

@@ -58,30 +58,26 @@ def check(reload=None) -> str:
 
 def hint(said: list[float]) -> str:
     """What to think of, for APs that are not those of the weights."""
-    ways = (
-        (
-            lambda run: run.stored,
+
+    def all_are(truth, within: float = CLOSE) -> bool:
+        return all(abs(value - truth(run)) < within for value, run in zip(said, runs(), strict=True))
+
+    if all_are(lambda run: run.stored):
+        return (
             "That is the AP in metrics.json, and in these folders it is another run's. Load the weights that are in "
-            "the folder you are given, and evaluate them.",
-        ),
-        (
-            lambda run: 100 * run.metrics["AP"],
-            "That is in percent; the AP that otalab writes is a fraction, from 0 to 1.",
-        ),
-        (lambda run: run.metrics["AP50"], "That is AP50, the AP at one IoU threshold alone."),
-        (lambda run: run.metrics["AP75"], "That is AP75, the AP at one IoU threshold alone."),
-        (lambda run: run.on_train, "That is the AP on the images it was trained on. Which split was held out?"),
-        (
-            lambda run: run.last_weights,
-            "Those are the weights after the last step. The AP belongs to their moving average: model.safetensors.",
-        ),
-    )
-    for way, what in ways:
-        if all(abs(value - way(run)) < CLOSE for value, run in zip(said, runs(), strict=True)):
-            return what
-    near = all(abs(value - run.metrics["AP"]) < 5e-3 for value, run in zip(said, runs(), strict=True))
-    if near and said == [round(value, 4) for value in said]:
+            "the folder you are given, and evaluate them."
+        )
+    if all_are(lambda run: 100 * run.metrics["AP"]):
+        return "That is in percent; the AP that otalab writes is a fraction, from 0 to 1."
+    for name in ("AP50", "AP75"):
+        if all_are(lambda run, name=name: run.metrics[name]):
+            return f"That is {name}, the AP at one IoU threshold alone."
+    if said == [round(value, 4) for value in said] and all_are(lambda run: run.metrics["AP"], within=5e-3):
         return "Nearly: is it rounded? Return it with all its digits."
+    if all_are(lambda run: run.on_train):
+        return "That is the AP on the images it was trained on. Which split was held out?"
+    if all_are(lambda run: run.last_weights):
+        return "Those are the weights after the last step. The AP belongs to their moving average: model.safetensors."
     if max(said) < 0.02:
         return (
             "That is the AP of a detector that has learnt nothing, or of one measured on images of another kind. Did "

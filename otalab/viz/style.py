@@ -1,7 +1,7 @@
 """House style of the figures: one colour a gt everywhere, dark ink on white, no state outside a `with` block."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import SupportsIndex
 
 import matplotlib
@@ -59,11 +59,14 @@ RC = {
 }
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """The house style inside the block; Matplotlib's own settings are as they were after it."""
-    with matplotlib.rc_context(RC):
-        yield
+# a name on a chip may hold dollar signs; chips lie above the points
+CHIP = {"fontsize": 8, "fontweight": "bold", "ha": "center", "va": "center", "zorder": 6.5}
+CHIP |= {"annotation_clip": False, "parse_math": False}
+
+
+def style() -> AbstractContextManager:
+    """The house style inside a `with` block; Matplotlib's own settings are as they were after it."""
+    return matplotlib.rc_context(RC)
 
 
 def gt_colour(index: SupportsIndex) -> str:
@@ -86,22 +89,7 @@ def text_colour(fill: str) -> str:
 def chip(ax: Axes, x: float | int, y: float | int, text: str, fill: str, **options) -> None:
     """`text`, as it stands, on a small rounded patch of colour `fill`; `options` go to `ax.annotate`."""
     patch = {"boxstyle": "round,pad=0.22", "facecolor": fill, "edgecolor": PAPER, "linewidth": 0.6}
-    ax.annotate(
-        text,
-        (x, y),
-        **{
-            "color": text_colour(fill),
-            "fontsize": 8,
-            "fontweight": "bold",
-            "ha": "center",
-            "va": "center",
-            "bbox": patch,
-            "annotation_clip": False,
-            "zorder": 6.5,  # above the points
-            "parse_math": False,  # a name may hold dollar signs
-        }
-        | options,
-    )
+    ax.annotate(text, (x, y), **CHIP | {"color": text_colour(fill), "bbox": patch} | options)
 
 
 def bare(ax: Axes) -> None:
@@ -135,6 +123,6 @@ def image_array(image: Tensor | np.ndarray) -> np.ndarray:
     return values / 255 if values.dtype == np.uint8 else values.clip(0, 1)
 
 
-def plural(count: int, noun: str, many: str | None = None) -> str:
-    """ "1 point", "2 points"; `many` where an s does not do."""
-    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+def plural(count: int, noun: str) -> str:
+    """ "1 point", "2 points"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
