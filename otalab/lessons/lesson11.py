@@ -101,7 +101,7 @@ def runs() -> tuple[Run, Run]:
     ids = {image["id"] for image in truth["images"]}
     truth["annotations"] = [row for row in truth["annotations"] if row["image_id"] in ids]
     write_json(data / "val/instances.json", truth)
-    settings = {"epochs": 30, "batch_size": 6, "lr": 4e-3, "warmup": 5, "augment": "none", "ema": 0.9}
+    settings = {"epochs": 16, "batch_size": 6, "lr": 6e-3, "warmup": 5, "augment": "none", "ema": 0.9}
     folders = root / "first", root / "second"
     with torch.random.fork_rng():
         configs = [TrainConfig(data=str(data), out=str(out), seed=seed, **settings) for seed, out in enumerate(folders)]
