@@ -39,7 +39,7 @@ def deficits_figure(seed: int = SEED) -> Figure:
         axes = figure.subplots(1, 3)
         figure.subplots_adjust(left=0.01, right=0.99, bottom=0.13, top=0.79, wspace=0.04)
         headline = f"{len(targets)} objects want more points than their priors hold: share, or look outside"
-        title_figure(figure, headline, 0.01, 0.06 * 4.3)
+        title_figure(figure, headline, 0.01, 0.258)
         show_image(axes[0], image)
         draw_boxes(axes[0], targets.boxes, numbered=True)
         draw_assignment(axes[1], image, points, dropped, targets, legend=False)
