@@ -58,8 +58,8 @@ def run(a: argparse.Namespace) -> None:
     print(f"{one_line(title)}: {len(points)} anchor points, predictions {origin}")
     print(family)
     if a.picture:
-        from otalab.viz.family import family_figure  # Matplotlib takes its time to load
-        from otalab.viz.save import save_figure
+        from otalab.viz.output import save_figure
+        from otalab.viz.story import family_figure  # Matplotlib takes its time to load
 
         figure = family_figure(image, points, targets, family, names, note=f"Predictions {origin}.")
         save_figure(figure, a.picture, dpi=100)

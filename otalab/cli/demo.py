@@ -31,7 +31,7 @@ SOLVER_COLUMNS = [
     Column("row_error", "row error", ".1e"),
     Column("col_error", "column error", ".1e"),
     Column("labels_changed", "labels off the LP", "d"),
-    Column("time_ratio", "time / linprog's", ".3g", best="min"),
+    Column("time_ratio", "time / linprog's", ".3g", best=min),
 ]
 AP_COLUMNS = [Column("AP", format=".3f"), Column("AP50", format=".3f")]
 

@@ -58,7 +58,7 @@ def all_cases(a: argparse.Namespace) -> list[Case]:
 def draw(case: Case, path: Path, eps: float, max_iter: int) -> dict:
     """Write the picture of how labels converge; returns the figures behind it."""
     from otalab.viz.convergence import convergence_figure  # Matplotlib takes its time to load
-    from otalab.viz.save import save_figure
+    from otalab.viz.output import save_figure
 
     convergence = converge(case.problem, eps=eps, max_iter=max_iter)
     save_figure(convergence_figure(convergence, case.title), path, dpi=150)
