@@ -54,68 +54,40 @@ def arc_sinkhorn(problem: ArcProblem, *, eps: float = 0.1, max_iter: int = 50) -
     A half-step divides each column, or multiplies each row, of the plan by one number so that its sum is right. So
     the plan itself is fitted, without potentials, exponentials or a rebuilt matrix: after the same number of
     iterations it is that of the dense problem with costs d, the slack at 0 and +inf where there is no arc, and also
-    that of the costs c = d + c_slack, which differ by a constant a column.
+    that of the costs c = d + c_slack, which differ by a constant per column.
 
         eps       regularisation in units of cost
         max_iter  iterations; all are run
 
-    The slack of a block supplies width - sum k; columns without an arc are alike and enter its sum as one term. A row
-    without arcs, or with k = 0, stays out. Float64, on the device of its input; work and memory go with the m * s
-    arcs. Nothing waits for the device and no step loops over images or rows: 7 operations an iteration.
+    The slack of a block supplies width - sum k. A row without arcs, or with k = 0, stays out. Float64, on the device of
+    its input; work and memory go with the arcs and the columns. Nothing waits for the device and no step loops over
+    images or rows.
 
     An arc that costs more than the cheapest supplier of its column by over 600 eps counts as if by 600 eps: no
     matter at OTA's eps of 0.1, but use `newton` for the eps of 0.001 and less. Infeasible problems give finite
     figures whose columns are not 1.
     """
     check_options(eps=eps, max_iter=max_iter, tol=0.0)
-    m, s = problem.cost.shape
-    arcs, device = m * s, problem.cost.device
+    column = problem.column
     is_arc = problem.cost.isfinite() & (problem.k > 0)[:, None]
-    slot, first, of = columns_by_first_arc(problem, is_arc)
-    exponent = problem.cost.double().neg().div_(eps).masked_fill_(~is_arc, -torch.inf).flatten()
+    exponent = (problem.cost.double() / -eps).masked_fill(~is_arc, -torch.inf)
     k = problem.k.to(exponent)
     left = (problem.width - problem.per_block(k)).clamp_(min=0)
 
-    # entries of the plan: the arcs, then what the slack ships to each column; of both, the column and the supplier
-    column = torch.cat((slot, torch.arange(arcs, device=device)))
-    row = torch.arange(m, device=device)[:, None].expand(m, s).flatten()
-    slack_row = (m + problem.block)[:, None].expand(m, s).flatten()
-    supplier = torch.cat((row, slack_row.where(first, m + problem.blocks)))  # the last one is nobody
-    supply = torch.cat((k, left, left.new_zeros(1)))
-
     # the first column step could overflow: so all is over the best supplier of the column, maybe the slack
-    best = exponent.new_zeros(arcs).scatter_reduce_(0, slot, exponent, "amax")
-    plan = torch.cat((exponent - best[slot], -best)).clamp_(min=FARTHEST).exp_()
-    plan *= torch.cat((is_arc.flatten(), first)) & (supply > 0)[supplier]
-    empty = torch.full_like(best, TINY)
-    free = problem.width - problem.per_block(first.view(m, s).sum(1, dtype=plan.dtype))
-    alone = torch.cat((torch.full_like(k, TINY), free + TINY, torch.ones_like(supply[-1:])))  # columns without an arc
+    best = exponent.new_zeros(problem.num_columns).scatter_reduce_(0, column.flatten(), exponent.flatten(), "amax")
+    share = (exponent - best[column]).clamp_(min=FARTHEST).exp_() * is_arc  # (m, s)
+    background = best.neg().clamp_(min=FARTHEST).exp_().view(problem.blocks, problem.width)
+    background *= (left > 0)[:, None]
     for _ in range(max_iter):
-        plan /= empty.index_add(0, column, plan)[column]
-        factor = supply / alone.index_add(0, supplier, plan)
-        plan *= factor[supplier]
+        sums = background.flatten().index_add(0, column.flatten(), share.flatten()).clamp_(min=TINY)
+        share /= sums[column]
+        background /= sums.view_as(background)
+        share *= (k / share.sum(1).clamp_(min=TINY))[:, None]
+        background *= (left / background.sum(1).clamp_(min=TINY))[:, None]
 
-    share, slack = plan[:arcs], plan[arcs:]
-    free_share = factor[m:-1, None].expand(-1, problem.width).flatten()
-    background = torch.cat((slack, slack.new_zeros(1)))[of].where(of < arcs, free_share)
-    share, beside = share.view(m, s), slack[slot].view(m, s)
-    return ArcSinkhornSolution(problem, share, background, potentials(problem, share, beside, eps))
-
-
-def columns_by_first_arc(
-    problem: ArcProblem, is_arc: Tensor
-) -> tuple[Int[Tensor, " arcs"], Tensor, Int[Tensor, " columns"]]:
-    """Number the columns that have arcs by the first arc to each, without asking the host how many there are.
-
-    Returns for each arc, row by row, the number of its column (its own where there is no arc) and whether it is the
-    first; and for each column its number, m * s where no arc leads.
-    """
-    column, is_arc, arcs = problem.column.flatten(), is_arc.flatten(), is_arc.numel()
-    number = torch.arange(arcs, device=column.device)
-    of = column.new_full((problem.num_columns,), arcs)
-    of = of.scatter_reduce_(0, column, number.masked_fill(~is_arc, arcs), "amin")
-    slot = torch.where(is_arc, of[column], number)
-    return slot, is_arc & (slot == number), of
+    background = background.flatten()
+    return ArcSinkhornSolution(problem, share, background, potentials(problem, share, background[column], eps))
 
 
 def potentials(
