@@ -19,8 +19,6 @@ def sinkhorn(
     max_iter: int = 50,
     tol: float = 0.0,
     check_every: int = 10,
-    relaxation: float = 1.0,
-    anneal: float | None = None,
 ) -> TransportSolution:
     """Entropic transport: minimise <P, cost> - eps * H(P), H(P) = -sum P (log P - 1), by alternate scaling.
 
@@ -31,11 +29,6 @@ def sinkhorn(
         max_iter     iterations; all of them are run if tol is 0
         tol          stop when col_error <= tol in every problem of the batch, in units of goods; warns if never met
         check_every  iterations between two entries of `trace`, and between two stopping tests
-        relaxation   go this many times as far as the textbook's step, in [1, 2). Near the end 1.5 to 1.9 needs
-                     several times fewer iterations; too much may never settle (Thibault et al., 2021). The row step
-                     of a checked iteration, and of the last, is a plain one, so that the rows returned are exact
-        anneal       eps of the first iteration; 0.8 times as much in each next one, down to eps. Worth it where eps
-                     is far below the costs; no stopping test is met before eps is
 
     `trace[..., k]` is the col_error after (k + 1) * check_every iterations. Without `tol` nothing waits for the
     device; with it the loop does, once every `check_every` iterations. Runs in the problem's dtype, where a cost c
@@ -43,35 +36,21 @@ def sinkhorn(
     potentials alone would not help, for the sum f_i + g_j - cost_ij rounds to the matrix's dtype all the same.
     """
     check_options(eps=eps, max_iter=max_iter, tol=tol, check_every=check_every)
-    check_pace(eps=eps, relaxation=relaxation, anneal=anneal)
     supply, demand = problem.supply, problem.demand
     log_supply, log_demand = supply.log(), demand.log()  # -inf for 0 units: such a row or column is out
     kernel = problem.cost / -eps  # (B, m, n); -inf on forbidden routes
     work = torch.empty_like(kernel)  # made once: on a CPU a fresh one would cost as much as its exp
-    u = torch.zeros_like(supply).masked_fill_(supply == 0, -torch.inf)  # f over the eps of the iteration
-    v = columns = None
-    now = eps if anneal is None else max(anneal, eps)
+    u = torch.zeros_like(supply).masked_fill_(supply == 0, -torch.inf)  # f / eps
+    columns = log_sum_exp(torch.add(u.unsqueeze(-1), kernel, out=work), -2)
     errors = []
     for iteration in range(1, max_iter + 1):
-        scale = eps / now  # scale * kernel is -cost / now, without another matrix
-        if columns is None:
-            columns = log_sum_exp(torch.add(u.unsqueeze(-1), kernel, alpha=scale, out=work), -2)
-        v = relaxed(v, log_demand - columns, relaxation)  # g / now
-        rows = log_sum_exp(torch.add(v.unsqueeze(-2), kernel, alpha=scale, out=work), -1)
-        checked = iteration % check_every == 0
-        u = relaxed(u, log_supply - rows, 1.0 if checked or iteration == max_iter else relaxation)
-        following = max(0.8 * now, eps) if iteration < max_iter else eps
-        columns = None
-        if checked or following == now:  # P's columns sum to exp(columns + v)
-            columns = log_sum_exp(torch.add(u.unsqueeze(-1), kernel, alpha=scale, out=work), -2)
-        if checked:
-            errors.append(_column_error(columns + v, demand))
-            if tol > 0 and now == eps and bool((errors[-1] <= tol).all()):
-                break
-        if following != now:
-            u, v, columns, now = u * (now / following), v * (now / following), None, following
-    if columns is None:  # annealing was cut short: exact rows at eps itself
+        v = log_demand - columns  # g / eps
         u = log_supply - log_sum_exp(torch.add(v.unsqueeze(-2), kernel, out=work), -1)
+        columns = log_sum_exp(torch.add(u.unsqueeze(-1), kernel, out=work), -2)  # P's columns sum to exp(columns + v)
+        if iteration % check_every == 0:
+            errors.append(((columns + v).exp() - demand).abs().amax(-1))
+            if tol > 0 and bool((errors[-1] <= tol).all()):
+                break
     plan = torch.add(kernel, u.unsqueeze(-1), out=work).add_(v.unsqueeze(-2)).exp_()
     return TransportSolution(
         problem=problem,
@@ -84,21 +63,6 @@ def sinkhorn(
     )
 
 
-def relaxed(old: Tensor | None, new: Tensor, relaxation: float) -> Tensor:
-    """old + relaxation * (new - old); what is out, at -inf, stays there."""
-    if relaxation == 1 or old is None:
-        return new
-    return torch.where(new.isinf(), new, old + relaxation * (new - old))
-
-
-def check_pace(*, eps: float, relaxation: float, anneal: float | None) -> None:
-    """Raise InputError for a relaxation or an annealing that no iteration can follow."""
-    if not 1 <= relaxation < 2:
-        raise InputError(f"relaxation must be at least 1 and below 2, not {relaxation}")
-    if anneal is not None and not eps <= anneal < float("inf"):
-        raise InputError(f"anneal must be finite and at least eps, {eps}, not {anneal}")
-
-
 def log_sum_exp(x: Float[Tensor, "*batch m n"], dim: int) -> Float[Tensor, "*batch k"]:
     """log(sum(exp(x))) along `dim`; overwrites x.
 
@@ -107,10 +71,6 @@ def log_sum_exp(x: Float[Tensor, "*batch m n"], dim: int) -> Float[Tensor, "*bat
     """
     top = x.amax(dim, keepdim=True).clamp_(min=torch.finfo(x.dtype).min)  # never -inf: -inf - -inf is NaN
     return x.sub_(top).clamp_(min=-80.0).exp_().sum(dim).log_().add_(top.squeeze(dim))
-
-
-def _column_error(log_sums: Float[Tensor, "*batch n"], demand: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
-    return (log_sums.exp() - demand).abs().amax(-1)
 
 
 def check_options(*, eps: float, max_iter: int, tol: float, check_every: int = 1) -> None:
