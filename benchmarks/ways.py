@@ -16,8 +16,7 @@ from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.auction import auction
 from otalab.transport.augmenting_path import augmenting_path
-from otalab.transport.cheapest import cheapest
-from otalab.transport.newton import newton_columns
+from otalab.transport.newton import newton
 from otalab.transport.presolve import by_arcs, rows_of_owners, solve_over_slack
 
 
@@ -45,7 +44,7 @@ def by_presolve(case: Case, solver: Callable[..., ArcSolution], off_prior: float
 
 
 def by_method(case: Case, method: Callable, off_prior: float = 1e6, **options) -> Callable:
-    """Labels of a method for `solve`, or of `newton_columns`, which makes no dense plan."""
+    """Labels of a method for `solve`."""
     problem = case.problem(off_prior)
 
     def find() -> Answer:
@@ -67,7 +66,7 @@ def by_prior(case: Case, solver: Callable, **options) -> Callable:
     def find() -> Answer:
         over = case.cost - case.cost[:, -1:]
         over[:, -1] = torch.inf
-        cost, column = cheapest(over.view(blocks * m1, n), most)
+        cost, column = over.view(blocks * m1, n).topk(most, dim=1, largest=False)
         cost = cost.double().masked_fill(cost > 5e5, torch.inf)
         arcs = ArcProblem(cost, column + (row // m1 * n)[:, None], k, row // m1, n, blocks)
         owner = solver(arcs, **options).labels(rescale=True).view(blocks, n)
@@ -94,8 +93,8 @@ def ours(case: Case) -> dict[str, Callable[[], Answer]]:
     return ways | {
         "augmenting-path, compiled, off-prior +inf": by_presolve(case, augmenting_path, torch.inf, compiled=True),
         "auction, off-prior +inf": by_presolve(case, auction, torch.inf),
-        "newton, eps 0.1, off-prior +inf": by_method(case, newton_columns, torch.inf, eps=0.1),
-        "newton, eps 1e-3, off-prior +inf": by_method(case, newton_columns, torch.inf, eps=1e-3, max_iter=100),
+        "newton, eps 0.1, off-prior +inf": by_method(case, newton, torch.inf, eps=0.1),
+        "newton, eps 1e-3, off-prior +inf": by_method(case, newton, torch.inf, eps=1e-3, max_iter=100),
         "solve(problem, 'newton'), off-prior +inf": by_method(case, partial(solve, method="newton"), torch.inf),
     }
 

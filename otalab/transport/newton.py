@@ -1,13 +1,11 @@
-"""Entropic transport by Newton's method in the few unknowns it has: one potential a supplier."""
+"""Entropic transport by Newton's method in the few unknowns it has: one potential per supplier."""
 
 import warnings
-from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from otalab.transport.columns import Columns, columns_with_choice
 from otalab.transport.problem import TransportProblem
 from otalab.transport.sinkhorn import check_options
 from otalab.transport.solution import TransportSolution
@@ -17,6 +15,7 @@ NEAR = 6.0  # a step shorter than this, in units of eps, has nearly arrived: tim
 SHARPER = 3.0  # which is so many times smaller
 
 
+@torch.no_grad()
 def newton(problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, max_iter: int = 50) -> TransportSolution:
     """Entropic transport, `sinkhorn`'s problem, by damped Newton steps on its semi-dual. Float64, batched.
 
@@ -40,145 +39,83 @@ def newton(problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, ma
     Far from the solution a row's step d > 1, in units of eps, becomes 1 + log d. If that does not shorten the steps,
     the whole step is scaled by (1 + log R) / R, R > 1 its range, which is sure to ascend: along it, the third
     derivative of log sum exp is at most R times the second (Sun and Tran-Dinh, 2019, "Generalized self-concordant
-    functions"). A row that must take all it can reach has its potential at infinity: its error falls by 1 / e a step.
+    functions"). A row that must take all it can reach has its potential at infinity: its error falls by 1 / e per step.
 
-    Columns that only the background may serve are its own: the others alone enter the loop, and of them the open
-    routes (see `columns`). The host reads five numbers before the loop and one flag a step.
-    Forbidden routes that leave no feasible plan end as missed tolerance, with finite figures.
+    Columns that a single row may serve are its own, and only the others enter the loop. The host reads one number
+    before the loop and one flag per step. Forbidden routes that leave no feasible plan end as missed tolerance, with
+    finite figures.
     """
-    return newton_columns(problem, eps=eps, tol=tol, max_iter=max_iter).dense()
-
-
-@torch.no_grad()
-def newton_columns(
-    problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, max_iter: int = 50
-) -> "ColumnPlan":
-    """`newton`, for one who wants labels or potentials and no dense plan."""
     check_options(eps=eps, max_iter=max_iter, tol=tol)
-    cost, supply, demand = (x if problem.batched else x[None] for x in (problem.cost, problem.supply, problem.demand))
-    supply, demand = supply.double(), demand.double()
+    cost, supply, demand = (part.double() for part in problem.as_batch())
     goods = supply.sum(-1, keepdim=True)
     supply = supply * (demand.sum(-1, keepdim=True) / goods).masked_fill_(goods == 0, 1.0)
-    columns = columns_with_choice(cost, supply, demand)
-    state, iterations, trace = _ascend(columns, supply, eps, tol, max_iter)
-    return ColumnPlan(
-        problem=problem,
-        columns=columns,
-        state=state,
-        eps=eps,
-        converged=_within(state.row_error.squeeze(-1), tol, iterations),
-        iterations=iterations,
+
+    is_open = (cost < torch.inf) & (supply > 0).unsqueeze(-1)  # (B, m, n)
+    choice = (is_open.sum(1) > 1) & (demand > 0)  # (B, n)
+    plan = torch.where(is_open & ~choice.unsqueeze(1), demand.unsqueeze(1), 0.0)
+    count = int(choice.sum(1).max())
+    place = choice.byte().argsort(dim=1, descending=True, stable=True)[
+        :, :count
+    ]  # (B, c), after a problem's own others
+    mine = choice.gather(1, place)  # the rest fill up a problem that has fewer
+    routes = place.unsqueeze(1).expand(-1, cost.shape[1], -1)  # (B, m, c)
+    chosen = cost.gather(2, routes).masked_fill_(~is_open.gather(2, routes), torch.inf)
+    chosen.masked_fill_(~mine.unsqueeze(1), 0.0)
+    wanted = demand.gather(1, place) * mine
+    f, share, row_error, trace = _ascend(chosen, supply, supply - plan.sum(-1), wanted, eps, tol, max_iter)
+    plan.scatter_add_(2, routes, share * wanted.unsqueeze(1))
+
+    f = f.masked_fill(supply == 0, -torch.inf)
+    most, row = plan.max(1, keepdim=True)  # P = exp((f + g - cost) / eps), of which the largest entry tells most
+    g = (eps * most.log() + cost.gather(1, row)).squeeze(1) - f.gather(1, row.squeeze(1))
+    return TransportSolution.of_batch(
+        problem,
+        plan=plan,
+        f=f,
+        g=g.masked_fill_(demand == 0, -torch.inf),
+        converged=_within(row_error.squeeze(-1), tol, len(trace)),
+        iterations=len(trace),
         trace=torch.cat(trace, -1) if trace else None,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """What potentials f imply at some eps.
-
-    logits     (r, c) (f_i - cost_ij) / eps
-    share      (r, c) plan / demand
-    weights    (B, m, m) sum_j P_ij P_kj / demand_j
-    missing    (B, m) supply less row sums: the gradient of the semi-dual
-    row_error  (B, 1) the largest |missing| / supply
-    """
-
-    f: Float[Tensor, "B m"]
-    logits: Float[Tensor, "r c"]
-    share: Float[Tensor, "r c"]
-    weights: Float[Tensor, "B m m"]
-    missing: Float[Tensor, "B m"]
-    row_error: Float[Tensor, "B 1"]
-
-
-@dataclass(frozen=True, eq=False)
-class ColumnPlan:
-    """A plan whose columns without a choice are not written out. Float64; batched, even for a single problem.
-
-    converged, iterations, trace  as those of a TransportSolution
-    """
-
-    problem: TransportProblem = field(repr=False)
-    columns: Columns = field(repr=False)
-    state: _State = field(repr=False)
-    eps: float
-    converged: Bool[Tensor, " B"]
-    iterations: int
-    trace: Float[Tensor, "B steps"] | None
-
-    @property
-    def f(self) -> Float[Tensor, "B m"]:
-        """Potentials of the rows; -inf where a row has no units."""
-        return self.state.f
-
-    @property
-    def g(self) -> Float[Tensor, "B n"]:
-        """g_j = eps (log demand_j - log sum_i exp((f_i - cost_ij) / eps)); -inf where a column has no units."""
-        state, columns, demand = self.state, self.columns, self._batch(self.problem.demand).double()
-        g = self._batch(self.problem.cost)[:, columns.hub].double() - state.f[:, columns.hub, None]
-        # log sum exp = largest logit - log of the largest share
-        g.put_(columns.place, columns.least - self.eps * (state.logits.amax(0) - state.share.amax(0).log()))
-        return g.add_(demand.log(), alpha=self.eps).masked_fill_(demand == 0, -torch.inf)
-
-    @property
-    def labels(self) -> Int[Tensor, "B n"]:
-        """For each column the row that ships it most; the first such row if several do. 0 without demand."""
-        columns, demand = self.columns, self._batch(self.problem.demand)
-        best = columns.row.gather(0, self.state.share.max(0, keepdim=True).indices).squeeze(0)
-        labels = torch.full_like(demand, columns.hub, dtype=torch.int64)
-        return labels.put_(columns.place, best % self.state.f.shape[1]).masked_fill_(demand == 0, 0)
-
-    @property
-    def plan(self) -> Float[Tensor, "B m n"]:
-        """The whole plan."""
-        columns, cost, demand = self.columns, self._batch(self.problem.cost), self._batch(self.problem.demand).double()
-        n = cost.shape[-1]
-        plan = torch.zeros_like(cost, dtype=torch.float64)
-        plan[:, columns.hub] = demand.put(columns.place, torch.zeros_like(columns.demand))
-        entries = self.state.share * columns.demand  # 0 in empty slots
-        plan.view(-1).scatter_add_(0, (columns.row * n + columns.place % n).flatten(), entries.flatten())
-        return plan
-
-    @torch.no_grad()
-    def dense(self) -> TransportSolution:
-        """As the methods of `solve` return it."""
-        parts = [x if self.problem.batched or x is None else x[0] for x in (self.plan, self.f, self.g, self.converged)]
-        trace = self.trace if self.problem.batched or self.trace is None else self.trace[0]
-        return TransportSolution(self.problem, *parts, iterations=self.iterations, trace=trace)
-
-    def _batch(self, x: Tensor) -> Tensor:
-        return x if self.problem.batched else x[None]
-
-
-def _state(columns: Columns, per_supply: Tensor, f: Float[Tensor, "B m"], eps: Float[Tensor, "B 1"]) -> _State:
-    logits = f.take(columns.row).sub_(columns.cost).div_(eps.take(columns.image))
-    share = logits.softmax(0)
-    weights = columns.weights(share)
-    missing = columns.left - weights.sum(-1)
-    return _State(f, logits, share, weights, missing, (missing * per_supply).abs_().amax(-1, keepdim=True))
-
-
 def _ascend(
-    columns: Columns, supply: Float[Tensor, "B m"], eps: float, tol: float, max_iter: int
-) -> tuple[_State, int, list[Float[Tensor, "B 1"]]]:
-    """Newton's steps from f = 0: where they end, at eps, their number, and the row error after each."""
+    cost: Float[Tensor, "B m c"],
+    supply: Float[Tensor, "B m"],
+    left: Float[Tensor, "B m"],
+    demand: Float[Tensor, "B c"],
+    eps: float,
+    tol: float,
+    max_iter: int,
+) -> tuple[Float[Tensor, "B m"], Float[Tensor, "B m c"], Float[Tensor, "B 1"], list[Float[Tensor, "B 1"]]]:
+    """Newton's steps from f = 0 to row sums `left`: f; plan / demand and row error at eps; all row errors."""
+    cost = cost - cost.amin(1, keepdim=True)
     ridge = (RIDGE * supply).masked_fill_(supply == 0, 1.0)
     per_supply = supply.reciprocal().masked_fill_(supply == 0, 0.0)
-    f = torch.zeros_like(supply).masked_fill_(supply == 0, -torch.inf)
-    current = _first_eps(columns, f).clamp_(min=eps)  # (B, 1)
+
+    def at(f, eps):
+        share = ((f.unsqueeze(-1) - cost) / eps.unsqueeze(-1)).softmax(1)
+        weights = (share * demand.unsqueeze(1)) @ share.mT  # sum_j P_ij P_kj / demand_j; row i sums to sum_j P_ij
+        missing = left - weights.sum(-1)
+        return share, weights, missing, (missing * per_supply).abs_().amax(-1, keepdim=True)
+
+    f = torch.zeros_like(supply)
+    priced = (cost < torch.inf) & (demand > 0).unsqueeze(1)
+    total = cost.where(priced, 0.0).sum((1, 2))
+    current = (total / (4 * priced.sum((1, 2)).clamp_(min=1))).clamp_(min=eps).unsqueeze(-1)  # (B, 1)
     careful = torch.zeros_like(current, dtype=torch.bool)
     last_reach = torch.full_like(current, torch.inf)
     trace = []
     for iteration in range(max_iter + 1):
-        state = _state(columns, per_supply, f, current)
+        share, weights, missing, row_error = at(f, current)
         if iteration:
-            trace.append(state.row_error)
-        done = (state.row_error <= tol) & (current <= eps)
+            trace.append(row_error)
+        done = (row_error <= tol) & (current <= eps)
         if bool(done.all()):
-            return state, iteration, trace
+            return f, share, row_error, trace
         if iteration == max_iter:
             break
-        step = _newton_step(state, ridge)
+        step = _newton_step(weights, missing, ridge)
         least, most = step.aminmax(dim=-1, keepdim=True)
         reach = most - least
         careful = careful | (reach >= last_reach)
@@ -188,11 +125,13 @@ def _ascend(
         moved = smaller != current  # a new eps is a new problem, with a clean record
         careful, last_reach = careful.masked_fill_(moved, False), reach.masked_fill_(moved, torch.inf)
         current = smaller
-    last = _state(columns, per_supply, f, torch.full_like(current, eps))  # annealing may have been cut short
-    return last, max_iter, trace
+    share, _, _, row_error = at(f, torch.full_like(current, eps))  # annealing may have been cut short
+    return f, share, row_error, trace
 
 
-def _newton_step(state: _State, ridge: Float[Tensor, "B m"]) -> Float[Tensor, "B m"]:
+def _newton_step(
+    weights: Float[Tensor, "B m m"], missing: Float[Tensor, "B m"], ridge: Float[Tensor, "B m"]
+) -> Float[Tensor, "B m"]:
     """Solve the graph Laplacian of the rows, weights sum_j P_ij P_kj / demand_j, for the step in units of eps.
 
     A diagonal that is the sum of the weights loses nothing to cancellation, as row sum - P_i^T P_i would when the
@@ -200,29 +139,20 @@ def _newton_step(state: _State, ridge: Float[Tensor, "B m"]) -> Float[Tensor, "B
     the ridge settles it, to a mean step of 0 weighted by supply, and makes the matrix diagonally dominant, which
     Cholesky needs.
     """
-    laplacian = state.weights.neg()
+    laplacian = weights.neg()
     diagonal = laplacian.diagonal(dim1=-2, dim2=-1)
     diagonal.zero_()
     diagonal.copy_(ridge - laplacian.sum(-1))
     factor = torch.linalg.cholesky_ex(laplacian)[0]
-    return torch.cholesky_solve(state.missing.unsqueeze(-1), factor).squeeze(-1).nan_to_num_(nan=0.0)
+    return torch.cholesky_solve(missing.unsqueeze(-1), factor).squeeze(-1).nan_to_num_(nan=0.0)
 
 
-def _first_eps(columns: Columns, f: Float[Tensor, "B m"]) -> Float[Tensor, "B 1"]:
-    """A quarter of the mean cost over that of the column's cheapest route, f being 0 or, in rows that are out, -inf."""
-    over = columns.cost - f.take(columns.row)
-    is_open = (over < torch.inf) & (columns.demand > 0)
-    total = f.new_zeros(len(f)).index_add_(0, columns.image, over.where(is_open, 0.0).sum(0))
-    routes = f.new_zeros(len(f)).index_add_(0, columns.image, is_open.sum(0).double())
-    return (total / (4 * routes.clamp_(min=1))).unsqueeze(-1)
-
-
-def _within(row_error: Float[Tensor, " B"], tol: float, iterations: int) -> Bool[Tensor, " B"]:
+def _within(row_error: Float[Tensor, " B"], tol: float, iterations: int) -> Tensor:
     """row_error <= tol, with a warning if a tolerance was asked for and missed; all False if none was."""
     if tol == 0:
         return torch.zeros_like(row_error, dtype=torch.bool)
     met = row_error <= tol
     if not met.all():
         worst = f"row_error {row_error.max().item():.3g} of the supply"
-        warnings.warn(f"newton, {iterations} iterations: {worst} is above tol {tol:g}", stacklevel=5)
+        warnings.warn(f"newton, {iterations} iterations: {worst} is above tol {tol:g}", stacklevel=4)
     return met

@@ -16,26 +16,17 @@ from torch import Tensor
 
 from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem, ArcSolution
-from otalab.transport.cheapest import Routes
-from otalab.transport.compiled import use_numba
 from otalab.transport.problem import INFEASIBLE, TransportProblem, require_whole
 from otalab.transport.solution import TransportSolution, c_transform
 
 
 def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSolution]:
-    """A method for `solve` from a solver of arcs: all problems of a batch in one call, float64 plans.
-
-    The method takes whole supplies and demands and needs one supplier, preferably the last, that may serve every
-    column. It raises InputError if a supply or demand is not whole, if there is no such supplier, or if forbidden
-    routes leave no feasible plan.
-    """
+    """A method for `solve` from a solver of arcs, with its options; plans in float64."""
 
     @wraps(solver)
-    def method(problem: TransportProblem, **options) -> TransportSolution:
+    def method(problem, **options):
         require_whole(problem)
-        cost, supply, demand = (
-            (p if problem.batched else p[None]) for p in (problem.cost, problem.supply, problem.demand)
-        )
+        cost, supply, demand = problem.as_batch()
         slack = slack_rows(cost, demand)
         copies, real = column_copies(demand)
         found = solve_over_slack(cost, supply, slack, copies, real, solver, options)
@@ -46,11 +37,18 @@ def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSoluti
         units = torch.ones_like(row, dtype=plan.dtype) if real is None else real.to(plan)
         plan.view(len(cost), -1).scatter_add_(1, row * cost.shape[2] + copies, units)
         f = found.price.view(cost.shape[:2]).scatter(1, slack[:, None], 0.0)  # its own price: costs are over it
-        g = c_transform(cost.double(), f)
-        converged = torch.full((len(cost),), found.converged, device=cost.device)
-        parts = [part if problem.batched else part[0] for part in (plan, f, g, converged)]
-        return TransportSolution(problem, *parts, iterations=found.iterations)
+        return TransportSolution.of_batch(
+            problem,
+            plan=plan,
+            f=f,
+            g=c_transform(cost.double(), f),
+            converged=torch.full((len(cost),), found.converged, device=cost.device),
+            iterations=found.iterations,
+        )
 
+    first, *options = inspect.signature(solver).parameters.values()
+    parameters = [first.replace(annotation=TransportProblem), *options]
+    method.__signature__ = inspect.Signature(parameters, return_annotation=TransportSolution)
     name = getattr(solver, "__name__", "the solver")
     method.__doc__ = f"""{(solver.__doc__ or "").partition(chr(10))[0]}
 
@@ -60,9 +58,6 @@ def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSoluti
 
     For the options see `otalab.transport.{name}`.
     """
-    options = list(inspect.signature(solver).parameters.values())[1:]
-    first = inspect.Parameter("problem", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=TransportProblem)
-    method.__signature__ = inspect.Signature([first, *options], return_annotation=TransportSolution)
     return method
 
 
@@ -76,21 +71,25 @@ def solve_over_slack(
     options: dict,
 ) -> ArcSolution:
     """The exact optimum without the slack supplier, whose row stays as one that wants nothing."""
-    blocks, m, n = cost.shape
+    blocks, m, _ = cost.shape
     each = torch.arange(blocks, device=cost.device)
-    row = each.repeat_interleave(m, output_size=blocks * m)  # its block
+    over = cost.double() - cost[each, slack].double()[:, None]
+    over[each, slack] = torch.inf
+    if real is not None:
+        over = over.gather(2, copies[:, None].expand(-1, m, -1)).masked_fill_(~real[:, None], torch.inf)
+    width = over.shape[2]
+    over = over.view(blocks * m, width)
+    block = each.repeat_interleave(m, output_size=blocks * m)
     k = supply.long().index_put((each, slack), torch.zeros_like(slack)).flatten()
-    width = n if real is None else real.shape[1]
-    count = (k + 8).clamp(max=width)
-    routes = Routes(cost, slack, copies, real)
-    scan = real is None and cost.device.type == "cpu" and use_numba(options.get("compiled"))
+    count = min(int(k.max()) + 8, width)
     while True:
-        over, column, beyond = routes.scanned(count) if scan else routes.sorted(int(count.max()))
-        found = solver(ArcProblem(over, column + (row * width)[:, None], k, row, width, blocks), **options)
-        enough = (found.price <= beyond) & (found.deficit == 0) | (count == width)
-        if bool(enough.all()) or not found.converged:
+        cheapest, column = over.topk(count, dim=1, largest=False)
+        found = solver(ArcProblem(cheapest, column + (block * width)[:, None], k, block, width, blocks), **options)
+        if count == width or not found.converged:
             return found
-        count = count.where(enough, 4 * count).clamp(max=width)
+        if bool(((found.price <= cheapest[:, -1]) & (found.deficit == 0)).all()):
+            return found
+        count = min(4 * count, width)
 
 
 def rows_of_owners(found: ArcSolution, slack: Int[Tensor, " B"]) -> Int[Tensor, "B w"]:

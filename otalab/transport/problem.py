@@ -67,6 +67,11 @@ class TransportProblem:
         """Whether there is a batch axis."""
         return self.cost.ndim == 3
 
+    def as_batch(self) -> tuple[Float[Tensor, "B m n"], Float[Tensor, "B m"], Float[Tensor, "B n"]]:
+        """Cost, supply and demand with a batch axis; one problem is a batch of one."""
+        parts = self.cost, self.supply, self.demand
+        return parts if self.batched else tuple(part[None] for part in parts)
+
     def __len__(self) -> int:
         """Number of problems in a batch."""
         if not self.batched:

@@ -166,6 +166,13 @@ class TransportSolution:
     seconds: float | None = None
     trace: Float[Tensor, "*batch checks"] | None = None
 
+    @classmethod
+    def of_batch(cls, problem: TransportProblem, **parts) -> "TransportSolution":
+        """From parts with a batch axis, which goes if the problem has none."""
+        if not problem.batched:
+            parts = {name: part[0] if isinstance(part, Tensor) else part for name, part in parts.items()}
+        return cls(problem, **parts)
+
     @property
     def labels(self) -> Int[Tensor, "*batch n"]:
         """For each column the row that ships it most (OTA, Sec. 3.2); the first such row if several do."""

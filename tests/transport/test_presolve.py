@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from otalab.errors import InputError
 from otalab.transport import METHODS, TransportProblem, solve
 from otalab.transport.augmenting_path import augmenting_path
-from otalab.transport.cheapest import Routes, cheapest
 from otalab.transport.presolve import by_arcs
 
 from .instances import EXACT, label_problems, ota_like, problems, quick
@@ -118,39 +117,6 @@ def test_a_constant_off_the_prior_is_solved_as_it_stands(constant):
     assert inside[:-1].sum() < 75
     assert solution.certificate.is_optimal(EXACT)
     assert solution.objective.item() == pytest.approx(solve(problem, "emd").objective.item(), rel=EXACT)
-
-
-@pytest.mark.parametrize("columns", [5, 100, 257, 1000])
-@pytest.mark.parametrize("ties", [False, True])
-def test_the_cheapest_entries_are_the_cheapest(columns, ties):
-    generator = torch.Generator().manual_seed(0)
-    cost = torch.rand(7, columns, generator=generator)
-    cost = (4 * cost).round() if ties else cost
-    for count in (1, 5, columns // 40 + 1):
-        values, index = cheapest(cost, min(count, columns))
-        assert torch.equal(values, cost.sort(dim=1).values[:, : min(count, columns)])
-        assert torch.equal(cost.gather(1, index), values)
-        assert all(len(set(row)) == len(row) for row in index.tolist())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("columns", [1, 5, 31, 33, 257, 1000])
-def test_one_pass_over_the_matrix_finds_the_cheapest_routes(columns, dtype):
-    generator = torch.Generator().manual_seed(columns)
-    cost = torch.rand(2, 6, columns, generator=generator, dtype=dtype)
-    cost[:, :3] += 1e6 * (torch.rand(2, 3, columns, generator=generator) > 0.1)
-    count = torch.tensor([0, 1, 3, 5, 9, 25] * 2).clamp(max=columns)
-    slack = torch.tensor([5, 0])
-    values, column, beyond = Routes(cost, slack, torch.arange(columns).expand(2, -1), None).scanned(count)
-    over = (cost.double() - cost[[0, 1], slack].double()[:, None]).view(12, -1)
-    for row in range(12):
-        if row in (5, 6):  # the slacks themselves
-            continue
-        kept, most = int(count[row]), over[row].sort().values
-        assert torch.equal(over[row][column[row, :kept]], values[row, :kept])
-        assert torch.allclose(values[row, :kept], most[:kept], rtol=2.0**-22, atol=0.0)
-        left_out = torch.ones(columns, dtype=torch.bool).index_fill(0, column[row, :kept], False)
-        assert (over[row][left_out] >= beyond[row]).all() or kept == 0
 
 
 def test_nothing_is_wanted_of_some_columns_and_of_all():
