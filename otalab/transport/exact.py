@@ -50,7 +50,7 @@ def assignment(problem: TransportProblem) -> TransportSolution:
 
     The last row takes what is left, as OTA's background does: give it every column, and a row i that takes column j
     over pays cost_ij - cost_last,j more. So repeat each other row supply_i times and each column demand_j times, and
-    match them at that price. Exact; fastest when the last row supplies most. f is `row_potentials`.
+    match them at that price. Exact; fastest when the last row supplies most. f and g are the plan's own `prices`.
 
     Raises InputError if a supply or demand is not whole, if the last row has a forbidden route to a column with
     demand, or if forbidden routes leave no feasible plan.
@@ -111,12 +111,11 @@ def _assignment(cost: Matrix, supply: Rows, demand: Columns) -> Found:
     owner[taken] = rows[copies]
     plan = np.zeros_like(cost)
     np.add.at(plan, (owner, columns), 1)
-    f = row_potentials(cost, plan)
-    return plan, f, (cost - f[:, None]).min(axis=0), True, None
+    return plan, *prices(cost, plan), True, None
 
 
-def row_potentials(cost: Matrix, plan: Matrix) -> Rows:
-    """Potentials f that, with g_j = min_i (cost_ij - f_i), prove an optimal plan optimal.
+def prices(cost: Matrix, plan: Matrix) -> tuple[Rows, Columns]:
+    """Potentials f and g, g_j = min_i (cost_ij - f_i), that prove an optimal plan optimal.
 
     Complementary slackness: f_i + g_j = cost_ij where row i ships to column j, and <= elsewhere. So f_k - f_i <=
     cost_kj - cost_ij for every column j that i serves: the inequalities of shortest paths over the m rows, an edge
@@ -130,14 +129,14 @@ def row_potentials(cost: Matrix, plan: Matrix) -> Rows:
     f = np.zeros(len(cost))
     for _ in range(len(cost)):
         f = np.minimum(f, (f[:, None] + passing).min(axis=0))
-    return f
+    return f, (cost - f[:, None]).min(axis=0)
 
 
 def _solve_each(problem: TransportProblem, solve_one: SolveOne) -> TransportSolution:
     """Solve the problems of a batch in turn, in NumPy. With nothing to ship there is nothing to solve."""
-    parts = [part.to("cpu", torch.float64).numpy() for part in (problem.cost, problem.supply, problem.demand)]
+    parts = [part.to("cpu", torch.float64).numpy() for part in problem.as_batch()]
     found = []
-    for number, (cost, supply, demand) in enumerate(zip(*parts, strict=True) if problem.batched else [parts]):
+    for number, (cost, supply, demand) in enumerate(zip(*parts, strict=True)):
         if supply.sum() == 0:
             found.append((np.zeros_like(cost), np.zeros_like(supply), np.zeros_like(demand), True, None))
             continue
@@ -148,11 +147,10 @@ def _solve_each(problem: TransportProblem, solve_one: SolveOne) -> TransportSolu
     plan, f, g, converged, iterations = zip(*found, strict=True)
 
     def joined(values):
-        values = torch.from_numpy(np.stack(values) if problem.batched else np.asarray(values[0]))
-        return values.to(problem.cost.device)
+        return torch.from_numpy(np.stack(values)).to(problem.cost.device)
 
-    return TransportSolution(
-        problem=problem,
+    return TransportSolution.of_batch(
+        problem,
         plan=joined(plan),
         f=joined(f),
         g=joined(g),

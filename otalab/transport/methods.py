@@ -12,7 +12,7 @@ import torch
 from otalab.errors import InputError, current
 from otalab.transport.auction import auction
 from otalab.transport.augmenting_path import augmenting_path
-from otalab.transport.exact import Columns, Matrix, Rows, assignment, emd, linprog, row_potentials
+from otalab.transport.exact import assignment, emd, linprog, prices
 from otalab.transport.newton import newton
 from otalab.transport.pot import pot_sinkhorn
 from otalab.transport.presolve import by_arcs
@@ -96,12 +96,10 @@ def _admitted(method: str, solution: TransportSolution) -> TransportSolution:
     except InputError as error:  # a plan or a potential that is no number: the solver's fault, not its caller's
         raise RuntimeError(f"{method} broke down: {error}") from error
     wrong = solution.converged & ~certificate.is_optimal()
-    for mend in (_with_own_prices, _with_fractions) if method in MENDED else (_with_own_prices,):
-        near = wrong & _lost_in_scale(certificate) if bool(wrong.any()) else wrong
-        if bool(near.any()):
-            solution = _replaced(solution, near, mend)
-            certificate = solution.certificate
-            wrong = solution.converged & ~certificate.is_optimal()
+    if bool(wrong.any()):
+        solution = _mended(solution, wrong & _lost_in_scale(certificate), fractions=method in MENDED)
+        certificate = solution.certificate
+        wrong = solution.converged & ~certificate.is_optimal()
     if not bool(wrong.any()):
         return solution
     at = int(wrong.flatten().nonzero()[0])
@@ -131,28 +129,21 @@ def _lost_in_scale(certificate: Certificate, tol: float = 1e-9) -> torch.Tensor:
     return near & certificate.meets_sums(tol)
 
 
-def _replaced(solution: TransportSolution, which: torch.Tensor, mend: Callable) -> TransportSolution:
-    """The solution with plan, f and g of some members made by `mend(cost, plan)`, on the CPU."""
-    m, n = solution.problem.shape[-2:]
-    cost = solution.problem.cost.double().reshape(-1, m, n).cpu().numpy()
-    parts = [getattr(solution, name).double().clone() for name in ("plan", "f", "g")]
-    plans, f, g = (part.view(-1, *part.shape[part.ndim - keep :]) for part, keep in zip(parts, (2, 1, 1), strict=True))
+def _mended(solution: TransportSolution, which: torch.Tensor, fractions: bool) -> TransportSolution:
+    """The solution with the cheapest plan of equal sums for some members, or with prices from their own plans alone.
+
+    A solver's own prices have the last digits of its largest cost.
+    """
+    parts = {name: getattr(solution, name).double().clone() for name in ("plan", "f", "g")}
+    costs = solution.problem.as_batch()[0].double().cpu().numpy()
+    batch = [part if solution.problem.batched else part[None] for part in parts.values()]  # views, to write into
     for at in which.flatten().nonzero().flatten().tolist():
-        better = mend(cost[at], plans[at].cpu().numpy())
-        for part, values in zip((plans, f, g), better, strict=True):
+        cost, plan = costs[at], batch[0][at].cpu().numpy()
+        for part, values in zip(
+            batch, optimal_plan(cost, plan) if fractions else (plan, *prices(cost, plan)), strict=True
+        ):
             part[at] = torch.from_numpy(values)
-    return replace(solution, plan=parts[0], f=parts[1], g=parts[2])
-
-
-def _with_own_prices(cost: Matrix, plan: Matrix) -> tuple[Matrix, Rows, Columns]:
-    """The plan with the potentials that itself implies; a solver's own have the last digits of its largest cost."""
-    f = row_potentials(cost, plan)
-    return plan, f, (cost - f[:, None]).min(axis=0)
-
-
-def _with_fractions(cost: Matrix, plan: Matrix) -> tuple[Matrix, Rows, Columns]:
-    """The cheapest plan of the same sums, found in exact arithmetic."""
-    return optimal_plan(cost, plan)
+    return replace(solution, **parts)
 
 
 def _by_best_prices(problem: TransportProblem, plan) -> Certificate:
@@ -160,10 +151,8 @@ def _by_best_prices(problem: TransportProblem, plan) -> Certificate:
     own = certificate_of(problem, plan, torch.zeros_like(problem.supply))  # any f: this checks and converts the plan
     if problem.cost.numel() == 0:
         return own
-    m, n = problem.shape[-2:]
-    cost = problem.cost.double().reshape(-1, m, n).cpu().numpy()
-    plans = own.plan.reshape(-1, m, n).cpu().numpy()
-    f = [torch.from_numpy(row_potentials(*pair)) for pair in zip(cost, plans, strict=True)]
+    costs, plans = (x.double().cpu().numpy() for x in (problem.as_batch()[0], own.plan.view(-1, *problem.shape[-2:])))
+    f = [torch.from_numpy(prices(*pair)[0]) for pair in zip(costs, plans, strict=True)]
     own = certificate_of(problem, own.plan, torch.stack(f).view(problem.supply.shape).to(problem.cost.device))
     if bool(own.is_optimal().all()):
         return own

@@ -24,17 +24,16 @@ def pot_sinkhorn(
     f = torch.full_like(problem.supply, -torch.inf)
     g = torch.full_like(problem.demand, -torch.inf)
     iterations = 0
-    for one, one_plan, one_f, one_g in (
-        zip(problem, plan, f, g, strict=True) if problem.batched else [(problem, plan, f, g)]
-    ):
-        rows, columns = one.supply.nonzero().squeeze(-1), one.demand.nonzero().squeeze(-1)
+    views = [part if problem.batched else part[None] for part in (plan, f, g)]  # to write into
+    for cost, supply, demand, one_plan, one_f, one_g in zip(*problem.as_batch(), *views, strict=True):
+        rows, columns = supply.nonzero().squeeze(-1), demand.nonzero().squeeze(-1)
         if len(rows) == 0:
             continue
         live = torch.meshgrid(rows, columns, indexing="ij")
         one_plan[live], log = ot.sinkhorn(
-            one.supply[rows],
-            one.demand[columns],
-            one.cost[live],
+            supply[rows],
+            demand[columns],
+            cost[live],
             eps,
             method="sinkhorn_log",
             numItermax=max_iter,

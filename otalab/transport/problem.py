@@ -105,9 +105,7 @@ def as_tensor(values, name: str = "the array") -> Tensor:
         array = np.array(values)
         if array.dtype.kind not in "biufO":
             raise TypeError(f"not {array.dtype}")
-        exact = (
-            array.dtype.kind == "f" and array.dtype.itemsize <= 8
-        )  # else float64: whole numbers, fractions, long doubles
+        exact = array.dtype.kind == "f" and array.dtype.itemsize <= 8  # of others float64: fractions, long doubles
         with np.errstate(over="ignore"):
             native = array.astype(array.dtype.newbyteorder("=") if exact else np.float64, order="C")
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:

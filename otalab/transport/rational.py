@@ -84,27 +84,17 @@ def exact_certificate(
     if plan.size == 0:
         return ExactCertificate(*[Fraction(0)] * 5, [Fraction(0)] * len(supply), [Fraction(0)] * len(demand))
     goods = unit_of(supply, demand, plan)
-    offered, wanted = whole(supply, goods), whole(demand, goods)
-    used = np.flatnonzero(plan)
-    row, column = np.divmod(used, plan.shape[1])
-    entries = whole(plan.ravel()[used], goods)
-    row_sums, column_sums = offered * 0, wanted * 0
-    np.add.at(row_sums, row, entries)
-    np.add.at(column_sums, column, entries)
-    row_error = max(abs(row_sums - offered), default=0)
-    col_error = max(abs(column_sums - wanted), default=0)
-    least = min(entries, default=0) if len(used) == plan.size else min([0, *entries])
+    offered, wanted, entries = (whole(units, goods) for units in (supply, demand, plan))
+    row_error = max(abs(entries.sum(axis=1) - offered))
+    col_error = max(abs(entries.sum(axis=0) - wanted))
+    least = entries.min()
 
-    open_routes = np.isfinite(cost)
-    price = unit_of(cost[open_routes])
-    astray = not open_routes.ravel()[used].all()
-    objective = np.inf if astray else sum(entries * whole(cost.ravel()[used], price))
-    market = None
-    if row_error == col_error == 0 <= least and not astray:
-        market = Market(cost, plan)
-        if market.cycle is not None:
-            market = None
-    if market is None:
+    is_open, used = np.isfinite(cost), plan != 0
+    price = unit_of(cost[is_open])
+    astray = bool((used & ~is_open).any())
+    objective = np.inf if astray else sum(entries[used] * whole(cost[used], price))
+    market = Market(cost, plan)
+    if market.cycle is not None or not (row_error == col_error == 0 <= least) or astray:
         market = Market(cost, solve())
         market.improve()
     f, g = market.potentials()

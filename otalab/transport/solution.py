@@ -144,6 +144,11 @@ class Certificate:
         return (missed <= (1 + tol) * uneven) & (self.plan >= least).flatten(-2).all(-1)
 
 
+def _certified(name: str, meaning: str) -> property:
+    """A figure of a solution's certificate."""
+    return property(lambda solution: getattr(solution.certificate, name), doc=meaning)
+
+
 @dataclass(frozen=True, eq=False)
 class TransportSolution:
     """A solver's answer. The certified figures are worked out, in float64, when first asked for.
@@ -183,35 +188,12 @@ class TransportSolution:
         """`certify` of this plan with this f."""
         return certificate_of(self.problem, self.plan, self.f)
 
-    @property
-    def objective(self) -> Float[Tensor, "*batch"]:
-        """<plan, cost>."""
-        return self.certificate.objective
-
-    @property
-    def dual_objective(self) -> Float[Tensor, "*batch"]:
-        """The lower bound on the optimum that f proves."""
-        return self.certificate.dual_objective
-
-    @property
-    def gap(self) -> Float[Tensor, "*batch"]:
-        """objective - dual_objective."""
-        return self.certificate.gap
-
-    @property
-    def relative_gap(self) -> Float[Tensor, "*batch"]:
-        """gap / max(|objective|, |dual_objective|)."""
-        return self.certificate.relative_gap
-
-    @property
-    def row_error(self) -> Float[Tensor, "*batch"]:
-        """Largest deviation of a row sum from its supply."""
-        return self.certificate.row_error
-
-    @property
-    def col_error(self) -> Float[Tensor, "*batch"]:
-        """Largest deviation of a column sum from its demand."""
-        return self.certificate.col_error
+    objective = _certified("objective", "<plan, cost>.")
+    dual_objective = _certified("dual_objective", "The lower bound on the optimum that f proves.")
+    gap = _certified("gap", "objective - dual_objective.")
+    relative_gap = _certified("relative_gap", "gap / max(|objective|, |dual_objective|).")
+    row_error = _certified("row_error", "Largest deviation of a row sum from its supply.")
+    col_error = _certified("col_error", "Largest deviation of a column sum from its demand.")
 
 
 @torch.no_grad()

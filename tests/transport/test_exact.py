@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from otalab.errors import InputError
 from otalab.transport import TransportProblem, certify, solve
-from otalab.transport.exact import row_potentials
+from otalab.transport.exact import prices
 
 from .instances import EXACT, label_problems, ota_like, problems, quick
 
@@ -154,14 +154,14 @@ def test_a_closed_last_row_is_fine_where_nothing_is_wanted():
     assert solve(problem, "assignment").certificate.is_optimal()
 
 
-def test_row_potentials_prove_an_optimum_and_nothing_else():
+def test_prices_prove_an_optimum_and_nothing_else():
     problem = ota_like()
     cost, plan = problem.cost.numpy(), solve(problem, "linprog").plan.numpy()
-    assert certify(problem, plan, row_potentials(cost, plan)).is_optimal()
+    assert certify(problem, plan, prices(cost, plan)[0]).is_optimal()
     worse = plan.copy()
     a, b = plan[0].argmax(), plan[3].argmax()
     worse[:, [a, b]] = worse[:, [b, a]]
-    certificate = certify(problem, worse, row_potentials(cost, worse))
+    certificate = certify(problem, worse, prices(cost, worse)[0])
     assert certificate.row_error == 0 and certificate.gap > 0 and not certificate.is_optimal()
 
 
