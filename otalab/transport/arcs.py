@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+HOPS = 16  # of a shortest path between two looks whether it is found
+
 
 @dataclass(frozen=True, eq=False)
 class ArcProblem:
@@ -105,3 +107,28 @@ class ArcSolution:
     def gap(self) -> Float[Tensor, " blocks"]:
         """objective - dual_objective, of each block; 0 proves the optimum."""
         return self.objective - self.dual_objective
+
+
+def lowest_prices(problem: ArcProblem, owner: Int[Tensor, " columns"]) -> Float[Tensor, " m"]:
+    """The lowest prices that prove the owners right; of owners that are not optimal, some that prove less.
+
+    u_i >= d_ij for each column j that i owns, and u_i - d_ij >= u_r - d_rj for each row r that would have liked it:
+    least solution by Bellman and Ford, at most one round per row. The host looks every HOPS rounds whether it is found.
+    """
+    cost, column = problem.cost, problem.column
+    if cost.numel() == 0:
+        return cost.new_zeros(len(problem))
+    holder = owner[column].where(cost.isfinite(), -1)  # (m, s)
+    mine = holder == torch.arange(len(problem), device=owner.device)[:, None]
+    spent = cost.where(mine, -torch.inf)
+    paid = spent.new_full((problem.num_columns,), -torch.inf)
+    paid.scatter_reduce_(0, column.flatten(), spent.flatten(), "amax")
+    price = spent.amax(1).where(mine.any(1), cost.amin(1))  # a row that got nothing: any low price will do
+    price = price.where(price < torch.inf, 0.0)
+    more = (paid[column] - cost).masked_fill(mine | (holder < 0), -torch.inf)
+    for hop in range(len(problem)):
+        before, offers = price, (price[:, None] + more).flatten()
+        price = price.scatter_reduce(0, holder.clamp(min=0).flatten(), offers, "amax")
+        if hop % HOPS == HOPS - 1 and torch.equal(price, before):
+            break
+    return price

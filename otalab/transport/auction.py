@@ -21,9 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from otalab.errors import InputError
-from otalab.transport.arcs import ArcProblem, ArcSolution
-
-HOPS = 16  # of the shortest path between two looks whether it is found
+from otalab.transport.arcs import HOPS, ArcProblem, ArcSolution, lowest_prices
 
 
 @torch.no_grad()
@@ -41,8 +39,9 @@ def auction(problem: ArcProblem, *, tol: float = 1e-9, max_rounds: int = 10_000,
     the gap of what was shipped is as small. Ties are broken as `topk` orders equals, which may differ by device; the
     objective does not depend on it, within the gap.
 
-    The host reads two numbers at the start, and every `check_every` rounds one or, in a price war, some more.
-    `iterations` counts rounds. Raises InputError for an option out of range, and for NaN or -inf in the cost.
+    The host reads two numbers at the start, every `check_every` rounds one or, in a price war, some more, and at the
+    end one for every 16 rows of a path. `iterations` counts rounds. Raises InputError for an option out of range, and
+    for NaN or -inf in the cost.
     """
     for name, value, least in (("tol", tol, 0), ("max_rounds", max_rounds, 1), ("check_every", check_every, 1)):
         if not value >= least:
@@ -59,9 +58,9 @@ def auction(problem: ArcProblem, *, tol: float = 1e-9, max_rounds: int = 10_000,
         sold_out = not bool(bidding.any())
     if not sold_out:
         warnings.warn(f"auction: rows still bid after {rounds} rounds", stacklevel=2)
-    return ArcSolution(
-        problem, owner=market.owner[:-1], price=market.fair_prices(), iterations=rounds, converged=sold_out
-    )
+    owner = market.owner[:-1]
+    price = lowest_prices(problem, owner)  # those of the market are off by eps a bid
+    return ArcSolution(problem, owner, price, iterations=rounds, converged=sold_out)
 
 
 class _Market:
@@ -88,25 +87,6 @@ class _Market:
     def total(self) -> Float[Tensor, "m arcs"]:
         """What a column costs the row in all."""
         return self.cost + self.price[self.column]
-
-    def fair_prices(self) -> Float[Tensor, " m"]:
-        """The highest u that the owners themselves justify; the prices of the market are off by eps a bid.
-
-        Row i would pay for a free column what it costs, and for one that row l holds as much more, or less, as it
-        costs i more than l, beyond u_l. Each round of Bellman and Ford looks one owner further along a path. If the
-        owners are not optimal, a last step of some eps is left, which only loosens the bound.
-        """
-        owner = self.owner[self.column]
-        paid = self.price.new_zeros(len(self.price)).scatter_reduce(
-            0, self.column.flatten(), self.cost.where(self.held, -torch.inf).flatten(), "amax", include_self=False
-        )
-        more = self.cost - paid[self.column].where(owner >= 0, 0.0)
-        more = more.masked_fill(self.held, torch.inf)
-        price = self.cap[:, 0]
-        for _ in range(len(self.k)):
-            through = torch.nn.functional.pad(price, (0, 1))[owner]
-            price = price.minimum((more + through).amin(dim=1))
-        return price
 
     def bid(self) -> Bool[Tensor, "m most"]:
         """One round: all short rows bid at once, the highest bid wins. Returns who bids, for the k best columns."""

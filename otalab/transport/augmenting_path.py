@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from otalab.errors import InputError
-from otalab.transport.arcs import ArcProblem, ArcSolution
+from otalab.transport.arcs import ArcProblem, ArcSolution, lowest_prices
 from otalab.transport.compiled import compiled as by_numba
 from otalab.transport.compiled import use_numba
 
@@ -38,11 +38,13 @@ def augmenting_path(problem: ArcProblem, *, compiled: bool | None = None) -> Arc
     Raises InputError for NaN or -inf in the cost, and if numba is asked for and not installed.
     """
     cost, order = problem.cost.sort(dim=1)
-    column = problem.column.gather(1, order)
-    cost, column, k = to_numpy(cost, column, problem.k)
-    owner, price, paths = solve_sorted(cost, column, k, problem.num_columns, compiled)
-    device = problem.cost.device
-    return ArcSolution(problem, torch.from_numpy(owner).to(device), torch.from_numpy(price).to(device), paths)
+    cost, column, k = to_numpy(cost, problem.column.gather(1, order), problem.k)
+    refuse_nonsense(cost)
+    owner, price, hoped, paths = solve_sorted(cost, column, k, problem.num_columns, use_numba(compiled))
+    owner, price = (torch.from_numpy(x).to(problem.cost.device) for x in (owner, price))
+    if (hoped < k).any():
+        price = lowest_prices(problem, owner)  # free of the penalties that a deficit leaves in a price
+    return ArcSolution(problem, owner, price, paths)
 
 
 def to_numpy(cost: torch.Tensor, column: torch.Tensor, k: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -55,34 +57,29 @@ def to_numpy(cost: torch.Tensor, column: torch.Tensor, k: torch.Tensor) -> tuple
 
 
 def solve_sorted(
-    cost: np.ndarray, column: np.ndarray, k: np.ndarray, num_columns: int, compiled: bool | None = None
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """(owner of each column, price of each row, paths) for rows (m, s) sorted by cost, padded with +inf."""
-    owner = np.full(num_columns, FREE)
-    refuse_nonsense(cost)
+    cost: np.ndarray, column: np.ndarray, k: np.ndarray, num_columns: int, compiled: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Owner of each column, price of each row, columns it got, and paths, for rows (m, s) sorted by cost, +inf last."""
+    owner, price = np.full(num_columns, FREE), np.zeros(len(k))
     arcs = np.isfinite(cost).sum(axis=1)
-    if not arcs.any():
-        return owner, np.zeros(len(k)), 0
-    cost, column = cost[:, : arcs.max()], column[:, : arcs.max()]
     hoped = np.minimum(k, arcs)
+    if not arcs.any():
+        return owner, price, hoped, 0
+    cost, column = cost[:, : arcs.max()], column[:, : arcs.max()]
     penalty = penalties(cost, arcs, k)
-    if use_numba(compiled):
-        state = owner, np.zeros(num_columns), np.zeros(len(k)), np.zeros_like(k), hoped
+    if compiled:
+        state = owner, np.zeros(num_columns), price, np.zeros_like(k), hoped
         taken = np.zeros(hoped.sum(), dtype=np.int64)
         count = by_numba(settle_contests)(cost, column, k, *state, taken, *penalty)
         _, paths = by_numba(ship_the_rest)(cost, column, *state, taken, count, *penalty)
-        price = state[2]
-    else:
-        state = [FREE] * num_columns, [0.0] * num_columns, [0.0] * len(k), [0] * len(k), hoped.tolist()
-        taken = [0] * int(hoped.sum())
-        lists = cost.tolist(), column.tolist()
-        count = settle_contests(*lists, k.tolist(), *state, taken, *penalty)
-        count, paths = ship_the_rest(*lists, *state, taken, count, *penalty)
-        owner[taken[:count]] = [state[0][j] for j in taken[:count]]
-        price, hoped = np.array(state[2]), np.array(state[4])
-    if (hoped < k).any():
-        price = lowest_prices(cost, column, owner, k)
-    return owner, price, paths
+        return owner, price, hoped, paths
+    state = [FREE] * num_columns, [0.0] * num_columns, [0.0] * len(k), [0] * len(k), hoped.tolist()
+    taken = [0] * int(hoped.sum())
+    lists = cost.tolist(), column.tolist()
+    count = settle_contests(*lists, k.tolist(), *state, taken, *penalty)
+    count, paths = ship_the_rest(*lists, *state, taken, count, *penalty)
+    owner[taken[:count]] = [state[0][j] for j in taken[:count]]
+    return owner, np.array(state[2]), np.array(state[4]), paths
 
 
 def settle_contests(cost, column, k, owner, paid, price, short, hoped, taken, most, step):
@@ -171,33 +168,6 @@ def ship_the_rest(cost, column, owner, paid, price, short, hoped, taken, count, 
                 i = from_row[i]
             paths += 1
     return count, paths
-
-
-def lowest_prices(cost: np.ndarray, column: np.ndarray, owner: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """The lowest prices that prove the owners right: free of the penalties that a deficit leaves in a price.
-
-    u_i >= d_ij for each column j that i owns, and u_i - d_ij >= u_r - d_rj for each row r that would have liked it:
-    least solution by Bellman-Ford, at most one round a row.
-    """
-    rows = np.broadcast_to(np.arange(len(k))[:, None], cost.shape)
-    real = np.isfinite(cost)
-    mine = real & (owner[column] == rows)
-    paid = np.zeros(len(owner))
-    paid[column[mine]] = cost[mine]
-    price = np.where(mine, cost, -np.inf).max(axis=1)
-    idle = ~mine.any(axis=1)  # such a row got nothing, and any low price will do
-    price[idle] = np.where(real, cost, np.inf).min(axis=1)[idle]
-    price[~real.any(axis=1)] = 0.0
-    asked = real & ~mine & (owner[column] >= 0)
-    asker, wanted = rows[asked], column[asked]
-    holder, more = owner[wanted], paid[wanted] - cost[asked]
-    for _ in range(len(k)):
-        raised = price.copy()
-        np.maximum.at(raised, holder, price[asker] + more)
-        if (raised == price).all():
-            break
-        price = raised
-    return price
 
 
 def refuse_nonsense(cost: np.ndarray) -> None:

@@ -18,10 +18,7 @@ def installed() -> bool:
 
 
 def use_numba(asked: bool | None) -> bool:
-    """Whether to compile: as asked, and if nothing was (None), where numba is installed.
-
-    Raises InputError if it is asked for and not there.
-    """
+    """Whether to compile: as asked, or where numba is installed. Raises InputError if it is asked for and not there."""
     if asked and not installed():
         raise InputError("compiled=True needs numba: pip install 'otalab[fast]'")
     return installed() if asked is None else asked
@@ -29,10 +26,7 @@ def use_numba(asked: bool | None) -> bool:
 
 @cache
 def compiled(function: Callable) -> Callable:
-    """The function compiled: once, then kept in numba's cache on disk.
-
-    The same numbers come out, since no operation may be reordered but the least of several numbers, which is exact.
-    """
+    """The function compiled, once, to equal numbers: nothing is reordered. Kept in numba's cache on disk if it may be."""
     from numba import njit
 
     options = {"fastmath": {"nnan", "nsz"}}  # costs are never NaN, which spares a minimum its tests for it

