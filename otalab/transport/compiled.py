@@ -26,7 +26,7 @@ def use_numba(asked: bool | None) -> bool:
 
 @cache
 def compiled(function: Callable) -> Callable:
-    """The function compiled, once, to equal numbers: nothing is reordered. Kept in numba's cache on disk if it may be."""
+    """The function compiled, once, to equal numbers; kept in numba's cache on disk if it may be."""
     from numba import njit
 
     options = {"fastmath": {"nnan", "nsz"}}  # costs are never NaN, which spares a minimum its tests for it
