@@ -75,18 +75,22 @@ def arc_sinkhorn(problem: ArcProblem, *, eps: float = 0.1, max_iter: int = 50) -
     left = (problem.width - problem.per_block(k)).clamp_(min=0)
 
     # the first column step could overflow: so all is over the best supplier of the column, maybe the slack
-    best = exponent.new_zeros(problem.num_columns).scatter_reduce_(0, column.flatten(), exponent.flatten(), "amax")
+    arcs = column.flatten()
+    best = exponent.new_zeros(problem.num_columns).scatter_reduce_(0, arcs, exponent.flatten(), "amax")
     share = (exponent - best[column]).clamp_(min=FARTHEST).exp_() * is_arc  # (m, s)
-    background = best.neg().clamp_(min=FARTHEST).exp_().view(problem.blocks, problem.width)
-    background *= (left > 0)[:, None]
+    background = best.neg().clamp_(min=FARTHEST).exp_()  # (columns,)
+    shares, by_block = (
+        share.view(-1),
+        background.view(problem.blocks, problem.width),
+    )  # views
+    by_block *= (left > 0)[:, None]
     for _ in range(max_iter):
-        sums = background.flatten().index_add(0, column.flatten(), share.flatten()).clamp_(min=TINY)
+        sums = background.index_add(0, arcs, shares).clamp_(min=TINY)
         share /= sums[column]
-        background /= sums.view_as(background)
+        background /= sums
         share *= (k / share.sum(1).clamp_(min=TINY))[:, None]
-        background *= (left / background.sum(1).clamp_(min=TINY))[:, None]
+        by_block *= (left / by_block.sum(1).clamp_(min=TINY))[:, None]
 
-    background = background.flatten()
     return ArcSinkhornSolution(problem, share, background, potentials(problem, share, background[column], eps))
 
 
