@@ -4,7 +4,7 @@ import copy
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +40,13 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     device = pick_device(config.device)
     trainset, valset = open_data(config, device)
     torch.manual_seed(config.seed)
-    settings = model_settings(config, trainset)
+    settings = {
+        "backbone": config.backbone,
+        "num_classes": len(trainset.class_names),
+        "assigner": config.assigner,
+        "weights_backbone": config.weights_backbone,
+        "image_size": image_size(config),
+    }
     model = build_detector(**settings).to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False) if config.ema else model
     optimizer = build_optimizer(model, config)
@@ -57,21 +63,16 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     steps_an_epoch = len(trainset) // config.batch_size or 1
     total = config.epochs * steps_an_epoch
     eval_batch = evaluation_batch(valset.sizes, model.image_size, config.batch_size)
-    metrics: dict[str, float] = {}
-
+    log, metrics = out / "log.jsonl", {}
     bar = progress_bar(
-        total=total,
-        initial=first_epoch * steps_an_epoch,
-        unit="step",
-        disable=not progress,
-        smoothing=0.05,
+        total=total, initial=first_epoch * steps_an_epoch, unit="step", disable=not progress, smoothing=0.05
     )
-    with killed_loaders_told(config.workers), bar, (out / "log.jsonl").open("ab", buffering=0) as log:
+    with loader_faults_told(config.workers), bar:
         for epoch in range(first_epoch, config.epochs):
             model.train()
             step = epoch * steps_an_epoch
             began = time.perf_counter()
-            for images, targets in batches(trainset, config, epoch, steps_an_epoch):
+            for images, targets in batches(trainset, config, epoch):
                 factor = lr_factor(step, total, config)
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["lr"] = peak * factor
@@ -107,61 +108,40 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     return metrics
 
 
-def model_settings(config: TrainConfig, trainset: CocoDataset) -> dict:
-    """The arguments of `build_detector` for this run."""
-    return {
-        "backbone": config.backbone,
-        "num_classes": len(trainset.class_names),
-        "assigner": config.assigner,
-        "weights_backbone": config.weights_backbone,
-        "image_size": image_size(config),
-    }
-
-
-def batches(dataset: CocoDataset, config: TrainConfig, epoch: int, steps: int) -> Iterator:
+def batches(dataset: CocoDataset, config: TrainConfig, epoch: int) -> Iterable:
     """The batches of an epoch; order and augmentation depend on seed and epoch alone, so that a run can be resumed.
 
-    Loader processes draw from generators of their own: another number of workers augments otherwise, in equal order.
+    An incomplete last batch is left out. Loader processes draw from generators of their own: another number of workers
+    augments otherwise, in equal order.
     """
     seed = config.seed * 100_003 + epoch
     torch.manual_seed(seed)  # torchvision's transforms draw from the global generator
-    loader = DataLoader(
+    return DataLoader(
         dataset,
         config.batch_size,
         shuffle=True,
         num_workers=config.workers,
         collate_fn=collate,
+        drop_last=len(dataset) > config.batch_size,
         generator=torch.Generator().manual_seed(seed),
     )
-    try:
-        for _, batch in zip(range(steps), loader, strict=False):  # an incomplete last batch is left out
-            yield batch
-    except InputError as error:  # a loader process sends its traceback along; the message is at the end
-        raise InputError(str(error).rpartition("otalab.errors.InputError: ")[2].strip()) from error
-    except OSError as error:
-        if config.workers == 0:
-            raise
-        raise InputError(loaders_failed(config.workers, error)) from error
 
 
 @contextmanager
-def killed_loaders_told(workers: int) -> Iterator[None]:
-    """Make an InputError of a killed loader process, for which torch raises RuntimeError wherever the run then is."""
+def loader_faults_told(workers: int) -> Iterator[None]:
+    """Make one line of what loader processes raise; of a killed one torch tells wherever the run then is."""
     try:
         yield
-    except RuntimeError as error:
-        if not re.search(r"DataLoader worker .*(exited unexpectedly|killed by signal)", str(error)):
+    except InputError as error:  # a loader process sends its traceback along; the message is at the end
+        raise InputError(str(error).rpartition("otalab.errors.InputError: ")[2].strip()) from error
+    except (OSError, RuntimeError) as error:
+        killed = re.search(r"DataLoader worker .*(exited unexpectedly|killed by signal)", str(error))
+        if not workers or not (killed or isinstance(error, OSError)):
             raise
-        raise InputError(loaders_failed(workers, error)) from error
-
-
-def loaders_failed(workers: int, error: Exception) -> str:
-    """What to do when the loader processes cannot go on."""
-    what = first_line(error).rstrip(". ")
-    return (
-        f"one of {workers} loader processes failed ({what}); memory may have run out: go on from the last whole epoch "
-        "(--resume) with fewer --workers, 0 for none"
-    )
+        raise InputError(
+            f"one of {workers} loader processes failed ({first_line(error).rstrip('. ')}); memory may have run out: go "
+            "on from the last whole epoch (--resume) with fewer --workers, 0 for none"
+        ) from error
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_names_itself(spoil, says, c
         spoil_losses(STEPS + 2, spoil, patch)
         train(config, progress=False)
     trainset, _ = open_data(config, torch.device("cpu"))
-    second = list(batches(trainset, config, 1, STEPS))[1][1]
+    second = list(batches(trainset, config, 1))[1][1]
     ids = [int(target["image_id"]) for target in second]
     assert str(caught.value).startswith(f"step {STEPS + 2}, image ids {ids}: ") and "\n" not in str(caught.value)
     state = load_state(Path(config.out) / "checkpoint.pt")
