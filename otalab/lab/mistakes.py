@@ -13,7 +13,20 @@ FOUND_IOU, NEAR_IOU = 0.5, 0.1  # a detection is in its place from the first, an
 
 
 @dataclass(frozen=True)
-class GtCounts:
+class Counts:
+    """Numbers by kind; counts of one class can be added."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(astuple(self))
+
+    def __add__(self, other):
+        return type(self)(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class GtCounts(Counts):
     """What became of gts; each counts once, under the first that holds."""
 
     found: int = 0
@@ -25,14 +38,9 @@ class GtCounts:
     missed: int = 0
     """None of these."""
 
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(astuple(self))
-
 
 @dataclass(frozen=True)
-class DetectionCounts:
+class DetectionCounts(Counts):
     """What became of detections; each counts once, under the first that holds."""
 
     found: int = 0
@@ -48,11 +56,6 @@ class DetectionCounts:
     background: int = 0
     """None of these: nothing of the kind is there."""
 
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(astuple(self))
-
 
 @dataclass(frozen=True)
 class Mistakes:
@@ -62,12 +65,7 @@ class Mistakes:
     detections: DetectionCounts
 
     def __add__(self, other: "Mistakes") -> "Mistakes":
-        return Mistakes(added(self.gts, other.gts), added(self.detections, other.detections))
-
-
-def added(a, b):
-    """The sum of two counts of one kind."""
-    return type(a)(*(x + y for x, y in zip(astuple(a), astuple(b), strict=True)))
+        return Mistakes(self.gts + other.gts, self.detections + other.detections)
 
 
 def count_mistakes(ground_truth: dict, results: Sequence[dict], score_threshold: float) -> Mistakes:
@@ -123,18 +121,9 @@ def judge(
     ignored = ~hit & in_crowd(boxes, labels, crowd_boxes, crowd_labels)
     wrong = ~hit & ~ignored
     there = wrong[:, None]
-    gts = first_that_holds(
-        taken,
-        (placed & ~same & there).any(dim=0),
-        (near & same & there).any(dim=0),
-    )
-    detections = first_that_holds(
-        hit,
-        ignored,
-        (placed & same).any(dim=1),
-        (placed & ~same).any(dim=1),
-        (near & same).any(dim=1),
-    )
+    gts = first_that_holds(taken, (placed & ~same & there).any(dim=0), (near & same & there).any(dim=0))
+    near_one = (placed & same).any(dim=1), (placed & ~same).any(dim=1), (near & same).any(dim=1)
+    detections = first_that_holds(hit, ignored, *near_one)
     return Mistakes(GtCounts(*gts), DetectionCounts(*detections))
 
 
