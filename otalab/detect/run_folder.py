@@ -105,8 +105,7 @@ def read_log(path: str | Path) -> list[dict]:
     path = path / "log.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"no log at {path}")
-    texts = path.read_text().splitlines()
-    lines = []
+    lines, texts = [], path.read_text().splitlines()
     for number, text in enumerate(texts, start=1):
         try:
             lines.append(json.loads(text))

@@ -1,7 +1,7 @@
 """What became of every gt and of every detection: found, confused, poorly placed, missed, made up."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -74,12 +74,8 @@ def count_mistakes(ground_truth: dict, results: Sequence[dict], score_threshold:
     ground_truth, results: as `coco_metrics` takes them (`CocoDataset.ground_truth()`, `evaluate.detect`). `iscrowd`
     regions are no gts: see `DetectionCounts.ignored`.
     """
-    rows, found = defaultdict(list), defaultdict(list)
-    for row in ground_truth["annotations"]:
-        rows[row["image_id"]].append(row)
-    for row in results:
-        if row["score"] >= score_threshold:
-            found[row["image_id"]].append(row)
+    rows = by_image(ground_truth["annotations"])
+    found = by_image(row for row in results if row["score"] >= score_threshold)
     total = Mistakes(GtCounts(), DetectionCounts())
     for image in ground_truth["images"]:
         here = rows[image["id"]]
@@ -88,6 +84,14 @@ def count_mistakes(ground_truth: dict, results: Sequence[dict], score_threshold:
         scores = torch.tensor([row["score"] for row in said], dtype=torch.float64)
         total += judge(*as_tensors(said), scores, *as_tensors(gts), *as_tensors(crowds))
     return total
+
+
+def by_image(rows: Iterable[dict]) -> dict[int, list[dict]]:
+    """COCO's rows, annotations or results, by the id of their image; an empty list for any other id."""
+    found = defaultdict(list)
+    for row in rows:
+        found[row["image_id"]].append(row)
+    return found
 
 
 def as_tensors(rows: Sequence[dict]) -> tuple[Float[Tensor, "m 4"], Int[Tensor, " m"]]:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -112,6 +112,10 @@ def verify(
     return Verification(case.title, table, checks, fractions)
 
 
+class NoAnswer(Exception):
+    """A solver broke down, or what it returned is NaN."""
+
+
 def in_order(methods: Sequence[str] | None) -> list[str]:
     """The methods, each once, after an exact one to compare them with. Raises InputError for an unknown name."""
     chosen = list(dict.fromkeys(METHODS if methods is None else [current(method, RENAMED) for method in methods]))
@@ -120,10 +124,6 @@ def in_order(methods: Sequence[str] | None) -> list[str]:
             raise InputError(f"no method {method!r}; there are {', '.join(METHODS)}")
     reference = next((method for method in chosen if method in EXACT), "linprog")
     return [reference, *(method for method in chosen if method != reference)]
-
-
-class NoAnswer(Exception):
-    """A solver broke down, or what it returned is NaN."""
 
 
 def answers(problem: TransportProblem, method: str, options: dict, repeats: int) -> list[TransportSolution]:
@@ -142,10 +142,9 @@ def answers(problem: TransportProblem, method: str, options: dict, repeats: int)
 
 def exact_checks(found: dict[str, TransportSolution], reference: TransportSolution) -> list[Check]:
     """Exact methods agree with the reference, their prices prove it, and their plans meet the sums."""
-    claims: dict[str, Callable[[TransportSolution], float]] = {
-        "exact solvers agree (relative)": lambda s: over(
-            (s.objective - reference.objective).abs(), reference.certificate.paid
-        ),
+    optimum, paid = reference.objective, reference.certificate.paid
+    claims = {
+        "exact solvers agree (relative)": lambda s: over((s.objective - optimum).abs(), paid),
         "exact solvers prove it (relative gap)": lambda s: s.certificate.relative_excess(TIGHT).item(),
         "exact plans meet their sums (relative)": sums_missed,
     }
