@@ -1,6 +1,7 @@
 """The training loop: read it from top to bottom."""
 
 import copy
+import logging
 import math
 import re
 import time
@@ -12,18 +13,20 @@ import torch
 from torch.utils.data import DataLoader
 
 from otalab.data.coco import CocoDataset, collate
+from otalab.data.transforms import train_transforms
 from otalab.detect.checkpoint import save_model, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import build_detector
 from otalab.detect.device import pick_device, to_device
-from otalab.detect.evaluate import evaluate
-from otalab.detect.limits import evaluation_batch
+from otalab.detect.evaluate import evaluate, open_split
+from otalab.detect.limits import evaluation_batch, require_steps_fit
 from otalab.detect.optim import build_optimizer, lr_factor, update_ema
-from otalab.detect.run_data import image_size, open_data, opening
 from otalab.detect.run_folder import require_free, run_state, start, write_line, write_text
-from otalab.errors import InputError, first_line
+from otalab.errors import InputError, first_line, one_line
 from otalab.files import write_json
 from otalab.progress import progress_bar
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> dict[str, float]:
@@ -106,6 +109,47 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     save_model(out / "model.safetensors", average, settings, names, ids, config.batch_size)
     write_json(out / "metrics.json", metrics)
     return metrics
+
+
+def open_data(config: TrainConfig, device: torch.device) -> tuple[CocoDataset, CocoDataset]:
+    """The training and validation splits of the run's folder.
+
+    Warns when no box is left to learn. Raises InputError for input at fault, and for a batch that memory cannot hold.
+    """
+    size, longest = image_size(config) or (None, None)
+    trainset = CocoDataset.from_folder(
+        config.data,
+        "train",
+        transforms=train_transforms(size, config.augment, longest),
+        categories=list(config.categories) if config.categories else None,
+        max_images=config.max_images,
+        background=config.background,
+        seed=config.seed,
+    )
+    valset = open_split(config.data, "val", trainset.class_names)
+    if trainset.count_usable(size, longest) == 0:
+        boxes = trainset.account(size, longest)[1]
+        logger.warning("%s has no box to learn, the run sees background alone (%s)", trainset.annotations, boxes)
+    require_steps_fit(trainset.sizes, image_size(config), config.batch_size, device)
+    evaluation_batch(valset.sizes, image_size(config), 1)
+    return trainset, valset
+
+
+def image_size(config: TrainConfig) -> tuple[int, int] | None:
+    """The (shorter, longest) side in px that images are resized to: ten times `size` where `max_size` is not given."""
+    return None if config.size is None else (config.size, config.max_size or 10 * config.size)
+
+
+def opening(config: TrainConfig, trainset: CocoDataset, valset: CocoDataset, device: torch.device) -> list[str]:
+    """Lines of text: what the run will see, what is left out of it and why, and on what it runs."""
+    images, *others = trainset.account(*(image_size(config) or (None, None)))
+    if "without a box" in images.partition("left out: ")[2]:
+        images += " (--background N takes N of those without)"
+    return [
+        *(f"train  {one_line(line)}" for line in (images, *others)),
+        f"val    {valset.summary()}",
+        f"device {device}, {torch.get_num_threads()} threads, {config.workers} loader processes, seed {config.seed}",
+    ]
 
 
 def batches(dataset: CocoDataset, config: TrainConfig, epoch: int) -> Iterable:

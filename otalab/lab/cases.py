@@ -116,7 +116,7 @@ def load_problem(path: str | Path) -> TransportProblem:
         content = READERS[path.suffix](path.read_bytes())
         missing = [key for key in KEYS if key not in content]
         if missing:
-            raise InputError(f"lacks {' and '.join(missing)}; a problem has {', '.join(KEYS)}")
+            raise InputError(f"it lacks {' and '.join(missing)}; a problem has {', '.join(KEYS)}")
         cost, supply, demand = (numbers(key, content[key]) for key in KEYS)
         if cost.ndim != 2 or 0 in cost.shape:
             raise InputError(f"cost has the shape {cost.shape}; a problem has rows and columns (m, n)")
