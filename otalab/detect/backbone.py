@@ -84,12 +84,9 @@ def build_body(name: str, weights: str | None = None, load: bool = True) -> tupl
     if name not in TORCHVISION:
         raise InputError(f"backbone {name!r} is none of {', '.join(BACKBONES)}")
     layers, channels, frozen = TORCHVISION[name]
-    if weights is not None:
-        try:
-            get_model_weights(name)[weights]
-        except KeyError as error:
-            known = ", ".join(get_model_weights(name).__members__)
-            raise InputError(f"weights {weights!r} of {name} are none of {known}") from error
+    known = get_model_weights(name).__members__
+    if weights is not None and weights not in known:
+        raise InputError(f"weights {weights!r} of {name} are none of {', '.join(known)}")
     norm = FrozenBatchNorm2d if weights is not None else RealBatchNorm2d
     try:
         model = get_model(name, weights=weights if load else None, norm_layer=norm)

@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import clip_boxes_to_image
 
-from otalab.assign import AnchorPoints, Assignment, Predictions, Targets, build_assigner
+from otalab.assign import AnchorPoints, Assigner, Assignment, Predictions, Targets, build_assigner
 from otalab.assign.base import require_finite
 from otalab.boxes import around
 from otalab.detect.backbone import PyramidBackbone
 from otalab.detect.head import Head
+from otalab.detect.limits import resized
 from otalab.detect.losses import detection_losses
 from otalab.detect.padding import RealCells, real_cells
 from otalab.detect.postprocess import PostProcess
@@ -38,22 +40,12 @@ class Detector(nn.Module):
     """
 
     def __init__(
-        self,
-        backbone: str,
-        num_classes: int,
-        assigner: str,
-        weights_backbone: str | None,
-        channels: int,
-        num_convs: int,
-        image_size: Sequence[int] | None,
-        load_weights: bool = True,
+        self, backbone: PyramidBackbone, head: Head, assigner: Assigner, image_size: Sequence[int] | None = None
     ) -> None:
         super().__init__()
-        self.backbone = PyramidBackbone(backbone, weights_backbone, channels, load_weights)
-        self.head = Head(channels, num_classes, num_convs, self.backbone.strides)
-        self.assigner = build_assigner(assigner).for_classes(num_classes)
+        self.backbone, self.head, self.assigner = backbone, head, assigner
         self.postprocess = PostProcess()
-        self.num_classes = num_classes
+        self.num_classes = head.num_classes
         self.image_size = image_size
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
@@ -69,11 +61,11 @@ class Detector(nn.Module):
             assignments = [a.with_ignored(beyond) for a, beyond in zip(assignments, padding, strict=True)]
             return detection_losses(predictions, truth, assignments)
         require_images(images)
-        resized = [self.resize(image) for image in images]
-        points, predictions = self.predict(resized)
-        padding = in_padding(points, resized)
+        seen = [self.resize(image) for image in images]
+        points, predictions = self.predict(seen)
+        padding = in_padding(points, seen)
         detections = []
-        for image, small, prediction, beyond in zip(images, resized, predictions, padding, strict=True):
+        for image, small, prediction, beyond in zip(images, seen, predictions, padding, strict=True):
             require_finite("logits", prediction.logits)  # no threshold would let a NaN through, or tell of it
             require_finite("predicted boxes", prediction.boxes)
             prediction = replace(prediction, logits=prediction.logits.masked_fill(beyond[:, None], -torch.inf))
@@ -107,24 +99,16 @@ class Detector(nn.Module):
     def batch(self, images: list[Tensor]) -> Float[Tensor, "b 3 H W"]:
         """Images, normalised, padded right and below to the largest and to a multiple of 32 px."""
         require_images(images)
-        batch = images[0].new_zeros(len(images), 3, *self.padded_size(images))
+        height, width = (-(-max(image.shape[side] for image in images) // 32) * 32 for side in (1, 2))
+        batch = images[0].new_zeros(len(images), 3, height, width)
         for slot, image in zip(batch, images, strict=True):
             slot[:, : image.shape[-2], : image.shape[-1]] = (image - self.mean) / self.std
         return batch.contiguous(memory_format=torch.channels_last)
 
-    def padded_size(self, images: list[Tensor]) -> tuple[int, int]:
-        """Height and width of the batch: those of the largest, rounded up to a multiple of 32 px."""
-        divisor = 32
-        return tuple(-(-max(image.shape[d] for image in images) // divisor) * divisor for d in (-2, -1))
-
     def resize(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h2 w2"]:
         """The image at the size that evaluation asks for."""
-        if self.image_size is None:
-            return image
-        height, width = image.shape[-2:]
-        ratio = min(self.image_size[0] / min(height, width), self.image_size[1] / max(height, width))
-        size = max(1, round(height * ratio)), max(1, round(width * ratio))
-        if size == (height, width):
+        (size,) = resized(np.array([image.shape[-2:]]), self.image_size).tolist()
+        if size == list(image.shape[-2:]):
             return image
         return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
@@ -171,13 +155,8 @@ def build_detector(
     load_weights:     False builds what `weights_backbone` asks for without fetching it: a checkpoint will fill it
     """
     default = {"tiny": (48, 2), "mobilenet_v2": (128, 2)}.get(backbone, (256, 4))
-    return Detector(
-        backbone,
-        num_classes,
-        assigner,
-        weights_backbone,
-        default[0] if channels is None else channels,
-        default[1] if num_convs is None else num_convs,
-        image_size,
-        load_weights,
-    )
+    width = default[0] if channels is None else channels
+    depth = default[1] if num_convs is None else num_convs
+    pyramid = PyramidBackbone(backbone, weights_backbone, width, load_weights)
+    head = Head(width, num_classes, depth, pyramid.strides)
+    return Detector(pyramid, head, build_assigner(assigner).for_classes(num_classes), image_size)

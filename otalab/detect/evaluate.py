@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch.utils.data import DataLoader
+from torchvision.ops import box_convert
 
 from otalab.data.coco import CocoDataset, collate
 from otalab.detect.detector import Detector
@@ -67,19 +68,11 @@ def detect(model: Detector, dataset: CocoDataset, batch_size: int = 16, progress
     loader = DataLoader(dataset, batch_size, collate_fn=collate)
     for images, targets in progress_bar(loader, unit="batch", desc="evaluate", disable=not progress, leave=False):
         for found, target in zip(model([i.to(device) for i in images]), targets, strict=True):
-            boxes = found["boxes"].double().cpu()
-            boxes[:, 2:] -= boxes[:, :2]
-            results += [
-                {
-                    "image_id": int(target["image_id"]),
-                    "category_id": dataset.category_ids[label],
-                    "bbox": box,
-                    "score": score,
-                }
-                for box, label, score in zip(
-                    boxes.tolist(), found["labels"].tolist(), found["scores"].tolist(), strict=True
-                )
-            ]
+            boxes = box_convert(found["boxes"].double(), "xyxy", "xywh")
+            image = int(target["image_id"])
+            for box, label, score in zip(*(x.tolist() for x in (boxes, found["labels"], found["scores"])), strict=True):
+                category = dataset.category_ids[label]
+                results.append({"image_id": image, "category_id": category, "bbox": box, "score": score})
     return results
 
 
@@ -90,7 +83,8 @@ def coco_metrics(ground_truth: dict, results: list[dict], backend: str | None = 
     gt to measure are NaN. Raises InputError for an unknown backend.
     """
     run = run_evaluator(ground_truth, results, backend)
-    metrics = {name: nan_if_absent(value) for name, value in zip(NAMES, run.stats[:12], strict=True)}
+    stats = zip(NAMES, run.stats[:12], strict=True)
+    metrics = {name: float(value) if value > -1 else float("nan") for name, value in stats}  # COCO's -1 is "nothing"
     precision = run.eval["precision"]  # IoU threshold, recall, category, area, detections
     names = {c["id"]: c["name"] for c in ground_truth["categories"]}
     for index, category in enumerate(run.params.catIds):
@@ -148,8 +142,3 @@ def load_backend(name: str | None):
 
         return COCO, COCOeval
     raise InputError(f"evaluation backend {name!r} is neither pycocotools nor faster-coco-eval")
-
-
-def nan_if_absent(value: float) -> float:
-    """COCO's -1 ("nothing to measure") as NaN."""
-    return float(value) if value > -1 else float(np.nan)

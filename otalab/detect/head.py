@@ -39,7 +39,8 @@ class Head(nn.Module):
     ) -> tuple[Float[Tensor, "b n C"], Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
         """Logits, sides (left, top, right, bottom in px, not negative) and quality logits, points in grid order."""
         levels = zip(features, self.strides, self.scales, strict=True)
-        rows = torch.cat([flat(without_padding(partial(self.level, s, scale), x)) for x, s, scale in levels], dim=1)
+        maps = [without_padding(partial(self.level, stride, scale), x) for x, stride, scale in levels]
+        rows = torch.cat([x.flatten(2).mT for x in maps], dim=1)
         logits, sides, quality = rows.split((self.num_classes, 4, 1), dim=2)
         return logits, sides, quality.squeeze(2)
 
@@ -57,8 +58,3 @@ def tower(channels: int, num_convs: int) -> nn.Sequential:
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         layers += [conv, nn.GroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
-
-
-def flat(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b hw c"]:
-    """A map as a list of its cells, row-major."""
-    return x.flatten(2).transpose(1, 2)

@@ -45,12 +45,9 @@ class RealCells:
 
     def counts(self, shape: tuple[int, int]) -> Int[Tensor, "b 2"]:
         """Rows and columns of real cells of each image in a map of `shape`."""
-        stride = next(s for s in (2**i for i in range(32)) if self._cells(s) == shape)
+        strides = (2**i for i in range(32))
+        stride = next(s for s in strides if tuple(-(-side // s) for side in self.padded) == shape)
         return (self.sizes + stride - 1) // stride
-
-    def _cells(self, stride: int) -> tuple[int, int]:
-        height, width = self.padded
-        return -(-height // stride), -(-width // stride)
 
 
 @contextmanager

@@ -90,27 +90,20 @@ def places(images: Sequence[Path], out: Path) -> list[Path]:
     """Where the picture of each image goes. Raises InputError when a file would be lost by that."""
     if out.exists() and not out.is_dir():
         raise InputError(f"cannot write into {out}: it is a file")
-    pictures = [out / f"{path.stem}.png" for path in images]
     sources = {os.path.realpath(path) for path in images}
     taken: dict[Path, Path] = {}
-    for path, picture in zip(images, pictures, strict=True):
+    for path in images:
+        picture = out / f"{path.stem}.png"
+        result = picture.with_suffix(".json")
         if os.path.realpath(picture) in sources:
             raise InputError(f"{picture} is one of the images and would be overwritten; choose another --out")
         if picture in taken:
             raise InputError(f"{picture} would be overwritten: it is the place of both {taken[picture]} and {path}")
-        taken[picture] = path
-        foreign = others_file(picture)
-        if foreign is not None:
+        foreign = result if result.exists() else picture
+        if foreign.exists() and not is_result(result):
             raise InputError(f"{foreign} is no result of predict and would be overwritten; choose another --out")
-    return pictures
-
-
-def others_file(picture: Path) -> Path | None:
-    """The file at the place of a result that is none of `predict`'s, if there is one."""
-    result = picture.with_suffix(".json")
-    if result.exists():
-        return None if is_result(result) else result
-    return picture if picture.exists() else None
+        taken[picture] = path
+    return list(taken)
 
 
 def is_result(path: Path) -> bool:

@@ -1,10 +1,8 @@
 """The folder of a training run: what it holds, and how a run goes on from it."""
 
 import json
-from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import BinaryIO
 
 from otalab.detect.checkpoint import load_state, restore
 from otalab.detect.config import TrainConfig
@@ -58,7 +56,8 @@ def start(out: Path, config: TrainConfig, model: Detector, average: Detector, op
     if state["epoch"] > config.epochs:
         raise InputError(f"{path} is of epoch {state['epoch']}, but the run has {config.epochs}")
     restore(path, state, model, average, optimizer)
-    drop_lines_after(out / "log.jsonl", state["epoch"])
+    log = out / "log.jsonl"  # what will be run again is forgotten
+    write_text(log, [to_json(line) for line in read_log(log) if line["epoch"] < state["epoch"]] if log.exists() else [])
     return state["epoch"]
 
 
@@ -79,30 +78,19 @@ def kept_settings(config: TrainConfig) -> dict:
     return json.loads(json.dumps({name: getattr(config, name) for name in names}))
 
 
-def write_line(log: BinaryIO, line: dict) -> None:
-    """Append one line to the run's log, a file opened without a buffer. Raises InputError when the disk is full."""
-    content = (to_json(line) + "\n").encode()
+def write_line(log: Path, line: dict) -> None:
+    """Append one line to the run's log. Raises InputError when the disk is full."""
     try:
-        while content:  # the first write to a disk that fills up takes a part, the next says why
-            content = content[log.write(content) :]
+        with log.open("a", encoding="utf-8") as file:
+            file.write(to_json(line) + "\n")
     except OSError as error:
-        raise InputError(f"cannot write {log.name}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {log}: {error.strerror or error}") from error
 
 
 def write_text(path: Path, lines: list[str]) -> None:
     """Write lines of text, whole or not at all; what is no Unicode is escaped."""
     with write_whole(path) as temporary:
         temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8", errors="backslashreplace")
-
-
-def drop_lines_after(path: Path, epoch: int) -> None:
-    """Forget the log of epochs that will be run again."""
-    kept = []
-    with suppress(FileNotFoundError, ValueError):  # a killed run may have cut its last line short
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if json.loads(line)["epoch"] < epoch:
-                kept.append(line)
-    write_text(path, kept)
 
 
 def read_log(path: str | Path) -> list[dict]:
@@ -114,8 +102,7 @@ def read_log(path: str | Path) -> list[dict]:
     path = path / "log.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"no log at {path}")
-    texts = path.read_text().splitlines()
-    lines = []
+    lines, texts = [], path.read_text().splitlines()
     for number, text in enumerate(texts, start=1):
         try:
             lines.append(json.loads(text))

@@ -1,10 +1,11 @@
 """The training loop: read it from top to bottom."""
 
 import copy
+import logging
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,18 +13,20 @@ import torch
 from torch.utils.data import DataLoader
 
 from otalab.data.coco import CocoDataset, collate
+from otalab.data.transforms import train_transforms
 from otalab.detect.checkpoint import save_model, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import build_detector
 from otalab.detect.device import pick_device, to_device
-from otalab.detect.evaluate import evaluate
-from otalab.detect.limits import evaluation_batch
+from otalab.detect.evaluate import evaluate, open_split
+from otalab.detect.limits import evaluation_batch, require_steps_fit
 from otalab.detect.optim import build_optimizer, lr_factor, update_ema
-from otalab.detect.run_data import image_size, open_data, opening
 from otalab.detect.run_folder import require_free, run_state, start, write_line, write_text
-from otalab.errors import InputError, first_line
+from otalab.errors import InputError, first_line, one_line
 from otalab.files import write_json
 from otalab.progress import progress_bar
+
+logger = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> dict[str, float]:
@@ -40,7 +43,13 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     device = pick_device(config.device)
     trainset, valset = open_data(config, device)
     torch.manual_seed(config.seed)
-    settings = model_settings(config, trainset)
+    settings = {
+        "backbone": config.backbone,
+        "num_classes": len(trainset.class_names),
+        "assigner": config.assigner,
+        "weights_backbone": config.weights_backbone,
+        "image_size": image_size(config),
+    }
     model = build_detector(**settings).to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False) if config.ema else model
     optimizer = build_optimizer(model, config)
@@ -57,21 +66,16 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     steps_an_epoch = len(trainset) // config.batch_size or 1
     total = config.epochs * steps_an_epoch
     eval_batch = evaluation_batch(valset.sizes, model.image_size, config.batch_size)
-    metrics: dict[str, float] = {}
-
+    log, metrics = out / "log.jsonl", {}
     bar = progress_bar(
-        total=total,
-        initial=first_epoch * steps_an_epoch,
-        unit="step",
-        disable=not progress,
-        smoothing=0.05,
+        total=total, initial=first_epoch * steps_an_epoch, unit="step", disable=not progress, smoothing=0.05
     )
-    with killed_loaders_told(config.workers), bar, (out / "log.jsonl").open("ab", buffering=0) as log:
+    with loader_faults_told(config.workers), bar:
         for epoch in range(first_epoch, config.epochs):
             model.train()
             step = epoch * steps_an_epoch
             began = time.perf_counter()
-            for images, targets in batches(trainset, config, epoch, steps_an_epoch):
+            for images, targets in batches(trainset, config, epoch):
                 factor = lr_factor(step, total, config)
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["lr"] = peak * factor
@@ -107,61 +111,81 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     return metrics
 
 
-def model_settings(config: TrainConfig, trainset: CocoDataset) -> dict:
-    """The arguments of `build_detector` for this run."""
-    return {
-        "backbone": config.backbone,
-        "num_classes": len(trainset.class_names),
-        "assigner": config.assigner,
-        "weights_backbone": config.weights_backbone,
-        "image_size": image_size(config),
-    }
+def open_data(config: TrainConfig, device: torch.device) -> tuple[CocoDataset, CocoDataset]:
+    """The training and validation splits of the run's folder.
+
+    Warns when no box is left to learn. Raises InputError for input at fault, and for a batch that memory cannot hold.
+    """
+    size, longest = image_size(config) or (None, None)
+    trainset = CocoDataset.from_folder(
+        config.data,
+        "train",
+        transforms=train_transforms(size, config.augment, longest),
+        categories=list(config.categories) if config.categories else None,
+        max_images=config.max_images,
+        background=config.background,
+        seed=config.seed,
+    )
+    valset = open_split(config.data, "val", trainset.class_names)
+    if trainset.count_usable(size, longest) == 0:
+        boxes = trainset.account(size, longest)[1]
+        logger.warning("%s has no box to learn, the run sees background alone (%s)", trainset.annotations, boxes)
+    require_steps_fit(trainset.sizes, image_size(config), config.batch_size, device)
+    evaluation_batch(valset.sizes, image_size(config), 1)
+    return trainset, valset
 
 
-def batches(dataset: CocoDataset, config: TrainConfig, epoch: int, steps: int) -> Iterator:
+def image_size(config: TrainConfig) -> tuple[int, int] | None:
+    """The (shorter, longest) side in px that images are resized to: ten times `size` where `max_size` is not given."""
+    return None if config.size is None else (config.size, config.max_size or 10 * config.size)
+
+
+def opening(config: TrainConfig, trainset: CocoDataset, valset: CocoDataset, device: torch.device) -> list[str]:
+    """Lines of text: what the run will see, what is left out of it and why, and on what it runs."""
+    images, *others = trainset.account(*(image_size(config) or (None, None)))
+    if "without a box" in images.partition("left out: ")[2]:
+        images += " (--background N takes N of those without)"
+    return [
+        *(f"train  {one_line(line)}" for line in (images, *others)),
+        f"val    {valset.summary()}",
+        f"device {device}, {torch.get_num_threads()} threads, {config.workers} loader processes, seed {config.seed}",
+    ]
+
+
+def batches(dataset: CocoDataset, config: TrainConfig, epoch: int) -> Iterable:
     """The batches of an epoch; order and augmentation depend on seed and epoch alone, so that a run can be resumed.
 
-    Loader processes draw from generators of their own: another number of workers augments otherwise, in equal order.
+    An incomplete last batch is left out. Loader processes draw from generators of their own: another number of workers
+    augments otherwise, in equal order.
     """
     seed = config.seed * 100_003 + epoch
     torch.manual_seed(seed)  # torchvision's transforms draw from the global generator
-    loader = DataLoader(
+    return DataLoader(
         dataset,
         config.batch_size,
         shuffle=True,
         num_workers=config.workers,
         collate_fn=collate,
+        drop_last=len(dataset) > config.batch_size,
         generator=torch.Generator().manual_seed(seed),
     )
-    try:
-        for _, batch in zip(range(steps), loader, strict=False):  # an incomplete last batch is left out
-            yield batch
-    except InputError as error:  # a loader process sends its traceback along; the message is at the end
-        raise InputError(str(error).rpartition("otalab.errors.InputError: ")[2].strip()) from error
-    except OSError as error:
-        if config.workers == 0:
-            raise
-        raise InputError(loaders_failed(config.workers, error)) from error
 
 
 @contextmanager
-def killed_loaders_told(workers: int) -> Iterator[None]:
-    """Make an InputError of a killed loader process, for which torch raises RuntimeError wherever the run then is."""
+def loader_faults_told(workers: int) -> Iterator[None]:
+    """Make one line of what loader processes raise; of a killed one torch tells wherever the run then is."""
     try:
         yield
-    except RuntimeError as error:
-        if not re.search(r"DataLoader worker .*(exited unexpectedly|killed by signal)", str(error)):
+    except InputError as error:  # a loader process sends its traceback along; the message is at the end
+        raise InputError(str(error).rpartition("otalab.errors.InputError: ")[2].strip()) from error
+    except (OSError, RuntimeError) as error:
+        killed = re.search(r"DataLoader worker .*(exited unexpectedly|killed by signal)", str(error))
+        if not workers or not (killed or isinstance(error, OSError)):
             raise
-        raise InputError(loaders_failed(workers, error)) from error
-
-
-def loaders_failed(workers: int, error: Exception) -> str:
-    """What to do when the loader processes cannot go on."""
-    what = first_line(error).rstrip(". ")
-    return (
-        f"one of {workers} loader processes failed ({what}); memory may have run out: go on from the last whole epoch "
-        "(--resume) with fewer --workers, 0 for none"
-    )
+        raise InputError(
+            f"one of {workers} loader processes failed ({first_line(error).rstrip('. ')}); memory may have run out: go "
+            "on from the last whole epoch (--resume) with fewer --workers, 0 for none"
+        ) from error
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from otalab.assign import AnchorPoints, Predictions, Targets, build_assigner
 from otalab.errors import InputError, first_line
@@ -35,13 +38,10 @@ def case_of(name: str, seed: int = 0) -> Case:
 
     Raises InputError for a name that is neither, and what `load_problem` raises.
     """
-    if name == "toy":
-        return toy_case()
-    if name == "random":
-        return random_case(seed=seed)
-    if name == "image":
-        return simulated_case(seed=seed)
-    if Path(name).suffix not in (".npz", ".json"):
+    made = {"toy": toy_case, "random": partial(random_case, seed=seed), "image": partial(simulated_case, seed=seed)}
+    if name in made:
+        return made[name]()
+    if Path(name).suffix not in READERS:
         raise InputError(f"no problem {name!r}; it is one of {', '.join(KINDS)} or a file that ends in .npz or .json")
     problem = load_problem(name)
     return Case(f"{name}: {len(problem.supply)} suppliers, {len(problem.demand)} demanders", problem)
@@ -95,18 +95,12 @@ def simulated_case(size: tuple[int, int] = (256, 320), num_gt: int = 12, num_cla
 
 def detector_cases(model, dataset, count: int) -> Iterable[Case]:
     """The problems that a detector meets on the first `count` images of a data set that have gts."""
-    found = 0
-    for index in range(len(dataset)):
-        image, target = dataset[index]
-        if len(target["labels"]) == 0:
-            continue
+    filled = ((image, target) for image, target in dataset if len(target["labels"]))
+    for image, target in islice(filled, count):
         points, (predictions,) = model.predict([image])
         targets = Targets(target["boxes"], target["labels"])
         title = f"image {int(target['image_id'])}, detector: {len(targets)} gts, {len(points)} anchor points"
         yield image_case(title, points, predictions.detach(), targets)
-        found += 1
-        if found == count:
-            return
 
 
 def load_problem(path: str | Path) -> TransportProblem:
@@ -115,77 +109,58 @@ def load_problem(path: str | Path) -> TransportProblem:
     A forbidden route costs +inf: in JSON null, "Infinity" or the bare Infinity that Python writes. Raises InputError,
     which names the path, for a file that cannot be read, lacks a key or holds no problem.
     """
-    read = {".npz": read_npz, ".json": read_json}.get(Path(path).suffix)
-    if read is None:
+    path = Path(path)
+    if path.suffix not in READERS:
         raise InputError(f"{path} is no problem; its name must end in .npz or .json")
     try:
-        cost, supply, demand = read(path)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    if cost.ndim != 2 or 0 in cost.shape:
-        raise InputError(f"{path}: cost has the shape {cost.shape}; a problem has rows and columns (m, n)")
-    try:
+        content = READERS[path.suffix](path.read_bytes())
+        missing = [key for key in KEYS if key not in content]
+        if missing:
+            raise InputError(f"it lacks {' and '.join(missing)}; a problem has {', '.join(KEYS)}")
+        cost, supply, demand = (numbers(key, content[key]) for key in KEYS)
+        if cost.ndim != 2 or 0 in cost.shape:
+            raise InputError(f"cost has the shape {cost.shape}; a problem has rows and columns (m, n)")
         return TransportProblem(cost, supply, demand)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # zipfile, zlib, json and NumPy have ten kinds of them for a damaged file
+        raise InputError(f"{path} is not a whole {path.suffix} file of numbers: {first_line(error)}") from error
 
 
-def read_npz(path: str | Path) -> list[np.ndarray]:
-    """The three arrays. Raises InputError for another file, a missing key and what is not numbers."""
-    packed = io.BytesIO(Path(path).read_bytes())
-    try:
-        content = np.load(packed, allow_pickle=False)
-        if not isinstance(content, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} holds one array without a name; a problem has {', '.join(KEYS)}")
-        check_keys(path, content.files)
-        if sum(part.file_size for part in content.zip.infolist()) > MOST_BYTES:
-            raise InputError(f"{path} unpacks to more than {MOST_BYTES:,} bytes")
-        return [numbers(path, key, content[key]) for key in KEYS]
-    except InputError:
-        raise
-    except Exception as error:  # zipfile, zlib and NumPy have ten kinds of them for a damaged file
-        raise InputError(f"{path} is not a whole .npz file of numbers: {first_line(error)}") from error
+def read_npz(packed: bytes) -> Mapping[str, np.ndarray]:
+    """The arrays by name, unpacked one by one as they are asked for."""
+    content = np.load(io.BytesIO(packed), allow_pickle=False)
+    if not isinstance(content, np.lib.npyio.NpzFile):
+        raise InputError(f"it holds one array without a name; a problem has {', '.join(KEYS)}")
+    if sum(part.file_size for part in content.zip.infolist()) > MOST_BYTES:
+        raise InputError(f"it unpacks to more than {MOST_BYTES:,} bytes")
+    return content
 
 
-def read_json(path: str | Path) -> list[np.ndarray]:
-    """The three arrays; null in `cost` is +inf. Raises InputError as `read_npz` does."""
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {first_line(error)}") from error
+def read_json(text: bytes) -> dict:
+    """The values by name."""
+    content = json.loads(text)
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no object with {', '.join(KEYS)}")
-    check_keys(path, content)
-    arrays = []
-    for key in KEYS:
-        values = object_array(path, key, content[key])
-        if key == "cost":
-            values = np.where(np.equal(values, None), np.inf, values)
-        arrays.append(numbers(path, key, values))
-    return arrays
+        raise InputError(f"it holds no object with {', '.join(KEYS)}")
+    return content
 
 
-def check_keys(path: str | Path, keys: Iterable[str]) -> None:
-    missing = [key for key in KEYS if key not in keys]
-    if missing:
-        raise InputError(f"{path} lacks {' and '.join(missing)}; a problem has {', '.join(KEYS)}")
+READERS = {".npz": read_npz, ".json": read_json}
 
 
-def object_array(path: str | Path, key: str, values) -> np.ndarray:
+def numbers(key: str, values) -> Float[np.ndarray, "..."]:
+    """`values` as float64, in C order; what JSON has for +inf, null in `cost` among it, is +inf."""
     try:
-        return np.array(values, dtype=object)
-    except ValueError as error:
-        raise InputError(f"{path}: {key} has rows of different lengths") from error
-
-
-def numbers(path: str | Path, key: str, values: np.ndarray) -> np.ndarray:
-    """`values` as float64, in C order whatever the order of the file."""
-    try:
-        if values.dtype.kind in "cmM":  # NumPy would drop a part, or take dates and times for numbers
-            raise ValueError(f"it is {values.dtype}")
-        return np.asarray(values, dtype=np.float64, order="C")
+        array = values if isinstance(values, np.ndarray) else np.array(values, dtype=object)
+        if array.dtype.kind in "cmM":  # NumPy would drop a part, or take dates and times for numbers
+            raise ValueError(f"it is {array.dtype}")
+        if key == "cost" and array.dtype.kind == "O":
+            array = np.where(np.equal(array, None), np.inf, array)
+        return array.astype(np.float64, order="C")
     except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: {key} does not hold rows of numbers: {first_line(error)}") from error
+        raise InputError(f"{key} does not hold rows of numbers: {first_line(error)}") from error
 
 
 def save_problem(path: str | Path, problem: TransportProblem) -> None:

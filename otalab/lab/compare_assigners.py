@@ -104,20 +104,15 @@ def table(family: FamilyComparison) -> Iterable[str]:
     each = num_gt <= 12
     heads = [f"gt {i + 1}" for i in range(num_gt)] if each else ["least", "median", "most"]
     width = max(len(row.name) for row in family.rows)
+    form = "  ".join([f"{{:<{width}}}", "{:>9}", "{:>7}" * len(heads), "{:>5}", "{:>28}", "{:>9}"])
     yield f"{num_gt} gts, {len(family.ambiguous)} ambiguous points (in the centre priors of several gts)"
     yield ""
-    yield (
-        f"{'assigner':<{width}}  positives  " + "".join(f"{head:>7}" for head in heads)
-        + "  empty  ambiguous: as ota/other/none  agreement"
-    )  # fmt: skip
+    yield form.format("assigner", "positives", *heads, "empty", "ambiguous: as ota/other/none", "agreement")
     for row in family.rows:
         if row.fault:
             yield f"{row.name:<{width}}  {row.fault}"
             continue
         ordered = sorted(row.counts)
         numbers = row.counts if each else (ordered[0], ordered[len(ordered) // 2], ordered[-1])
-        yield (
-            f"{row.name:<{width}}  {row.positives:>9}  "
-            + "".join(f"{n:>7}" for n in numbers)
-            + f"  {len(row.empty):>5}  {'/'.join(map(str, row.settled)):>31}  {row.agreement:>9.2f}"
-        )
+        settled = "/".join(map(str, row.settled))
+        yield form.format(row.name, row.positives, *numbers, len(row.empty), settled, f"{row.agreement:.2f}")

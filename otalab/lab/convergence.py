@@ -1,6 +1,7 @@
 """How entropic solvers converge, and when their labels are right: the curves behind `otalab verify --picture`."""
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -52,12 +53,12 @@ class Convergence:
 
     def as_dict(self) -> dict:
         """For JSON."""
-        return asdict(self) | {"courses": [lists(asdict(one)) for one in self.courses]}
+        return asdict(self, dict_factory=lists)
 
 
-def lists(fields: dict) -> dict:
-    """Arrays as lists."""
-    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in fields.items()}
+def lists(fields: Iterable[tuple[str, object]]) -> dict:
+    """Fields of a dataclass, arrays as lists."""
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fields}
 
 
 def converge(problem: TransportProblem, eps: float = 0.1, max_iter: int = 50) -> Convergence:

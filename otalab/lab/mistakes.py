@@ -1,7 +1,7 @@
 """What became of every gt and of every detection: found, confused, poorly placed, missed, made up."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -13,7 +13,20 @@ FOUND_IOU, NEAR_IOU = 0.5, 0.1  # a detection is in its place from the first, an
 
 
 @dataclass(frozen=True)
-class GtCounts:
+class Counts:
+    """Numbers by kind; counts of one class can be added."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(astuple(self))
+
+    def __add__(self, other):
+        return type(self)(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class GtCounts(Counts):
     """What became of gts; each counts once, under the first that holds."""
 
     found: int = 0
@@ -25,14 +38,9 @@ class GtCounts:
     missed: int = 0
     """None of these."""
 
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(astuple(self))
-
 
 @dataclass(frozen=True)
-class DetectionCounts:
+class DetectionCounts(Counts):
     """What became of detections; each counts once, under the first that holds."""
 
     found: int = 0
@@ -48,11 +56,6 @@ class DetectionCounts:
     background: int = 0
     """None of these: nothing of the kind is there."""
 
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(astuple(self))
-
 
 @dataclass(frozen=True)
 class Mistakes:
@@ -62,12 +65,7 @@ class Mistakes:
     detections: DetectionCounts
 
     def __add__(self, other: "Mistakes") -> "Mistakes":
-        return Mistakes(added(self.gts, other.gts), added(self.detections, other.detections))
-
-
-def added(a, b):
-    """The sum of two counts of one kind."""
-    return type(a)(*(x + y for x, y in zip(astuple(a), astuple(b), strict=True)))
+        return Mistakes(self.gts + other.gts, self.detections + other.detections)
 
 
 def count_mistakes(ground_truth: dict, results: Sequence[dict], score_threshold: float) -> Mistakes:
@@ -76,12 +74,8 @@ def count_mistakes(ground_truth: dict, results: Sequence[dict], score_threshold:
     ground_truth, results: as `coco_metrics` takes them (`CocoDataset.ground_truth()`, `evaluate.detect`). `iscrowd`
     regions are no gts: see `DetectionCounts.ignored`.
     """
-    rows, found = defaultdict(list), defaultdict(list)
-    for row in ground_truth["annotations"]:
-        rows[row["image_id"]].append(row)
-    for row in results:
-        if row["score"] >= score_threshold:
-            found[row["image_id"]].append(row)
+    rows = by_image(ground_truth["annotations"])
+    found = by_image(row for row in results if row["score"] >= score_threshold)
     total = Mistakes(GtCounts(), DetectionCounts())
     for image in ground_truth["images"]:
         here = rows[image["id"]]
@@ -90,6 +84,14 @@ def count_mistakes(ground_truth: dict, results: Sequence[dict], score_threshold:
         scores = torch.tensor([row["score"] for row in said], dtype=torch.float64)
         total += judge(*as_tensors(said), scores, *as_tensors(gts), *as_tensors(crowds))
     return total
+
+
+def by_image(rows: Iterable[dict]) -> dict[int, list[dict]]:
+    """COCO's rows, annotations or results, by the id of their image; an empty list for any other id."""
+    found = defaultdict(list)
+    for row in rows:
+        found[row["image_id"]].append(row)
+    return found
 
 
 def as_tensors(rows: Sequence[dict]) -> tuple[Float[Tensor, "m 4"], Int[Tensor, " m"]]:
@@ -123,18 +125,9 @@ def judge(
     ignored = ~hit & in_crowd(boxes, labels, crowd_boxes, crowd_labels)
     wrong = ~hit & ~ignored
     there = wrong[:, None]
-    gts = first_that_holds(
-        taken,
-        (placed & ~same & there).any(dim=0),
-        (near & same & there).any(dim=0),
-    )
-    detections = first_that_holds(
-        hit,
-        ignored,
-        (placed & same).any(dim=1),
-        (placed & ~same).any(dim=1),
-        (near & same).any(dim=1),
-    )
+    gts = first_that_holds(taken, (placed & ~same & there).any(dim=0), (near & same & there).any(dim=0))
+    near_one = (placed & same).any(dim=1), (placed & ~same).any(dim=1), (near & same).any(dim=1)
+    detections = first_that_holds(hit, ignored, *near_one)
     return Mistakes(GtCounts(*gts), DetectionCounts(*detections))
 
 

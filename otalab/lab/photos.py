@@ -12,7 +12,7 @@ from otalab.data import CocoDataset
 from otalab.detect.checkpoint import load_model
 from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
 from otalab.detect.run_folder import read_log
-from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, count_mistakes
+from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, by_image, count_mistakes
 
 SHOWN_IOU = (0.5, 0.75, 0.9)
 
@@ -91,10 +91,7 @@ def intervals(truth: dict, results: Sequence[dict], resamples: int, seed: int = 
 
 def resample(truth: dict, results: Sequence[dict], rng: np.random.Generator) -> tuple[dict, list[dict]]:
     """As many images, drawn with replacement, with their gts and detections; an image drawn twice counts twice."""
-    gts, found = defaultdict(list), defaultdict(list)
-    for rows, of in ((truth["annotations"], gts), (results, found)):
-        for row in rows:
-            of[row["image_id"]].append(row)
+    gts, found = by_image(truth["annotations"]), by_image(results)
     images, annotations, detections = [], [], []
     for new, index in enumerate(rng.integers(len(truth["images"]), size=len(truth["images"])).tolist()):
         image = truth["images"][index]
@@ -106,12 +103,8 @@ def resample(truth: dict, results: Sequence[dict], rng: np.random.Generator) -> 
 
 
 def rounded(value):
-    """Floats to four digits, for a small file."""
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    return round(value, 4) if isinstance(value, float) else value
+    """JSON's values with floats of four digits, for a small file."""
+    return json.loads(json.dumps(value), parse_float=lambda text: round(float(text), 4))
 
 
 def score_of(rank: int, results: Sequence[dict]) -> float:

@@ -6,7 +6,6 @@ print(paired_difference(values(runs, "ota"), values(runs, "fcos")))
 
 import multiprocessing
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import coco_metrics, detect, open_split
 from otalab.detect.train import train
 from otalab.errors import InputError
-from otalab.lab.mistakes import as_tensors
+from otalab.lab.mistakes import as_tensors, by_image
 from otalab.progress import progress_bar
 
 CROWDED = 0.3  # IoU from which two gts of an image count as a crowd
@@ -77,13 +76,7 @@ def study(
             f"a study needs assigners, seeds and a process, not {list(assigners)}, {list(seeds)}, {processes}"
         )
     configs = [
-        TrainConfig(
-            data=str(data),
-            out=str(Path(out) / f"{name.replace(':', '-')}-{seed}"),
-            assigner=name,
-            seed=seed,
-            **settings,
-        )
+        TrainConfig(str(data), f"{out}/{name.replace(':', '-')}-{seed}", assigner=name, seed=seed, **settings)
         for seed in seeds
         for name in assigners
     ]
@@ -115,23 +108,16 @@ def ap_by_crowding(heldout: CocoDataset, results: Sequence[dict]) -> dict[str, f
     truth, crowded = heldout.ground_truth(), crowded_images(heldout)
     chosen = {"all": set(heldout.image_ids), "crowded": crowded, "apart": set(heldout.image_ids) - crowded}
     ap = {}
-    for split in SPLITS:
-        kept = {
-            **truth,
-            "images": [image for image in truth["images"] if image["id"] in chosen[split]],
-            "annotations": [gt for gt in truth["annotations"] if gt["image_id"] in chosen[split]],
-        }
-        found = [result for result in results if result["image_id"] in chosen[split]]
-        ap[split] = coco_metrics(kept, found)["AP"] if kept["annotations"] else float("nan")
+    for split, ids in chosen.items():
+        images = [image for image in truth["images"] if image["id"] in ids]
+        gts, found = ([row for row in rows if row["image_id"] in ids] for rows in (truth["annotations"], results))
+        ap[split] = coco_metrics({**truth, "images": images, "annotations": gts}, found)["AP"] if gts else float("nan")
     return ap
 
 
 def crowded_images(dataset: CocoDataset, iou: float = CROWDED) -> set[int]:
     """Ids of the images in which two gts overlap by at least `iou`."""
-    rows = defaultdict(list)
-    for gt in dataset.ground_truth()["annotations"]:  # without a look at the pixels
-        if not gt["iscrowd"]:
-            rows[gt["image_id"]].append(gt)
+    rows = by_image(gt for gt in dataset.ground_truth()["annotations"] if not gt["iscrowd"])
     boxes = {image: as_tensors(gts)[0] for image, gts in rows.items()}
     return {image for image, b in boxes.items() if box_iou(b, b).triu(diagonal=1).ge(iou).any()}
 

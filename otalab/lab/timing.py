@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,16 +21,12 @@ SIZE, NUM_CLASSES = (800, 1344), 80
 ENOUGH_SECONDS, MOST_RUNS = 0.03, 9  # a quick way is run again within its turn, and the median kept
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """One image to assign."""
 
     points: AnchorPoints
     predictions: Predictions
     targets: Targets
-
-    def __iter__(self) -> Iterator:
-        return iter((self.points, self.predictions, self.targets))
 
     def __str__(self) -> str:
         classes = self.predictions.logits.shape[1]
@@ -175,15 +171,13 @@ def textbook_cost(
     points: AnchorPoints, predictions: Predictions, targets: Targets
 ) -> tuple[Float[Tensor, "m1 n"], Float[Tensor, " m1"]]:
     """Cost and supply, background last, from the focal loss of every gt, point and class; 1e6 outside the prior."""
-    m, n = len(targets), len(points)
-    one_hot = F.one_hot(targets.labels, predictions.logits.shape[1]).float()
-    shape = (m, n, -1)
-    cls = sigmoid_focal_loss(predictions.logits[None].expand(shape), one_hot[:, None].expand(shape)).sum(dim=-1)
+    m, (n, classes) = len(targets), predictions.logits.shape
+    wanted = F.one_hot(targets.labels, classes).float()[:, None].expand(m, n, classes)
+    cls = sigmoid_focal_loss(predictions.logits.expand(m, n, classes), wanted).sum(dim=-1)
     background = sigmoid_focal_loss(predictions.logits, torch.zeros_like(predictions.logits)).sum(dim=-1)
     iou = box_iou(targets.boxes, predictions.boxes)
     mask = RadiusPrior()(points, targets.boxes)
-    cost = cls - 1.5 * iou.clamp(min=1e-7).log() + 1e6 * ~mask
-    cost = torch.cat((cost, background[None]))
+    cost = torch.cat((cls - 1.5 * iou.clamp(min=1e-7).log() + 1e6 * ~mask, background[None]))
     k = (iou * mask).topk(20, dim=1).values.sum(dim=1).int().clamp(min=1)
     return cost, torch.cat((k, n - k.sum()[None])).float()
 

@@ -54,15 +54,13 @@ class Verification:
         return all(check.passed for check in self.checks)
 
     def __str__(self) -> str:
-        fractions = [
-            f"\nwithout rounding, {method}'s plan is {certificate}" for method, certificate in self.exact.items()
-        ]
+        fractions = [f"\nwithout rounding, {method}'s plan is {proof}" for method, proof in self.exact.items()]
         return "\n".join([self.title, "", str(self.comparison), "", *map(str, self.checks), *fractions])
 
     def as_dict(self) -> dict:
         """For JSON; fractions are text."""
-        figures = asdict(replace(self, exact={}))
-        return figures | {"exact": {method: certificate.as_dict() for method, certificate in self.exact.items()}}
+        exact = {method: certificate.as_dict() for method, certificate in self.exact.items()}
+        return asdict(replace(self, exact={})) | {"exact": exact}
 
 
 def verify(
@@ -101,15 +99,21 @@ def verify(
                 raise InputError(f"{method} does not solve {case.title!r}: {error}") from error
             unanswered[name] = str(error)
     found = {method: repeated[0] for method, (_, repeated) in runs.items()}
-    reference = next((method for method in found if method in EXACT), None)
-    if reference is None and not failures:
+    proven = [method for method in found if method in EXACT]
+    if not proven and not failures:
         raise InputError(f"no exact method solves {case.title!r}: {next(iter(unanswered.values()))}")
-    checks = failures + (exact_checks(found, found[reference]) if reference else []) + entropic_checks(found, eps)
-    if case.labels is not None and reference:
-        figure = excess(case, found[reference].objective.item())
+    reference = found[proven[0]] if proven else None
+    checks = failures + (exact_checks(found, reference) if proven else []) + entropic_checks(found, reference, eps)
+    if case.labels is not None and proven:
+        figure = excess(case, reference.objective.item())
         checks.append(Check("labels of `ota` cost the optimum (relative)", figure, TIGHT))
-    fractions = {m: certify(case.problem, found[m].plan, exact=True) for m in found if exact and m in EXACT}
-    return Verification(case.title, tabulate(reference or "", list(runs.values()), unanswered), checks, fractions)
+    fractions = {method: certify(case.problem, found[method].plan, exact=True) for method in proven if exact}
+    table = tabulate(proven[0] if proven else "", list(runs.values()), unanswered)
+    return Verification(case.title, table, checks, fractions)
+
+
+class NoAnswer(Exception):
+    """A solver broke down, or what it returned is NaN."""
 
 
 def in_order(methods: Sequence[str] | None) -> list[str]:
@@ -120,10 +124,6 @@ def in_order(methods: Sequence[str] | None) -> list[str]:
             raise InputError(f"no method {method!r}; there are {', '.join(METHODS)}")
     reference = next((method for method in chosen if method in EXACT), "linprog")
     return [reference, *(method for method in chosen if method != reference)]
-
-
-class NoAnswer(Exception):
-    """A solver broke down, or what it returned is NaN."""
 
 
 def answers(problem: TransportProblem, method: str, options: dict, repeats: int) -> list[TransportSolution]:
@@ -142,25 +142,23 @@ def answers(problem: TransportProblem, method: str, options: dict, repeats: int)
 
 def exact_checks(found: dict[str, TransportSolution], reference: TransportSolution) -> list[Check]:
     """Exact methods agree with the reference, their prices prove it, and their plans meet the sums."""
-    exact = {method: solution for method, solution in found.items() if method in EXACT}
-    paid = reference.certificate.paid
-    apart = {method: over((solution.objective - reference.objective).abs(), paid) for method, solution in exact.items()}
-    excess = {method: solution.certificate.relative_excess(TIGHT).item() for method, solution in exact.items()}
-    errors = {method: sums_missed(solution) for method, solution in exact.items()}
-    return [
-        check_all("exact solvers agree (relative)", apart, TIGHT),
-        check_all("exact solvers prove it (relative gap)", excess, TIGHT),
-        check_all("exact plans meet their sums (relative)", errors, TIGHT),
-    ]
+    optimum, paid = reference.objective, reference.certificate.paid
+    claims = {
+        "exact solvers agree (relative)": lambda s: over((s.objective - optimum).abs(), paid),
+        "exact solvers prove it (relative gap)": lambda s: s.certificate.relative_excess(TIGHT).item(),
+        "exact plans meet their sums (relative)": sums_missed,
+    }
+    checks = []
+    for claim, figure_of in claims.items():
+        figures = {method: figure_of(solution) for method, solution in found.items() if method in EXACT}
+        broken = [method for method, figure in figures.items() if not abs(figure) <= TIGHT]
+        checks.append(Check(claim, worst(figures.values()), TIGHT, ", ".join(broken)))
+    return checks
 
 
-def check_all(claim: str, figures: dict[str, float], allowed: float) -> Check:
-    """A claim about several methods, which names those that break it."""
-    broken = [method for method, figure in figures.items() if not abs(figure) <= allowed]
-    return Check(claim, worst(figures.values()), allowed, ", ".join(broken))
-
-
-def entropic_checks(found: dict[str, TransportSolution], eps: float) -> list[Check]:
+def entropic_checks(
+    found: dict[str, TransportSolution], reference: TransportSolution | None, eps: float
+) -> list[Check]:
     """Two Sinkhorns of equal steps hold equal plans; Newton's plan solves the entropic problem.
 
     Of all plans with the right sums one alone has the form exp((f + g - cost) / eps): the solution.
@@ -173,11 +171,10 @@ def entropic_checks(found: dict[str, TransportSolution], eps: float) -> list[Che
     if "newton" in found:
         newton = found["newton"]
         checks.append(Check("Newton's plan meets its sums", sums_missed(newton), NEWTON_SUMS))
-        astray = off_prices(newton, eps)
-        checks.append(Check("Newton's plan is exp((f + g - cost) / eps) (largest entry)", astray, NEWTON_SUMS))
-        exact = next((solution for method, solution in found.items() if method in EXACT), None)
-        if exact is not None:
-            beyond = beyond_entropic_bound(newton, exact, eps)
+        form = "Newton's plan is exp((f + g - cost) / eps) (largest entry)"
+        checks.append(Check(form, off_prices(newton, eps), NEWTON_SUMS))
+        if reference is not None:
+            beyond = beyond_entropic_bound(newton, reference, eps)
             checks.append(Check("Newton's cost is within its entropic bound (relative)", beyond, NEWTON_COST))
     return checks
 
@@ -223,14 +220,10 @@ def beyond_entropic_bound(solution: TransportSolution, exact: TransportSolution,
     P minimises <P, C> - eps H(P), H(P) = -sum P (log P - 1), over plans of exact sums; the exact plan P* is one.
     """
     more = (solution.objective - exact.objective).item()
-    bound = eps * (entropy(solution.plan.double()) - entropy(exact.plan))
+    ours, theirs = ((plan - torch.xlogy(plan, plan)).sum().item() for plan in (solution.plan.double(), exact.plan))
+    bound = eps * (ours - theirs)
     broken_by = max(0.0, more - bound, -more) if math.isfinite(more - bound) else math.nan
     return over(torch.tensor(broken_by), exact.certificate.paid)
-
-
-def entropy(plan: torch.Tensor) -> float:
-    """-sum P (log P - 1), 0 log 0 = 0."""
-    return (plan.sum() - torch.xlogy(plan, plan).sum()).item()
 
 
 def over(figures: torch.Tensor, scale: torch.Tensor) -> float:

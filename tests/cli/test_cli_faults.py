@@ -186,7 +186,7 @@ def test_a_method_that_does_not_suit_is_told_if_it_was_asked_for_and_listed_if_n
 def test_a_problem_that_is_none_is_told(tmp_path, refused):
     path = tmp_path / "mine.json"
     path.write_text('{"cost": [[1, 2, 5]], "supply": [2]}')
-    assert f"{path} lacks demand" in refused("verify", "--problem", "toy", path)
+    assert f"{path}: it lacks demand" in refused("verify", "--problem", "toy", path)
     path.write_text('{"cost": [[1, 2, 5]], "supply": [2], "demand": [1, 1, 1]}')
     assert f"{path}: supply sums to 2 but demand is 3" in refused("verify", "--problem", path)
     path.write_text('{"cost": [[1, null], [1, null], [1, 1]], "supply": [1, 1, 1], "demand": [1, 2]}')

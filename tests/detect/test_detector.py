@@ -8,7 +8,6 @@ from torch.testing import assert_close
 from otalab.assign import ASSIGNERS, AnchorPoints, build_assigner
 from otalab.detect import build_detector
 from otalab.detect.detector import as_targets
-from otalab.detect.head import flat
 from otalab.errors import InputError
 
 from .models import eager_detector, gradients, noise, target
@@ -128,7 +127,7 @@ def test_points_and_feature_maps_agree_in_number_and_order():
         y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
         centres = torch.stack((x, y)).float().add(0.5).mul(stride)
         on_level = points.stride == stride
-        assert torch.equal(flat(centres[None])[0], points.xy[on_level])
+        assert torch.equal(centres.flatten(1).mT, points.xy[on_level])
 
 
 def test_a_point_looks_at_the_place_where_it_stands(detector):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from otalab.data import CLASS_NAMES, CocoDataset
-from otalab.detect import Detector
+from otalab.detect import Detector, build_detector
 from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
 from otalab.errors import InputError
 
@@ -19,7 +19,8 @@ class Oracle(Detector):
     """A detector that says what it was told about the images, in their order."""
 
     def __init__(self, answers: list[dict]) -> None:
-        super().__init__("tiny", 6, "ota", None, 16, 1, None)
+        parts = build_detector(num_classes=6, channels=16, num_convs=1)
+        super().__init__(parts.backbone, parts.head, parts.assigner)
         self.answers = list(answers)
 
     def forward(self, images, targets=None):

@@ -8,16 +8,16 @@ from otalab.data import CLASS_NAMES
 from otalab.data.coco import CocoDataset
 from otalab.detect import build_detector
 
-STEPS = 30
+STEPS = 12
 
 
 @pytest.mark.parametrize("name", ASSIGNERS)
 def test_losses_fall_while_an_image_batch_is_learnt(name, shapes):
     dataset = CocoDataset.from_folder(shapes, "train", background=0)
-    images, targets = zip(*(dataset[i] for i in range(4)), strict=True)
+    images, targets = zip(*(dataset[i] for i in range(2)), strict=True)
     torch.manual_seed(0)
     model = build_detector("tiny", len(CLASS_NAMES), assigner=name).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     losses = []
     for _ in range(STEPS):
         parts = model(list(images), list(targets))
@@ -27,4 +27,4 @@ def test_losses_fall_while_an_image_batch_is_learnt(name, shapes):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert sum(losses[-5:]) < 0.75 * sum(losses[:5]), losses
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3]), losses

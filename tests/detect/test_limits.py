@@ -38,9 +38,16 @@ def test_shrinking_averages_and_leaves_small_images_alone():
     assert small.shape == (10, 15, 3) and abs(small[2:-2].astype(int) - 100).max() <= 2
 
 
-@given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=4))
-def test_sizes_are_foretold_as_the_detector_resizes(sizes):
-    model = build_detector(num_classes=1, image_size=(64, 200))
+@given(sides, sides, st.integers(1, 1000), st.integers(1, 2000))
+def test_a_resized_image_fits_both_sides_asked_for_and_keeps_its_shape(height, width, shorter, longer):
+    ((h, w),) = resized(np.array([(height, width)]), (shorter, longer)).tolist()
+    assert 1 <= min(h, w) <= shorter and max(h, w) <= max(longer, 1)
+    ratio = min(shorter / min(height, width), longer / max(height, width))
+    assert abs(h - height * ratio) <= 1 and abs(w - width * ratio) <= 1
+
+
+def test_sizes_are_foretold_as_the_detector_resizes():
+    model, sizes = build_detector(num_classes=1, image_size=(64, 200)), [(300, 7), (64, 64), (100, 250), (1, 1)]
     foretold = resized(np.array(sizes), (64, 200)).tolist()
     assert foretold == [list(model.resize(torch.zeros(3, *size)).shape[-2:]) for size in sizes]
 

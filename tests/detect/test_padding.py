@@ -32,10 +32,10 @@ def doubles(*sizes, seed: int = 0) -> list[torch.Tensor]:
 @pytest.mark.parametrize("backbone", ["tiny", "mobilenet_v2", "resnet18"])
 def test_an_image_gets_the_same_detections_alone_and_in_any_company(backbone):
     model = precise(backbone)
-    images = doubles(*SIZES)
+    images = doubles(*(SIZES if backbone == "tiny" else SIZES[:4]))
     with torch.inference_mode():
         alone = [model([image])[0] for image in images]
-        together = model([*images, *doubles((160, 224), seed=1)])[:-1]
+        together = model([*images, *doubles((128, 160), seed=1)])[:-1]
         pairs = [found for i in range(0, len(images), 2) for found in model(images[i : i + 2])]
     assert sum(len(found["boxes"]) for found in alone) > 100
     for one, other, third in zip(alone, together, pairs, strict=True):

@@ -190,14 +190,16 @@ def first_moment(state: dict) -> dict:
         (lambda s: s["model"].update(new=torch.zeros(1)), "unknown tensor new"),
         (lambda s: s["average"].update({"head.logits.bias": None}), "head.logits.bias is no tensor"),
         (lambda s: s["average"]["head.logits.bias"].fill_(torch.nan), "head.logits.bias holds numbers that are not"),
-        (lambda s: s["model"].update({"head.logits.bias": torch.zeros(6).half()}), "has the dtype torch.float16, not"),
-        (lambda s: s["model"].update({"head.logits.bias": torch.zeros(1).expand(2**40)}), "has the shape"),
-        (lambda s: s["optimizer"].update(param_groups=None), "does not fit the detector"),
-        (lambda s: s["optimizer"]["param_groups"][0].update(betas=(2, "x")), r"betas \(2, 'x'\), not \(0.9"),
+        (lambda s: s["model"].update({"head.logits.bias": torch.zeros(6).half()}), "head.logits.bias is torch.float16"),
+        (
+            lambda s: s["model"].update({"head.logits.bias": torch.zeros(1).expand(2**40)}),
+            r"head.logits.bias is .*\(10995",
+        ),
+        (lambda s: s["optimizer"].update(state=None), "does not fit the detector"),
+        (lambda s: s["optimizer"]["state"].popitem(), r"the optimizer has the state of \d+ parameters, not of"),
         (lambda s: first_moment(s).pop("exp_avg"), "no tensor exp_avg"),
-        (lambda s: first_moment(s).update(exp_avg=torch.zeros(3)), "exp_avg has the shape"),
+        (lambda s: first_moment(s).update(exp_avg=torch.zeros(3)), r"exp_avg is torch.float32 \(3,\), not"),
         (lambda s: first_moment(s)["exp_avg"].fill_(torch.inf), "exp_avg holds numbers that are not"),
-        (lambda s: first_moment(s)["step"].fill_(-1), "negative counts or squares"),
     ],
 )
 def test_a_state_with_a_part_that_is_wrong_is_told_before_the_run_goes_on(spoil, says, setup, finished, tmp_path):

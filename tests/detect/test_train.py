@@ -58,7 +58,7 @@ def test_an_incomplete_last_batch_is_left_out(setup, tmp_path):
 
 def test_a_batch_larger_than_the_set_takes_it_whole(setup):
     config = setup(batch_size=100, epochs=1, max_images=3)
-    (only,) = batches(open_data(config, torch.device("cpu"))[0], config, 0, 1)
+    (only,) = batches(open_data(config, torch.device("cpu"))[0], config, 0)
     assert len(only[0]) == 3
     train(config, progress=False)
     assert steps_of(config.out) == [1]
@@ -107,7 +107,7 @@ def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone(setup):
     def ids(epoch: int, **changes) -> list[int]:
         torch.manual_seed(epoch + 99)  # whatever was drawn before
         changed = replace(config, **changes)
-        return [int(t["image_id"]) for _, targets in batches(trainset, changed, epoch, STEPS) for t in targets]
+        return [int(t["image_id"]) for _, targets in batches(trainset, changed, epoch) for t in targets]
 
     assert ids(0) == ids(0) and ids(0) != ids(1) and ids(0) != ids(0, seed=1)
     assert sorted(ids(0)) == trainset.image_ids

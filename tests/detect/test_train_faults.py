@@ -36,21 +36,21 @@ def steep(loss: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("clip", "spoil", "says"),
     [
-        (lambda loss: loss * float("nan"), r"the loss is not finite \(classification [\d.]+, box nan, quality"),
-        (lambda loss: loss + float("inf"), r"the loss is not finite \(classification [\d.]+, box inf, quality"),
-        (steep, r"the gradient is not finite \(norm (inf|nan)\)"),
+        (10.0, lambda loss: loss * float("nan"), r"the loss is not finite \(classification [\d.]+, box nan, quality"),
+        (0.0, lambda loss: loss + float("inf"), r"the loss is not finite \(classification [\d.]+, box inf, quality"),
+        (0.0, steep, r"the gradient is not finite \(norm (inf|nan)\)"),
+        (10.0, steep, r"the gradient is not finite \(norm (inf|nan)\)"),
     ],
 )
-@pytest.mark.parametrize("clip", [0.0, 10.0])
-def test_a_step_that_is_not_finite_stops_the_run_and_names_itself(spoil, says, clip, setup, monkeypatch):
+def test_a_step_that_is_not_finite_stops_the_run_and_names_itself(clip, spoil, says, setup, monkeypatch):
     config = setup(clip=clip, epochs=2)
     with monkeypatch.context() as patch, pytest.raises(InputError, match=says) as caught:
         spoil_losses(STEPS + 2, spoil, patch)
         train(config, progress=False)
     trainset, _ = open_data(config, torch.device("cpu"))
-    second = list(batches(trainset, config, 1, STEPS))[1][1]
+    second = list(batches(trainset, config, 1))[1][1]
     ids = [int(target["image_id"]) for target in second]
     assert str(caught.value).startswith(f"step {STEPS + 2}, image ids {ids}: ") and "\n" not in str(caught.value)
     state = load_state(Path(config.out) / "checkpoint.pt")

@@ -128,11 +128,11 @@ def test_json_that_holds_no_problem_is_told_with_its_path(change, says, json_fil
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("{", "is not JSON"),
-        ("", "is not JSON"),
+        ("{", "is not a whole .json file"),
+        ("", "is not a whole .json file"),
         ("[1, 2]", "holds no object with cost, supply, demand"),
         ({"cost": [[1.0]]}, "lacks supply and demand; a problem has cost, supply, demand"),
-        ("[" * 100_000, "is not JSON"),
+        ("[" * 100_000, "is not a whole .json file"),
     ],
     ids=["cut off", "empty", "a list", "a key is missing", "nested without end"],
 )
@@ -145,7 +145,7 @@ def test_json_of_another_kind_is_told_with_its_path(content, says, json_file):
 
 def test_bytes_that_are_no_text_are_told(tmp_path):
     (tmp_path / "p.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="is not JSON"):
+    with pytest.raises(InputError, match=r"is not a whole \.json file"):
         load_problem(tmp_path / "p.json")
 
 
@@ -173,7 +173,7 @@ def test_a_npz_file_that_lacks_keys_or_is_none_is_told(npz_file, tmp_path):
         load_problem(npz_file({key: PROBLEM[key] for key in ("cost", "supply")}))
     with open(tmp_path / "one.npz", "wb") as file:
         np.save(file, np.ones(3))
-    with pytest.raises(InputError, match=r"one\.npz holds one array without a name"):
+    with pytest.raises(InputError, match=r"one\.npz: it holds one array without a name"):
         load_problem(tmp_path / "one.npz")
     (tmp_path / "empty.npz").touch()
     with pytest.raises(InputError, match=r"empty\.npz is not a whole \.npz file"):
@@ -189,7 +189,7 @@ def test_the_memory_order_and_the_byte_order_of_a_file_are_no_part_of_its_proble
 def test_a_npz_file_that_would_unpack_to_any_size_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("otalab.lab.cases.MOST_BYTES", 10_000)
     np.savez_compressed(tmp_path / "p.npz", **PROBLEM, more=np.zeros(10_000))
-    with pytest.raises(InputError, match=r"p\.npz unpacks to more than 10,000 bytes"):
+    with pytest.raises(InputError, match=r"p\.npz: it unpacks to more than 10,000 bytes"):
         load_problem(tmp_path / "p.npz")
 
 

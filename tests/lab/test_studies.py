@@ -101,7 +101,8 @@ def test_without_a_crowd_its_ap_is_not_a_number(tmp_path):
     assert np.isnan(ap_by_crowding(dataset, [])["crowded"])
 
 
-def test_runs_differ_in_nothing_but_the_assigner_and_a_stopped_study_goes_on(shapes, tmp_path):
+def test_runs_differ_in_nothing_but_the_assigner_and_a_stopped_study_goes_on(shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # threads of other tests would stand in line with these
     asked = {"epochs": 1, "batch_size": 8, "warmup": 2, "max_images": 16, "device": "cpu"}
     threads = torch.get_num_threads()
     runs = study(shapes, tmp_path, ["ota", "fcos"], [3], progress=False, **asked)

@@ -39,7 +39,7 @@ class FakeTime:
 
 @pytest.fixture
 def scene():
-    return make_scene(8, (256, 320), 4)
+    return make_scene(8, (128, 160), 4)
 
 
 def test_clamped_exponents_leave_the_textbook_labels_as_they_are(scene):
