@@ -7,12 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from otalab import boxes as box_ops
-from otalab.assign.base import Assigner, from_labels
-from otalab.assign.options import require_ranges
-from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import smallest
-from otalab.assign.types import Assignment, Predictions, Targets
-from otalab.errors import InputError
+from otalab.assign.base import Assigner, from_labels, smallest
+from otalab.assign.options import require
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,8 @@ class FoveaBox(Assigner):
     ends: tuple[float, float] = (0.125, 16.0)
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma <= 1:
-            raise InputError(f"sigma must be above 0 and at most 1, not {self.sigma}")
-        require_ranges(size_range=self.size_range, ends=self.ends)
+        require("be above 0 and at most 1", sigma=self.sigma)
+        require("be two positive factors, the lower first", size_range=self.size_range, ends=self.ends)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         boxes, stride = targets.boxes, points.stride

@@ -7,11 +7,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from otalab import boxes as box_ops
-from otalab.assign.base import Assigner, all_background, from_labels
-from otalab.assign.choose import best, top_k
-from otalab.assign.options import require_counts, require_fractions, require_not_negative, require_positive
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Assignment, Predictions, Targets
+from otalab.assign.base import Assigner, all_background, best, from_labels, top_k
+from otalab.assign.options import require
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
 FLOOR = 1e-6  # of 1 - x in f(x) = 1 / (1 - x) and of what is divided by
 
@@ -38,10 +36,10 @@ class NoisyAnchors(Assigner):
     rescale: bool = False
 
     def __post_init__(self) -> None:
-        require_counts(topk=self.topk)
-        require_positive(scale=self.scale)
-        require_fractions(alpha=self.alpha)
-        require_not_negative(gamma=self.gamma)
+        require("be a whole number of at least 1", topk=self.topk)
+        require("be positive and finite", scale=self.scale)
+        require("be in 0..1", alpha=self.alpha)
+        require("be finite and not negative", gamma=self.gamma)
 
     def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         return replace(all_background(points), score=points.xy.new_zeros(len(points), dtype=torch.float64))

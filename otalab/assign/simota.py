@@ -8,14 +8,11 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from otalab import boxes as box_ops
-from otalab.assign.base import Assigner, from_labels
-from otalab.assign.choose import best, top_k
+from otalab.assign.base import Assigner, best, from_labels, top_k
 from otalab.assign.cost import dynamic_k
-from otalab.assign.options import require_counts, require_not_negative, require_positive
-from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import centre_squares, inside, sides
-from otalab.assign.types import Assignment, Predictions, Targets
-from otalab.errors import InputError
+from otalab.assign.options import require, require_known
+from otalab.assign.prior import inside
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
 REGIONS = ("centre", "box or centre")
 CONFLICTS = ("cost", "price")
@@ -55,12 +52,12 @@ class SimOTA(Assigner):
     conflicts: str = "cost"
 
     def __post_init__(self) -> None:
-        for name, value, known in (("region", self.region, REGIONS), ("conflicts", self.conflicts, CONFLICTS)):
-            if value not in known:
-                raise InputError(f"{name} {value!r} is none of {', '.join(known)}")
-        require_counts(q=self.q)
-        require_positive(center_radius=self.center_radius, iou_eps=self.iou_eps)
-        require_not_negative(cls_weight=self.cls_weight, iou_weight=self.iou_weight, off_region=self.off_region)
+        require_known(REGIONS, region=self.region)
+        require_known(CONFLICTS, conflicts=self.conflicts)
+        require("be a whole number of at least 1", q=self.q)
+        require("be positive and finite", center_radius=self.center_radius, iou_eps=self.iou_eps)
+        weights = {"cls_weight": self.cls_weight, "iou_weight": self.iou_weight, "off_region": self.off_region}
+        require("be finite and not negative", **weights)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         cost, k = self.problem(points, predictions, targets)
@@ -89,9 +86,9 @@ class SimOTA(Assigner):
         self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]
     ) -> tuple[Bool[Tensor, "m n"], Bool[Tensor, " n"]]:
         """Each gt's own points, and those that can be somebody's."""
-        own = somewhere = inside(points, centre_squares(points, boxes, self.center_radius))
+        own = somewhere = inside(points, boxes, self.center_radius, margin=-torch.inf)
         if self.region == "box or centre":
-            in_box = inside(points, sides(boxes))
+            in_box = inside(points, boxes)
             own, somewhere = own & in_box, own | in_box
         return own, somewhere.any(dim=0)
 

@@ -10,8 +10,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from torch import Tensor
 
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import IGNORED, Assignment, Targets
+from otalab.assign.types import IGNORED, AnchorPoints, Assignment, Targets
 from otalab.errors import one_line
 from otalab.viz.style import INK, MUTED, PAPER, array, chip, gt_colour, image_array, plural
 

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Assignment, Targets
+from otalab.assign.types import AnchorPoints, Assignment, Targets
 from otalab.errors import InputError
 from otalab.viz.boxes import draw_assignment, tally
 from otalab.viz.save import as_png

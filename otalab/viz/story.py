@@ -6,8 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Assignment, Targets
+from otalab.assign.types import AnchorPoints, Assignment, Targets
 from otalab.viz.boxes import draw_assignment, draw_boxes, show_image
 from otalab.viz.style import MUTED, plural, style
 from otalab.viz.transport import candidate_columns, contested, draw_cost, draw_plan, gt_names

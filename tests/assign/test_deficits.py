@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otalab.assign import Cost, Predictions, Targets, build_assigner
-from otalab.assign.pairs import price_pairs
 from otalab.errors import InputError
 from otalab.transport import TransportProblem, solve
 
@@ -118,20 +117,6 @@ def test_relax_costs_what_scipy_finds_in_the_full_matrix(seed, scene, stage, cos
     paid = (assignment.cost * assignment.plan).sum().item()
     assert paid == pytest.approx(solve(problem, "assignment").objective.item(), rel=1e-9)
     assert assignment.deficit.sum() == 0 or assignment.positive.all()  # short only where there are no points left
-
-
-def test_relax_prices_few_of_the_pairs_outside(monkeypatch):
-    priced = []
-
-    def counting(*args):
-        priced.append(len(args[4]))
-        return price_pairs(*args)
-
-    monkeypatch.setattr("otalab.assign.relax.price_pairs", counting)
-    case = make_case(0, (512, 640), num_gt=40, stage="middle", scene="crowd")
-    assignment = build_assigner("ota", deficits="relax")(*case)
-    assert (assignment.cost[:-1] * assignment.plan[:-1]).max() > 100, "nobody bought outside: the case proves nothing"
-    assert 0 < sum(priced) < 40 * len(case.points) / 10
 
 
 def test_relax_without_a_need_gives_the_labels_of_drop():

@@ -9,8 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from otalab import boxes as box_ops
 from otalab.assign import Targets
-from otalab.assign.detr_cost import DetrCost
-from otalab.assign.hungarian import Hungarian
+from otalab.assign.hungarian import DetrCost, Hungarian
 from otalab.assign.uot import UOT
 from otalab.errors import InputError
 from otalab.transport import TransportProblem, solve
