@@ -15,6 +15,8 @@ from otalab.assign.prior import inside
 from otalab.assign.soft import EPS, absent, hard_labels, present, working, working_dtype
 from otalab.assign.types import AnchorPoints, Assignment, LossTerm, Predictions, Targets
 
+PerPair = Float[Tensor, " p"]
+
 
 @dataclass(frozen=True)
 class Insides:
@@ -28,7 +30,7 @@ class Insides:
     gt_boxes: Float[Tensor, "p 4"]
     negative: Float[Tensor, "n C"]  # weight of each class at each point in the negative loss
 
-    def per_gt(self, value: Float[Tensor, " p"]) -> Float[Tensor, " m"]:
+    def per_gt(self, value: PerPair) -> Float[Tensor, " m"]:
         """The sum over the points of each gt."""
         return value.new_zeros(self.num_gt).index_add(0, self.gt, value)
 
@@ -109,20 +111,14 @@ class AutoAssign(Assigner, nn.Module):
             distance = (offset - self.mean[label].to(offset)).square() / variance
         return (-distance.sum(dim=-1) / 2).exp()
 
-    def probability(self, insides: Insides, predictions: Predictions) -> Float[Tensor, " p"]:
-        """That a point has both the class and the box of the gt that it lies in."""
+    def weighed(self, insides: Insides, predictions: Predictions) -> tuple[PerPair, PerPair, PerPair]:
+        """Of each pair: probability, positive weight (not yet divided by their sum in the gt) and prior."""
         boxes = predictions.boxes
         giou = box_ops.iou(boxes[insides.point], insides.gt_boxes.to(boxes), kind="giou")
         value = predictions.logits[insides.point, insides.label].to(boxes).sigmoid()
         if predictions.quality is not None:
             value = value * predictions.quality[insides.point].to(boxes).sigmoid()
-        return value * (-self.reg_weight * (1 - giou)).exp()
-
-    def weighed(
-        self, insides: Insides, predictions: Predictions
-    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Float[Tensor, " p"]]:
-        """Of each pair: probability, positive weight (not yet divided by their sum in the gt) and prior."""
-        probability = self.probability(insides, predictions)
+        probability = value * (-self.reg_weight * (1 - giou)).exp()  # of both the class and the box
         prior = self.prior(insides.offset.to(probability), insides.label)
         return probability, (self.confidence * probability).exp() * prior, prior
 

@@ -137,13 +137,13 @@ def inside_any(xy: Float[Tensor, "n 2"], boxes: Float[Tensor, "c 4"]) -> Bool[Te
     return (box_ops.ltrb(xy[:, None], boxes).amin(dim=-1) > 0).any(dim=1)
 
 
-def from_labels(matched_gt: Int[Tensor, " n"], num_gt: int) -> Assignment:
+def from_labels(matched_gt: Int[Tensor, " n"], num_gt: int, k: int | Int[Tensor, " m"] = 0) -> Assignment:
     """An assignment by rule: each gt supplies what it got, and no transport problem stands behind it.
 
-    Ignored points (-2) count as the background's supply.
+    `k` is what each gt wanted. Ignored points (-2) count as the background's supply.
     """
     shipped = (matched_gt.clamp(min=BACKGROUND) + 1).bincount(minlength=num_gt + 1)  # the background's first
-    return Assignment(matched_gt, supply=shipped.roll(-1), deficit=torch.zeros_like(shipped[1:]))
+    return Assignment(matched_gt, supply=shipped.roll(-1), deficit=(k - shipped[1:]).clamp(min=0))
 
 
 def best(value: Float[Tensor, "m n"], allowed: Bool[Tensor, "m n"]) -> Int[Tensor, " n"]:

@@ -24,6 +24,8 @@ CLASSIFICATION = {  # of logits and targets, elementwise
     "ce": partial(F.binary_cross_entropy_with_logits, reduction="none"),
 }
 REGRESSION = ("iou", "giou", "smooth-l1")
+Pairs = Float[Tensor, "*pairs"]  # a number per pair of a gt and an anchor point
+PairBoxes = Float[Tensor, "*#pairs 4"]
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,7 @@ class Cost:
         present, which = labels.unique(return_inverse=True)
         return torch.stack([torch.where(classes == c, yes, no).sum(dim=-1) for c in present])[which]
 
-    def regression(
-        self,
-        iou: Float[Tensor, "*pairs"],
-        boxes: Float[Tensor, "*#pairs 4"],
-        gt_boxes: Float[Tensor, "*#pairs 4"],
-        stride: Float[Tensor, "*#pairs"],
-    ) -> Float[Tensor, "*pairs"]:
+    def regression(self, iou: Pairs, boxes: PairBoxes, gt_boxes: PairBoxes, stride: Float[Tensor, "*#pairs"]) -> Pairs:
         """Second term of Eq. 2, alpha included; `iou` is the overlap of predicted box and gt."""
         if self.reg == "iou":
             loss = box_ops.iou_loss(iou)
@@ -80,13 +76,8 @@ class Cost:
         return self.alpha * loss
 
     def over_background(
-        self,
-        class_logits: Float[Tensor, "*pairs"],
-        iou: Float[Tensor, "*pairs"],
-        boxes: Float[Tensor, "*#pairs 4"],
-        gt_boxes: Float[Tensor, "*#pairs 4"],
-        stride: Float[Tensor, "*#pairs"],
-    ) -> Float[Tensor, "*pairs"]:
+        self, class_logits: Pairs, iou: Pairs, boxes: PairBoxes, gt_boxes: PairBoxes, stride: Float[Tensor, "*#pairs"]
+    ) -> Pairs:
         """Eq. 2 minus Eq. 3 for pairs of a gt and an anchor point; the other classes cancel.
 
         class_logits are the points' logits of the gts' classes.

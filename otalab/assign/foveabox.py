@@ -42,20 +42,13 @@ class FoveaBox(Assigner):
 
     def in_fovea(self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]) -> Tensor:
         """(m, n) bool: which points lie in each gt's fovea, its borders included, once it is moved to the level."""
-        first, last = borders(points)
+        level = points.level[:, None].expand(-1, 2)  # there are no more levels than points
+        first, last = (  # the least and the greatest x and y on each point's level, (n, 2)
+            torch.zeros_like(points.xy).scatter_reduce(0, level, points.xy, how, include_self=False).gather(0, level)
+            for how in ("amin", "amax")
+        )
         half = (boxes[:, 2:] - boxes[:, :2])[:, None] / 2
         corner = boxes[:, None, :2]
         low = (corner + (1 - self.sigma) * half).maximum(first).minimum(last)  # (m, n, 2)
         high = (corner + (1 + self.sigma) * half).maximum(first).minimum(last)
         return ((points.xy >= low) & (points.xy <= high)).all(dim=-1)
-
-
-def borders(points: AnchorPoints) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]:
-    """The least and the greatest x and y that a point of the same level has, for each point."""
-    level = points.level[:, None].expand(-1, 2)
-    ends = (
-        torch.zeros_like(points.xy).scatter_reduce(0, level, points.xy, how, include_self=False)
-        for how in ("amin", "amax")
-    )
-    first, last = (end.gather(0, level) for end in ends)  # there are no more levels than points
-    return first, last

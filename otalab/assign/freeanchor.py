@@ -106,18 +106,14 @@ class FreeAnchor(Assigner):
         which = targets.labels[:, None].expand(-1, n)
         return each.new_zeros(classes, n).scatter_reduce(0, which, each, "amax").T
 
-    def probability(self, bags: Bags, predictions: Predictions) -> Float[Tensor, "m k"]:
-        """That an anchor has both the class and the box of the gt in whose bag it is."""
+    def weighed(self, bags: Bags, predictions: Predictions, kept: Bool[Tensor, " n"]) -> Float[Tensor, "m k"]:
+        """Each anchor's part in the mean-max probability of its bag, which is their sum."""
         boxes = predictions.boxes
         anchors, gt_boxes = bags.anchors.to(boxes), bags.gt_boxes.to(boxes)[:, None]
         seen, wanted = deltas(boxes[bags.point], anchors), deltas(gt_boxes, anchors)
         loss = F.smooth_l1_loss(seen, wanted, reduction="none", beta=self.reg_beta).sum(dim=-1)
         logits = predictions.logits[bags.point, bags.labels[:, None]].to(boxes)
-        return logits.sigmoid() * (-self.reg_weight * loss).exp()
-
-    def weighed(self, bags: Bags, predictions: Predictions, kept: Bool[Tensor, " n"]) -> Float[Tensor, "m k"]:
-        """Each anchor's part in the mean-max probability of its bag, which is their sum."""
-        probability = self.probability(bags, predictions)
+        probability = logits.sigmoid() * (-self.reg_weight * loss).exp()  # of both the class and the box
         weight = kept[bags.point] / (1 - probability).clamp(min=EPS)
         return weight / weight.sum(dim=1, keepdim=True).clamp(min=EPS) * probability
 

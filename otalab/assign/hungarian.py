@@ -1,6 +1,6 @@
 """DETR's matching: one point for each gt, at the least sum of costs. Source: Carion et al., ECCV 2020, Sec. 3.1."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -96,5 +96,4 @@ class Hungarian(Assigner):
         gt, point = linear_sum_assignment(self.cost(points, predictions, targets).cpu().numpy())
         gt, point = (torch.from_numpy(index).to(targets.labels) for index in (gt, point))
         labels = targets.labels.new_full((len(points),), -1).index_put_((point,), gt)
-        matched = from_labels(labels, len(targets))
-        return replace(matched, deficit=1 - matched.counts)
+        return from_labels(labels, len(targets), k=1)

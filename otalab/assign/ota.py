@@ -170,7 +170,6 @@ class OTA(Assigner):
         shipped = ((owner[problem.column] == gt) & problem.cost.isfinite()).sum(dim=1)  # (m,)
         if self.deficits == "raise":
             refuse_deficit(problem, shipped)
-        off_prior = self.off_prior if self.deficits == "relax" else torch.inf
         first, found = 0, []
         for (p, t, candidates), own in zip(images, owner.split(problem.width), strict=True):
             rows = slice(first, first + len(t.labels))
@@ -183,24 +182,19 @@ class OTA(Assigner):
                     supply=torch.cat((got, problem.width - got.sum(dim=0, keepdim=True))),
                     deficit=(problem.k[rows] - got).clamp(min=0),
                     price=price[rows],
-                    make_cost=partial(full_cost, self.cost, points, cut, t, candidates, off_prior),
+                    make_cost=partial(self.full_cost, points, cut, t, candidates),
                     make_plan=partial(one_hot_plan, matched_gt, len(got)),
                 )
             )
         return found
 
-
-def full_cost(
-    cost: Cost,
-    points: AnchorPoints,
-    predictions: Predictions,
-    targets: Targets,
-    candidates: Candidates,
-    off_prior: float,
-) -> Float[Tensor, "m1 n"]:
-    """The cost matrix of the whole problem of an image, background row last; `off_prior` on pairs not listed."""
-    mask = candidates.mask(len(points))
-    return dense_cost(cost, *in_float64(points, predictions, targets), mask, off_prior)[1]
+    def full_cost(
+        self, points: AnchorPoints, predictions: Predictions, targets: Targets, candidates: Candidates
+    ) -> Float[Tensor, "m1 n"]:
+        """The cost matrix of the whole problem of an image, background row last."""
+        off_prior = self.off_prior if self.deficits == "relax" else torch.inf
+        mask = candidates.mask(len(points))
+        return dense_cost(self.cost, *in_float64(points, predictions, targets), mask, off_prior)[1]
 
 
 def one_hot_plan(matched_gt: Int[Tensor, " n"], num_gt: int) -> Float[Tensor, "m1 n"]:

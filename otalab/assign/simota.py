@@ -1,9 +1,9 @@
 """SimOTA: OTA's costs and dynamic k, each gt served by itself. Source: Ge et al., YOLOX, arXiv 2107.08430, Sec. 2.1."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -68,29 +68,22 @@ class SimOTA(Assigner):
         else:
             gain = (kth_cost(cost, k) - cost).masked_fill(~taken, -torch.inf)
             matched_gt = best(-cost, taken & (gain == gain.amax(dim=0)))
-        labels = from_labels(matched_gt, len(k))
-        return replace(labels, deficit=(k - labels.counts).clamp(min=0))
+        return from_labels(matched_gt, len(k), k)
 
     def problem(
         self, points: AnchorPoints, predictions: Predictions, targets: Targets
     ) -> tuple[Float[Tensor, "m n"], Int[Tensor, " m"]]:
         """The cost of every pair, +inf at points that can be nobody's, and the k of every gt."""
-        own, anyones = self.regions(points, targets.boxes)
+        own = somewhere = inside(points, targets.boxes, self.center_radius, margin=-torch.inf)  # each gt's own points
+        if self.region == "box or centre":
+            in_box = inside(points, targets.boxes)
+            own, somewhere = own & in_box, own | in_box
+        anyones = somewhere.any(dim=0)  # (n,)
         iou = box_ops.iou(predictions.boxes, targets.boxes[:, None])
         cost = self.cls_weight * cross_entropy(predictions, targets.labels)
         cost = cost - self.iou_weight * (iou + self.iou_eps).log() + self.off_region * ~own
         k = dynamic_k(iou.where(anyones, 0.0), self.q, slack=1e-6)
         return cost.masked_fill(~anyones, torch.inf), k
-
-    def regions(
-        self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]
-    ) -> tuple[Bool[Tensor, "m n"], Bool[Tensor, " n"]]:
-        """Each gt's own points, and those that can be somebody's."""
-        own = somewhere = inside(points, boxes, self.center_radius, margin=-torch.inf)
-        if self.region == "box or centre":
-            in_box = inside(points, boxes)
-            own, somewhere = own & in_box, own | in_box
-        return own, somewhere.any(dim=0)
 
 
 def kth_cost(cost: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Float[Tensor, "m 1"]:

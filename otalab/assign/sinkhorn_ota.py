@@ -54,15 +54,8 @@ class SinkhornOTA(Assigner):
         plan, f = sinkhorn_of_the_authors(cost, supply.double(), self.eps, self.max_iter)
         share = plan / plan.amax(dim=1, keepdim=True) if self.rescale else plan
         owner = share.argmax(dim=0)  # the first of equal shares wins
-        matched = from_labels(owner.masked_fill(owner == m, -1), m)
-        return replace(
-            matched,
-            supply=supply,
-            deficit=(k - matched.counts).clamp(min=0),
-            make_cost=lambda: cost,
-            make_plan=lambda: plan,
-            price=f[:-1] - f[-1],
-        )
+        matched = from_labels(owner.masked_fill(owner == m, -1), m, k)
+        return replace(matched, supply=supply, make_cost=lambda: cost, make_plan=lambda: plan, price=f[:-1] - f[-1])
 
 
 def sinkhorn_of_the_authors(

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, all_background, best, from_labels, top_k
@@ -48,14 +46,7 @@ class TaskAligned(Assigner):
         taken = top_k(alignment, fixed_k(m, self.topk, boxes.device)) & (alignment > 0)
         matched_gt = best(iou, taken & inside(points, boxes, margin=MARGIN))
         mine = matched_gt == torch.arange(m, device=boxes.device)[:, None]
-        score = normalised(alignment.where(mine, 0.0), iou.where(mine, 0.0))
+        alignment, iou = alignment.where(mine, 0.0), iou.where(mine, 0.0)
+        peak = alignment.amax(dim=1, keepdim=True) + EPS
+        score = (alignment / peak * iou.amax(dim=1, keepdim=True)).sum(dim=0)  # (n,), 0 for the background
         return replace(from_labels(matched_gt, m), score=score, box_weight=score)
-
-
-def normalised(alignment: Float[Tensor, "m n"], iou: Float[Tensor, "m n"]) -> Float[Tensor, " n"]:
-    """The score of each point: its gt's highest IoU for the best aligned, less for the others, 0 for the background.
-
-    Both tensors are 0 but for each point's own gt.
-    """
-    peak = alignment.amax(dim=1, keepdim=True) + EPS
-    return (alignment / peak * iou.amax(dim=1, keepdim=True)).sum(dim=0)

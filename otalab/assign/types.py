@@ -102,12 +102,8 @@ class AnchorPoints:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "AnchorPoints":
         """The same points on another device or in another float dtype."""
-        return AnchorPoints(
-            self.xy.to(device=device, dtype=dtype),
-            self.stride.to(device=device, dtype=dtype),
-            self.level.to(device=device),
-            self.grid,
-        )
+        xy, stride = (x.to(device=device, dtype=dtype) for x in (self.xy, self.stride))
+        return AnchorPoints(xy, stride, self.level.to(device=device), self.grid)
 
     def boxes(self, scale: float | int = 8) -> Float[Tensor, "n 4"]:
         """A square box of `scale` strides a side on every point, for the assigners that compare anchor boxes."""

@@ -69,13 +69,8 @@ class UOT(Assigner):
             max_iter=self.max_iter,
         )
         owner = found.plan.argmax(dim=0)
-        matched = from_labels(owner.masked_fill(owner == m, -1), m)
-        return replace(
-            matched,
-            deficit=(self.k - matched.counts).clamp(min=0),
-            make_cost=lambda: cost,
-            make_plan=lambda: found.plan * n,
-        )
+        matched = from_labels(owner.masked_fill(owner == m, -1), m, self.k)
+        return replace(matched, make_cost=lambda: cost, make_plan=lambda: found.plan * n)
 
     def priced(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Float[Tensor, "m1 n"]:
         """The cost of every pair, the background last, over the largest."""

@@ -97,7 +97,7 @@ def test_only_gts_without_a_point_get_the_nearest():
         assert distance[full[gt]] == distance.min()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     size=st.tuples(st.integers(8, 200), st.integers(8, 200)),

@@ -64,7 +64,7 @@ def test_raise_names_the_gt_and_its_numbers():
 @pytest.mark.parametrize("scene", ["normal", "crowd", "huge", "tiny", "outside"])
 def test_relax_is_the_optimum_of_the_linear_program_with_the_constant(off_prior, scene):
     bought = 0
-    for seed in range(4):
+    for seed in range(4 if scene == "crowd" else 2):
         case = crowded(seed, num_gt=8, scene=scene)
         assignment = build_assigner("ota", deficits="relax", off_prior=off_prior)(*case)
         if assignment.deficit.sum():
@@ -82,7 +82,7 @@ def test_relax_is_the_optimum_of_the_linear_program_with_the_constant(off_prior,
         assert bought > 0, "no gt had to look outside its prior: the case proves nothing"
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(
     st.integers(0, 10**6),
     st.sampled_from([0.5, 3.0, 20.0]),
@@ -95,7 +95,7 @@ def test_relax_is_exact_for_any_constant_and_cost(seed, off_prior, cost):
     assert assignment.certificate.is_optimal()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(
     st.integers(0, 10**6),
     st.sampled_from(["crowd", "tiny", "huge", "duplicates", "outside"]),
