@@ -7,6 +7,7 @@ classes one difference is left: c_fg = c_bg + [loss(1) - loss(0)](logit of the g
 
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 import torch
 import torch.nn.functional as F
@@ -86,23 +87,17 @@ class Cost:
         yes, no = loss(class_logits, torch.ones_like(class_logits)), loss(class_logits, torch.zeros_like(class_logits))
         return yes - no + self.regression(iou, boxes, gt_boxes, stride)
 
-
-def dense_cost(
-    cost: Cost,
-    points: AnchorPoints,
-    predictions: Predictions,
-    targets: Targets,
-    mask: Bool[Tensor, "m n"],
-    off_prior: float = torch.inf,
-) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m1 n"]]:
-    """All IoUs and the full cost matrix, background row last, in float64; `off_prior` is added outside the mask."""
-    corner = points.xy.repeat(1, 2)  # both boxes as seen from the point, which is how the authors' code measures them
-    boxes, gt_boxes = predictions.boxes - corner, targets.boxes[:, None] - corner  # (n, 4), (m, n, 4)
-    logits = predictions.logits.double()
-    iou = box_ops.iou(boxes, gt_boxes)
-    foreground = cost.classification(logits, targets.labels) + cost.regression(iou, boxes, gt_boxes, points.stride)
-    foreground = foreground.where(mask, foreground + off_prior)
-    return iou, torch.cat((foreground, cost.background(logits)[None]))
+    def dense(
+        self, points: AnchorPoints, predictions: Predictions, targets: Targets, mask: Bool[Tensor, "m n"], off_prior=inf
+    ) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m1 n"]]:
+        """All IoUs and the full cost matrix, background row last, in float64; `off_prior` is added outside the mask."""
+        corner = points.xy.repeat(1, 2)  # boxes as seen from the point, which is how the authors' code measures them
+        boxes, gt_boxes = predictions.boxes - corner, targets.boxes[:, None] - corner  # (n, 4), (m, n, 4)
+        logits = predictions.logits.double()
+        iou = box_ops.iou(boxes, gt_boxes)
+        foreground = self.classification(logits, targets.labels) + self.regression(iou, boxes, gt_boxes, points.stride)
+        foreground = foreground.where(mask, foreground + off_prior)
+        return iou, torch.cat((foreground, self.background(logits)[None]))
 
 
 def dynamic_k(iou: Float[Tensor, "m n"], q: int = 20, slack: float = 0.0) -> Int[Tensor, " m"]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torchvision.ops import box_convert
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
@@ -51,7 +52,9 @@ class DetrCost:
     def __call__(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Float[Tensor, "m n"]:
         """The cost of every pair, in float64; may be negative."""
         size = extent(points) if self.image_size is None else predictions.boxes.new_tensor(self.image_size[::-1])
-        boxes, gt_boxes = (centre_and_size(b, size) for b in (predictions.boxes, targets.boxes))
+        boxes, gt_boxes = (
+            box_convert(b, "xyxy", "cxcywh") / size.repeat(2) for b in (predictions.boxes, targets.boxes)
+        )
         giou = box_ops.iou(predictions.boxes, targets.boxes[:, None], kind="giou")
         l1 = torch.cdist(gt_boxes, boxes, p=1)
         classes = self.class_cost(predictions.logits, targets.labels)
@@ -65,11 +68,6 @@ class DetrCost:
         p = logits[:, labels].double().sigmoid().T
         positive = -(p + EPS).log() * ALPHA * (1 - p) ** GAMMA
         return positive + (1 - p + EPS).log() * (1 - ALPHA) * p**GAMMA
-
-
-def centre_and_size(boxes: Float[Tensor, "k 4"], extent: Float[Tensor, "2"]) -> Float[Tensor, "k 4"]:
-    """(cx, cy, w, h) of xyxy boxes, in parts of the image's width and height."""
-    return torch.cat((box_ops.centres(boxes) / extent, (boxes[:, 2:] - boxes[:, :2]) / extent), dim=1)
 
 
 def extent(points: AnchorPoints) -> Float[Tensor, "2"]:

@@ -21,13 +21,9 @@ def anchor_boxes(
 
     All scales of the first ratio come first.
     """
-    boxes = []
-    for ratio in ratios:
-        for scale in scales:
-            width, height = scale / sqrt(ratio), scale * sqrt(ratio)
-            half = torch.stack((points.stride * (width / 2), points.stride * (height / 2)), dim=-1)
-            boxes.append(torch.cat((points.xy - half, points.xy + half), dim=-1))
-    return torch.stack(boxes, dim=1)
+    shapes = [(scale / sqrt(ratio) / 2, scale * sqrt(ratio) / 2) for ratio in ratios for scale in scales]
+    half = points.stride[:, None, None] * points.xy.new_tensor(shapes)  # (n, a, 2)
+    return torch.cat((points.xy[:, None] - half, points.xy[:, None] + half), dim=-1)
 
 
 @dataclass(frozen=True)

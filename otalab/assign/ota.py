@@ -16,7 +16,7 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, in_float64
-from otalab.assign.cost import Cost, dense_cost, dynamic_k, fixed_k
+from otalab.assign.cost import Cost, dynamic_k, fixed_k
 from otalab.assign.options import require, require_known
 from otalab.assign.prior import Candidates, ClosestPrior, RadiusPrior
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
@@ -136,11 +136,10 @@ class OTA(Assigner):
         # lines 12 to 15: a row per gt, not per label; most gts get their k points by price, without a search
         if self.solver == "sinkhorn":
             soft = arc_sinkhorn(problem, eps=self.eps, max_iter=self.max_iter)
-            owner, price = soft.labels(), soft.price
+            found = ArcSolution(problem, soft.labels(), soft.price)
         else:
             found = EXACT_SOLVERS[self.solver](problem)
-            owner, price = found.owner, found.price
-        return self.assignments(owner, price, problem, points, images)  # line 16
+        return self.assignments(found, points, images)  # line 16
 
     def relaxed(self, problem: ArcProblem, points: AnchorPoints, images: Sequence[Image]) -> ArcProblem:
         """The problem with all points for sale, at `off_prior` more outside the prior: of each gt the cheapest.
@@ -157,36 +156,29 @@ class OTA(Assigner):
         cost, point = (torch.cat(parts) for parts in zip(*cheapest, strict=True))
         return replace(problem, cost=cost, column=point + (problem.block * problem.width)[:, None])
 
-    def assignments(
-        self,
-        owner: Int[Tensor, " columns"],
-        price: Float[Tensor, " m"],
-        problem: ArcProblem,
-        points: AnchorPoints,
-        images: Sequence[Image],
-    ) -> list[Assignment]:
+    def assignments(self, found: ArcSolution, points: AnchorPoints, images: Sequence[Image]) -> list[Assignment]:
         """The labels of each image; its dense problem is made when first asked for."""
-        gt = torch.arange(len(price), device=owner.device)[:, None]
-        shipped = ((owner[problem.column] == gt) & problem.cost.isfinite()).sum(dim=1)  # (m,)
+        problem, gt = found.problem, torch.arange(len(found.price), device=found.owner.device)[:, None]
+        shipped = ((found.owner[problem.column] == gt) & problem.cost.isfinite()).sum(dim=1)  # (m,)
         if self.deficits == "raise":
             refuse_deficit(problem, shipped)
-        first, found = 0, []
-        for (p, t, candidates), own in zip(images, owner.split(problem.width), strict=True):
+        first, assignments = 0, []
+        for (p, t, candidates), own in zip(images, found.owner.split(problem.width), strict=True):
             rows = slice(first, first + len(t.labels))
             matched_gt, got = (own - first).clamp(min=-1), shipped[rows]
             first = rows.stop
             cut = Predictions(p.logits.detach(), p.boxes.detach())  # which keeps no graph alive
-            found.append(
+            assignments.append(
                 Assignment(
                     matched_gt=matched_gt,
                     supply=torch.cat((got, problem.width - got.sum(dim=0, keepdim=True))),
                     deficit=(problem.k[rows] - got).clamp(min=0),
-                    price=price[rows],
+                    price=found.price[rows],
                     make_cost=partial(self.full_cost, points, cut, t, candidates),
                     make_plan=partial(one_hot_plan, matched_gt, len(got)),
                 )
             )
-        return found
+        return assignments
 
     def full_cost(
         self, points: AnchorPoints, predictions: Predictions, targets: Targets, candidates: Candidates
@@ -194,7 +186,7 @@ class OTA(Assigner):
         """The cost matrix of the whole problem of an image, background row last."""
         off_prior = self.off_prior if self.deficits == "relax" else torch.inf
         mask = candidates.mask(len(points))
-        return dense_cost(self.cost, *in_float64(points, predictions, targets), mask, off_prior)[1]
+        return self.cost.dense(*in_float64(points, predictions, targets), mask, off_prior)[1]
 
 
 def one_hot_plan(matched_gt: Int[Tensor, " n"], num_gt: int) -> Float[Tensor, "m1 n"]:

@@ -104,14 +104,16 @@ def inside(
 
     A margin of -inf asks for the second alone: a square about the centre that may reach beyond the box.
     """
-    reach, sides = radius * points.stride.to(boxes), boxes.T[..., None]
-    x, y = (within(points.xy[:, axis], reach, sides[axis], sides[axis + 2], margin) for axis in (0, 1))
+    reach = None if radius == torch.inf else radius * points.stride.to(boxes)
+    at, sides = points.xy.T.contiguous(), boxes.T[..., None]
+    x, y = (within(at[axis], reach, sides[axis], sides[axis + 2], margin) for axis in (0, 1))
     return x & y
 
 
-def within(at: Tensor, reach: Tensor, low: Tensor, high: Tensor, margin: float) -> Bool[Tensor, "..."]:
-    """`inside` along one axis: between two sides, and less than `reach` px from the middle."""
-    return (torch.minimum(at - low, high - at) > margin) & ((at - (low + high) / 2).abs() < reach)
+def within(at: Tensor, reach: Tensor | None, low: Tensor, high: Tensor, margin: float) -> Bool[Tensor, "..."]:
+    """`inside` along one axis: between two sides, and less than `reach` px from the middle, if not None."""
+    between = (at - low > margin) & (high - at > margin)
+    return between if reach is None else between & ((at - (low + high) / 2).abs() < reach)
 
 
 def window(

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from otalab.assign.base import Assigner, from_labels
-from otalab.assign.cost import Cost, dense_cost, dynamic_k, fixed_k
+from otalab.assign.cost import Cost, dynamic_k, fixed_k
 from otalab.assign.options import require
 from otalab.assign.prior import ClosestPrior, RadiusPrior
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
@@ -43,7 +43,7 @@ class SinkhornOTA(Assigner):
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         m, n = len(targets), len(points)
         mask = self.prior(points, targets.boxes)
-        iou, cost = dense_cost(self.cost, points, predictions, targets, mask, self.off_prior)
+        iou, cost = self.cost.dense(points, predictions, targets, mask, self.off_prior)
         k = dynamic_k(iou * mask if self.prior_k else iou, self.q) if self.k is None else fixed_k(m, self.k, iou.device)
         if k.sum() > n:
             raise InputError(
