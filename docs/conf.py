@@ -26,6 +26,8 @@ root_doc = "docs/index"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.linkcode", "sphinx.ext.mathjax", "sphinx_copybutton"]
 include_patterns = [
     "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
     "docs/**",
     "notebooks/*",
     "notebooks/solutions/*.py",

@@ -17,7 +17,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 from otalab.files import write_whole
-from otalab.lessons.view import WIDGET
+from otalab.viz.microscope import WIDGET
 
 TAKES = re.compile(r"About [^,\n]* on two CPU cores")
 LONGEST = 3600  # seconds that a cell may take

@@ -18,7 +18,7 @@ import PIL.Image
 
 from otalab.errors import InputError
 from otalab.files import write_whole
-from otalab.lessons.view import few_colours
+from otalab.viz.output import few_colours
 from otalab.viz.style import PAPER, plural
 
 SIZE = 480, 256  # of a thumbnail, px

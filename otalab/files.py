@@ -4,8 +4,8 @@ import glob
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,23 +30,17 @@ def write_whole(path: str | os.PathLike) -> Iterator[Path]:
     something else than a file (renaming onto /dev/stdout would replace it).
     """
     path = Path(path)
-    temporary = handle = None
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"cannot write {path}: it exists and is not a regular file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, handle = _claim(_new_file, path.name, dir=path.parent, suffix=path.suffix)
-        yield temporary
-        with temporary.open("r+b") as file:
-            os.fsync(file.fileno())  # a rename may reach the disk before the data it names
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
-        temporary.replace(path)
+        with _claimed(path, Path.touch) as temporary:
+            yield temporary
+            with temporary.open("r+b") as file:
+                os.fsync(file.fileno())  # a rename may reach the disk before the data it names
+            temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-            _release(handle)
 
 
 @contextmanager
@@ -57,12 +51,8 @@ def folder_beside(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent, path.name)
-    temporary, handle = _claim(tempfile.mkdtemp, path.name, dir=path.parent)
-    try:
+    with _claimed(path, Path.mkdir) as temporary:
         yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        _release(handle)
 
 
 def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
@@ -76,44 +66,52 @@ def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
         with suppress(OSError):  # another process swept it first
             handle = os.open(left, os.O_RDONLY)
             try:
-                if _lock(handle):
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+                if _lock(handle, fcntl.LOCK_NB):
+                    _remove(left)
             finally:
                 os.close(handle)
 
 
-def _claim(make: Callable[..., str], name: str, **options) -> tuple[Path, int | None]:
-    """A new file or folder by one of tempfile's makers, and the descriptor that locks it while this process lives."""
+@contextmanager
+def _claimed(path: Path, make: Callable[..., None]) -> Iterator[Path]:
+    """A new file or folder beside `path`, locked while this process lives, and removed when the block ends."""
+    temporary, handle = _locked(path, make)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+        if handle is not None:
+            os.close(handle)
+
+
+def _locked(path: Path, make: Callable[..., None]) -> tuple[Path, int | None]:
     while True:
-        temporary = Path(make(prefix=f".{name[:ENOUGH]}{MARK}", **options))
+        temporary = path.with_name(f".{path.name[:ENOUGH]}{MARK}{secrets.token_hex(4)}{path.suffix}")
+        make(temporary, exist_ok=False)
         if fcntl is None:
             return temporary, None
         with suppress(FileNotFoundError):  # swept between its making and its locking: make another
             handle = os.open(temporary, os.O_RDONLY)
-            _lock(handle, wait=True)
+            _lock(handle)
             if temporary.exists():
                 return temporary, handle
             os.close(handle)
 
 
-def _new_file(**options) -> str:
-    handle, name = tempfile.mkstemp(**options)
-    os.close(handle)
-    return name
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _lock(handle: int, wait: bool = False) -> bool:
+def _lock(handle: int, how: int = 0) -> bool:
     """Whether this process holds the file now; the system lets go of it when the process ends, however it ends."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(handle, fcntl.LOCK_EX | how)
     except OSError:  # another holds it, or this file system has no locks
         return False
     return True
-
-
-def _release(handle: int | None) -> None:
-    if handle is not None:
-        os.close(handle)
 
 
 def write_json(path: str | os.PathLike, value) -> None:
@@ -133,9 +131,3 @@ def _finite(value):
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -23,6 +23,12 @@ def otalab(*arguments) -> int:
         return stop.code
 
 
+def printing(text: str) -> list[str]:
+    """A process whose command `bench` only prints the value of a Python expression."""
+    command = f"sys.modules['otalab.cli.bench'] = types.SimpleNamespace(run=lambda a: print({text}))"
+    return [sys.executable, "-c", f"import sys, types, otalab.cli.main as c; {command}; sys.exit(c.main(['bench']))"]
+
+
 def read(path) -> dict:
     """JSON, without literals that JSON does not know."""
     return json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} in {path}"))

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 # A server that has imported everything forks the processes, so that a killed one costs no start of Python.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["otalab.cli.main", "otalab.detect.train", "otalab.data.download", "faster_coco_eval"])
-LEFT_UNFINISHED = (".part", ".tag", ".jsonl")  # files that are not written whole, by their endings
+LEFT_UNFINISHED = (".part", ".jsonl")  # files that are not written whole, by their endings
 
 
 class Kills(NamedTuple):
@@ -121,7 +121,7 @@ def require_whole(path: Path) -> None:
         json.loads(path.read_text())
     elif path.suffix == ".txt":
         assert path.read_text().endswith("\n")
-    elif path.suffix in (".jpg", ".png", ".original"):
+    elif path.suffix in (".jpg", ".png"):
         with Image.open(path) as image:
             image.load()
     elif path.suffix == ".safetensors":

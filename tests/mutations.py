@@ -21,7 +21,7 @@ TWICE = "@twice@"  # marks a key that shall stand twice in one JSON object, whic
 
 
 def of_bytes(data: bytes, seed: int) -> bytes:
-    """One to three times: bits flipped, bytes set, cut off, inserted, left out, swapped, repeated or blanked."""
+    """One to three times: bits flipped, bytes set, cut off, inserted, left out, swapped, repeated, blanked or typed."""
     rng = random.Random(seed)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         a, b, c = sorted(rng.randrange(len(data) + 1) for _ in range(3))
@@ -41,6 +41,8 @@ def of_bytes(data: bytes, seed: int) -> bytes:
                 data = data[:near] + data[a:near] * rng.choice((1, 3, 50)) + data[near:]
             case 6:
                 data = data[:a] + rng.choice((b"\0", b"\xff")) * (near - a) + data[near:]
+            case 7:
+                data = data[:a] + rng.choice((b"0", b",", b"}", b'"', b"-", b"e9")) + data[a + rng.randrange(2) :]
             case _:
                 data = flipped(data, rng)
     return data

@@ -11,7 +11,7 @@ from subjects import SUBJECTS
 from otalab.errors import InputError
 
 COUNT = int(os.environ.get("OTALAB_MUTATIONS", "120"))
-SHARE = {"state": 5}  # each of these goes on with a run, so the suite takes every fifth seed
+SHARE = {"state": 11, "npz": 4}  # of slow kinds the suite takes every so many-th seed, and still every sort of damage
 
 
 @pytest.mark.parametrize("kind", SUBJECTS)

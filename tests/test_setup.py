@@ -1,4 +1,6 @@
 import importlib
+import importlib.metadata
+import os
 import pkgutil
 import re
 import subprocess
@@ -70,8 +72,38 @@ def test_the_console_script_leads_to_the_command_line():
     assert PROJECT["scripts"] == {"otalab": script.value}
 
 
-def test_the_version_is_the_projects():
-    assert otalab.__version__ == PROJECT["version"]
+def test_the_version_stands_in_one_place_and_is_told_alike():
+    """pyproject.toml takes it from the package."""
+    assert PROJECT["dynamic"] == ["version"] and otalab.__version__ == importlib.metadata.version("otalab")
+    assert f"\nversion: {otalab.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {otalab.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_contributing_names_files_and_modules_that_there_are():
+    """Paths in backticks, with the names of ATSS and of lesson 04 put in, and what `make` and `python -m` run."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`([\w.]+/[\w./]+)`", text)
+    assert len(paths) >= 6
+    for path in paths:
+        known = path.replace("NAME", "atss").replace("NN_title", "04_which_point").replace("NN", "04")
+        assert (ROOT / known).exists(), path
+    modules = re.findall(r"python -m ([\w.]+)", text)
+    assert len(modules) >= 4
+    for module in modules:
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)", text)) <= targets
+
+
+def test_what_runs_before_a_commit_and_after_a_push_is_what_the_makefile_has():
+    """The hooks are `make lint`'s, and the workflow leaves everything to .ci/run."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    lint = re.search(r"^lint:.*\n\t(.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    for command in re.findall(r"entry: (ruff \w+)", hooks):
+        assert command in lint
+    assert len(re.findall(r"entry: ruff", hooks)) == 2
+    assert "- run: .ci/run\n" in (ROOT / ".github" / "workflows" / "test.yml").read_text()
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
 @pytest.mark.parametrize(

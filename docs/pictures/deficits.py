@@ -13,8 +13,8 @@ from otalab.cli.flags import picture
 from otalab.data.scene import CLASS_NAMES, ShapesConfig
 from otalab.lab.simulate import simulate_predictions, simulate_scene
 from otalab.viz.boxes import draw_assignment, draw_boxes, ring_points, show_image, tally
-from otalab.viz.save import save_figure
-from otalab.viz.style import plural, style
+from otalab.viz.output import save_figure
+from otalab.viz.style import plural, style, title_figure
 
 # objects crowded into one place, each predicted well: all want many points, and want the same
 SCENE = ShapesConfig(
@@ -39,7 +39,7 @@ def deficits_figure(seed: int = SEED) -> Figure:
         axes = figure.subplots(1, 3)
         figure.subplots_adjust(left=0.01, right=0.99, bottom=0.13, top=0.79, wspace=0.04)
         headline = f"{len(targets)} objects want more points than their priors hold: share, or look outside"
-        figure.text(0.01, 0.94, headline, fontsize=12.5, fontweight="bold", va="center")
+        title_figure(figure, headline, 0.01, 0.258)
         show_image(axes[0], image)
         draw_boxes(axes[0], targets.boxes, numbered=True)
         draw_assignment(axes[1], image, points, dropped, targets, legend=False)

@@ -14,7 +14,7 @@ from otalab.cli.flags import picture
 from otalab.data.scene import CLASS_NAMES, ShapesConfig
 from otalab.errors import InputError
 from otalab.lab.simulate import simulate_predictions, simulate_scene
-from otalab.viz.save import save_figure
+from otalab.viz.output import save_figure
 from otalab.viz.story import assignment_story, finding
 from otalab.viz.transport import candidate_columns
 

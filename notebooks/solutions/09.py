@@ -23,5 +23,6 @@ def overfit(steps=60, peak=3e-3):
     return model
 
 
-verdict = lesson09.check(overfit())
+model = overfit()
+verdict = lesson09.check(model)
 print(verdict)

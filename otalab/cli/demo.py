@@ -1,5 +1,6 @@
-"""The main job in one command: verify the solvers, train a mini detector on shapes, report with pictures."""
+"""`otalab demo`: verify the solvers, train a mini detector on shapes, report with pictures."""
 
+import argparse
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +11,11 @@ from otalab.assign import AnchorPoints, Assignment, Targets, build_assigner
 from otalab.data import CocoDataset, make_shapes
 from otalab.detect.checkpoint import load_model
 from otalab.detect.config import TrainConfig
-from otalab.detect.detector import Detector
+from otalab.detect.detector import Detector, as_targets
 from otalab.detect.run_folder import read_log, require_free
 from otalab.detect.train import train
 from otalab.errors import InputError
-from otalab.lab.cases import detector_cases, random_case, simulated_case, toy_case
+from otalab.lab.cases import Case, detector_cases, random_case, simulated_case, toy_case
 from otalab.lab.verify import Verification, verify
 from otalab.transport.methods import EXACT
 from otalab.viz.detections import detection_grid
@@ -30,27 +31,26 @@ SOLVER_COLUMNS = [
     Column("row_error", "row error", ".1e"),
     Column("col_error", "column error", ".1e"),
     Column("labels_changed", "labels off the LP", "d"),
-    Column("time_ratio", "time / linprog's", ".3g", best="min"),
+    Column("time_ratio", "time / linprog's", ".3g", best=min),
 ]
+AP_COLUMNS = [Column("AP", format=".3f"), Column("AP50", format=".3f")]
 
 
-def demo(out: Path, epochs: int | None = None, train_images: int = 2000) -> int:
-    """Run it all; everything lands in `out`, the scenes in `out`/shapes. Returns the exit status.
+def run(a: argparse.Namespace) -> int:
+    """Run it all; everything lands in `a.out`, the scenes in its folder `shapes`. The status is 1 if a check failed.
 
-    Raises InputError, before the work begins, when `out` holds a run or files that are no demo's.
+    Raises InputError, before the work begins, when `a.out` holds a run or files that are no demo's.
     """
     began = time.perf_counter()
-    recipe = RECIPE | ({"epochs": epochs} if epochs else {})
+    out = a.out
+    recipe = RECIPE | ({"epochs": a.epochs} if a.epochs else {})
     config = TrainConfig(data=str(out / "shapes"), out=str(out), **recipe)
     require_demo(out)
     print("1/4  verify: every solver against exact solutions")
-    verifications = []
-    for case in (toy_case(), random_case(), simulated_case()):
-        verifications.append(verify(case))
-        print(f"\n{verifications[-1]}", flush=True)
+    verifications = [verified(case) for case in (toy_case(), random_case(), simulated_case())]
 
-    print(f"\n2/4  draw {train_images} training and 300 held-out scenes", flush=True)
-    make_shapes(out / "shapes", train=train_images, val=300, overwrite=True)
+    print(f"\n2/4  draw {a.train_images} training and 300 held-out scenes", flush=True)
+    make_shapes(out / "shapes", train=a.train_images, val=300, overwrite=True)
 
     print("\n3/4  train a detector from scratch with optimal transport assignment", flush=True)
     for name in ("checkpoint.pt", "model.safetensors", "metrics.json"):  # of a former demo
@@ -62,19 +62,35 @@ def demo(out: Path, epochs: int | None = None, train_images: int = 2000) -> int:
     print("\n4/4  look at what it learnt, and report", flush=True)
     model, _ = load_model(out)
     heldout = CocoDataset.from_folder(config.data, "val", cache=True)
-    for case in detector_cases(model, heldout, 2):
-        verifications.append(verify(case))
-        print(f"\n{verifications[-1]}")
-    report = build_report(model, heldout, out, verifications, metrics, minutes).write(out / "report.html")
-
+    verifications += [verified(case) for case in detector_cases(model, heldout, 2)]
     checks = [check for verification in verifications for check in verification.checks]
-    passed = sum(check.passed for check in checks)
-    print(f"\nchecks   {passed} of {len(checks)} passed")
+    passed = f"{sum(check.passed for check in checks)} of {len(checks)}"
+    report = Report(
+        "Labels by optimal transport",
+        "Every solver checked against an exact one, and a small detector trained with the exact labels.",
+    )
+    exact = [row for v in verifications for row in v.comparison.rows if row.method in EXACT]
+    gap = max(abs(row.relative_gap) for row in exact)
+    report.add_cards(
+        [
+            ("AP", f"{metrics['AP']:.3f}", f"COCO's, {len(heldout)} held-out scenes"),
+            ("AP50", f"{metrics['AP50']:.3f}", "IoU at least 0.5"),
+            ("training", f"{minutes:.1f} min", f"from scratch, {torch.get_num_threads()} threads"),
+            ("checks", passed, "passed"),
+            ("largest gap", f"{gap:.0e}", "of an exact solver, certified by its prices"),
+        ]
+    )
+    report_labels(report, model, heldout)
+    report_solvers(report, verifications)
+    report_training(report, out, metrics, heldout.class_names)
+    report_detections(report, model, heldout)
+
+    print(f"\nchecks   {passed} passed")
     print(f"AP       {metrics['AP']:.3f} on {len(heldout)} held-out scenes")
     print(f"AP50     {metrics['AP50']:.3f}")
     print(f"time     {(time.perf_counter() - began) / 60:.1f} minutes, {minutes:.1f} of them training")
-    print(f"report   {report}")
-    return 0 if passed == len(checks) else 1
+    print(f"report   {report.write(out / 'report.html')}")
+    return 0 if all(check.passed for check in checks) else 1
 
 
 def require_demo(out: Path) -> None:
@@ -85,35 +101,16 @@ def require_demo(out: Path) -> None:
             raise InputError(f"{out} holds a report.html that is no demo's; choose another folder (--out)")
 
 
-def build_report(
-    model: Detector,
-    heldout: CocoDataset,
-    out: Path,
-    verifications: list[Verification],
-    metrics: dict[str, float],
-    minutes: float,
-) -> Report:
-    """The page that shows what the demo did."""
-    checks = [check for verification in verifications for check in verification.checks]
-    passed = sum(check.passed for check in checks)
-    exact = [row for v in verifications for row in v.comparison.rows if row.method in EXACT]
-    gap = max(abs(row.relative_gap) for row in exact)
-    report = Report(
-        "Labels by optimal transport",
-        "Every solver checked against an exact one, and a small detector trained with the exact labels.",
-    )
-    report.add_cards(
-        [
-            ("AP", f"{metrics['AP']:.3f}", f"COCO's, {len(heldout)} held-out scenes"),
-            ("AP50", f"{metrics['AP50']:.3f}", "IoU at least 0.5"),
-            ("training", f"{minutes:.1f} min", f"from scratch, {torch.get_num_threads()} threads"),
-            ("checks", f"{passed} of {len(checks)}", "passed"),
-            ("largest gap", f"{gap:.0e}", "of an exact solver, certified by its prices"),
-        ]
-    )
+def verified(case: Case) -> Verification:
+    """The case verified, and printed."""
+    verification = verify(case)
+    print(f"\n{verification}", flush=True)
+    return verification
 
-    image, target, points, assignment = contested_scene(model, heldout)
-    targets = Targets(target["boxes"], target["labels"])
+
+def report_labels(report: Report, model: Detector, heldout: CocoDataset) -> None:
+    """A scene, its cost matrix, the plan, and the points that learn."""
+    image, targets, points, assignment = contested_scene(model, heldout)
     report.add_section(
         "Who learns what",
         "Each object offers as many labels as its best predictions overlap it (k). Shipping them to anchor points has "
@@ -126,6 +123,9 @@ def build_report(
         "object's labels went to.",
     )
 
+
+def report_solvers(report: Report, verifications: list[Verification]) -> None:
+    """A table of solvers per problem."""
     report.add_section(
         "Which solver to trust",
         "The exact solvers agree, and their prices prove that no plan costs less. Fifty Sinkhorn iterations at "
@@ -135,59 +135,53 @@ def build_report(
         rows = [asdict(row) for row in verification.comparison.rows]
         report.add_table(rows, SOLVER_COLUMNS, verification.title)
 
-    report.add_section("What the detector learnt", learnt(out))
-    report.add_figure(
-        training_figure(read_log(out)), "Losses and held-out AP during training.", "Falling losses and rising AP."
+
+def report_training(report: Report, out: Path, metrics: dict[str, float], class_names: list[str]) -> None:
+    """Losses and AP over time, and the last AP by class and by size."""
+    log = read_log(out)
+    course = [line["metrics"]["AP"] for line in log if "metrics" in line]
+    report.add_section(
+        "What the detector learnt",
+        f"AP went from {course[0]:.3f} after the first epoch to {course[-1]:.3f} after {len(course)}.",
     )
-    kinds = [
+    report.add_figure(training_figure(log), "Losses and held-out AP during training.", "Falling losses and rising AP.")
+    classes = [
         {"class": name, "AP": metrics[f"AP/{name}"], "AP50": metrics[f"AP50/{name}"]}
-        for name in heldout.class_names
+        for name in class_names
         if f"AP/{name}" in metrics
     ]
-    total = {"class": "all", "AP": metrics["AP"], "AP50": metrics["AP50"]}
-    columns = [Column("class"), Column("AP", format=".3f"), Column("AP50", format=".3f")]
-    report.add_table([*kinds, total], columns, "Average precision a class", highlight=lambda row: row["class"] == "all")
-    report.add_table(
-        [{"size": size, "AP": metrics[key]} for size, key in (("under 32 px", "APs"), ("32 to 96 px", "APm"))],
-        [Column("size"), Column("AP", format=".3f")],
-        "Average precision by object size (side of a square of equal area)",
-    )
+    classes.append({"class": "all", "AP": metrics["AP"], "AP50": metrics["AP50"]})
+    report.add_table(classes, ["class", *AP_COLUMNS], "Average precision per class", lambda row: row is classes[-1])
+    sizes = [{"size": "under 32 px", "AP": metrics["APs"]}, {"size": "32 to 96 px", "AP": metrics["APm"]}]
+    caption = "Average precision by object size (side of a square of equal area)"
+    report.add_table(sizes, ["size", AP_COLUMNS[0]], caption)
 
-    scenes = [heldout[index] for index in range(8)]
+
+def report_detections(report: Report, model: Detector, heldout: CocoDataset) -> None:
+    """Eight scenes with what is there and what was found."""
+    images, targets = zip(*(heldout[index] for index in range(8)), strict=True)
     with torch.inference_mode():
-        detections = model([image for image, _ in scenes])
+        detections = model(list(images))
     report.add_section("See for yourself", "The first eight held-out scenes, not chosen.")
     report.add_figure(
-        detection_grid([i for i, _ in scenes], [t for _, t in scenes], detections, heldout.class_names, 4, 0.55),
+        detection_grid(images, targets, detections, heldout.class_names, columns=4, score_threshold=0.55),
         "Ground truth above, detections beneath.",
         "Eight scenes, each with its true boxes above and the detected boxes beneath.",
     )
-    return report
 
 
-def learnt(out: Path) -> str:
-    """The last evaluation in words."""
-    evaluations = [line for line in read_log(out) if "metrics" in line]
-    first, last = evaluations[0]["metrics"], evaluations[-1]["metrics"]
-    return f"AP went from {first['AP']:.3f} after the first epoch to {last['AP']:.3f} after {len(evaluations)}."
+def contested_scene(model: Detector, heldout: CocoDataset) -> tuple[torch.Tensor, Targets, AnchorPoints, Assignment]:
+    """The scene of at most 7 objects in which the most anchor points could learn several: the best one to look at."""
+    assigner = build_assigner("ota")
 
-
-def contested_scene(
-    model: Detector, heldout: CocoDataset, most_objects: int = 7
-) -> tuple[torch.Tensor, dict, AnchorPoints, Assignment]:
-    """The scene of few objects in which the most anchor points could learn several: the best one to look at."""
-    best, most = None, -1
-    for index in range(min(100, len(heldout))):
+    def contested(index: int) -> int:
         image, target = heldout[index]
-        if not 1 <= len(target["labels"]) <= most_objects:
-            continue
         points = AnchorPoints.for_image(tuple(image.shape[-2:]), strides=model.backbone.strides)
-        prior = build_assigner("ota").prior(points, target["boxes"])
-        contested = int((prior.sum(dim=0) > 1).sum())
-        if contested > most:
-            best, most = (image, target), contested
-    image, target = best
+        return int((assigner.prior(points, target["boxes"]).sum(dim=0) > 1).sum())
+
+    few = [i for i in range(min(100, len(heldout))) if 1 <= len(heldout[i][1]["labels"]) <= 7]
+    image, target = heldout[max(few, key=contested)]
     with torch.inference_mode():
         points, (predictions,) = model.predict([image])
-    assignment = build_assigner("ota")(points, predictions, Targets(target["boxes"], target["labels"]))
-    return image, target, points, assignment
+    targets = as_targets(target)
+    return image, targets, points, assigner(points, predictions, targets)

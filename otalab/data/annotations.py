@@ -1,25 +1,19 @@
-"""Reading COCO annotation files and the images they name; every fault is one InputError line with file and id."""
+"""Reading one COCO annotation file; every fault is one InputError line with file, id and value."""
 
 import difflib
 import json
 import logging
 import os
-import stat
-import warnings
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from otalab.data.images import MOST_PIXELS, require_file
+from otalab.errors import InputError, one_line, quoted
 
-from otalab.data.rows import MOST_PIXELS, by_id, check_rows
-from otalab.data.wording import quoted, shown
-from otalab.errors import InputError
-
-_GREY16 = np.round(np.arange(65536) / 257).astype(np.uint8)  # 16-bit grey to 8 bits: 65535 is white
+_MOST = 1e9  # px; a larger number is a mistake, and float32 could not tell its neighbours apart
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +26,7 @@ def find_split(folder: str | Path, split: str) -> tuple[Path, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"no folder {shown(folder)}")
+        raise InputError(f"no folder {folder}")
     layouts = [
         (folder / split / "instances.json", folder / split / "images"),
         (folder / "annotations" / f"instances_{split}2017.json", folder / f"{split}2017"),
@@ -42,35 +36,31 @@ def find_split(folder: str | Path, split: str) -> tuple[Path, Path]:
     for annotations, images in layouts:
         if annotations.is_file():
             if not images.is_dir():
-                raise InputError(f"{shown(annotations)} has no image folder {shown(images)}")
+                raise InputError(f"{annotations} has no image folder {images}")
             return annotations, images
-    raise InputError(f"no {split} split in {shown(folder)}: looked for {' and '.join(shown(a) for a, _ in layouts)}")
+    raise InputError(f"no {split} split in {folder}: looked for {' and '.join(str(a) for a, _ in layouts)}")
 
 
 def read_annotations(path: Path) -> dict:
-    """The COCO dictionary of a file: `images`, `annotations` and `categories`, sound as `check_rows` has it."""
-    name = shown(path)
+    """The COCO dictionary of a file, its `images`, `annotations` and `categories` sound; else raises InputError.
+
+    Whole numbers that are written otherwise (640.0) become integers, and names lose blanks at their ends.
+    """
     try:
         require_file(path)
         data = path.read_bytes()
-        content = json.loads(data, object_pairs_hook=_without_repeats)
     except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror or error}") from None
-    except json.JSONDecodeError as error:
-        kind = "empty" if not data.strip() else f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        raise InputError(f"{name} is {kind}") from None
-    except UnicodeDecodeError as error:
-        kind = "compressed, unpack it first" if data[:2] == b"\x1f\x8b" else f"{error.reason} at byte {error.start}"
-        raise InputError(f"{name} is not JSON: {kind}") from None
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    try:
+        content = json.loads(data, object_pairs_hook=_without_repeats)
     except RecursionError:
-        raise InputError(f"{name} is not a COCO dictionary: its brackets are nested too deep") from None
-    except MemoryError:
-        raise InputError(f"{name} is too large for the memory at hand") from None
-    except ValueError as error:  # a key given twice, a number of thousands of digits
-        raise InputError(f"{name}: {shown(error)}") from None
+        raise InputError(f"{path} is not a COCO dictionary: its brackets are nested too deep") from None
+    except ValueError as error:  # no JSON, no Unicode, a key given twice, a number of thousands of digits
+        what = "compressed, unpack it first" if data[:2] == b"\x1f\x8b" else error
+        raise InputError(f"{path} is not JSON: {what}" if data.strip() else f"{path} is empty") from None
     if not isinstance(content, dict):
-        raise InputError(f"{name} holds a {type(content).__name__}, not a COCO dictionary")
-    check_rows(content, name)
+        raise InputError(f"{path} holds a {type(content).__name__}, not a COCO dictionary")
+    _check_rows(content, path)
     return content
 
 
@@ -86,90 +76,37 @@ def choose_categories(content: dict, names: Sequence[str] | None, path: Path) ->
             twice = [other for row, other in zip(rows, known, strict=True) if row["name"] == name]
             near = twice or difflib.get_close_matches(name, known)
             hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(known[:5])}, ..."
-            fault = "has several categories" if twice else "has no category"
-            raise InputError(f"{shown(path)} {fault} {quoted(name)}; {shown(hint)}")
+            raise InputError(f"{path} has {'several categories' if twice else 'no category'} {quoted(name)}; {hint}")
     kept = [i for i, name in enumerate(known) if names is None or name in names]
     if not kept:
-        raise InputError(f"{shown(path)}: no category is left of {len(known)}")
+        raise InputError(f"{path}: no category is left of {len(known)}")
     return [known[i] for i in kept], {rows[i]["id"]: label for label, i in enumerate(kept)}
 
 
-def choose_images(rows: list[dict], max_images: int | None, seed: int) -> list[dict]:
-    """The image rows in the order of their ids; at most `max_images`, a smaller choice being part of a larger one."""
-    if max_images is not None and max_images < 1:
-        raise InputError(f"max_images must be at least 1, got {max_images}")
-    return choose(sorted(rows, key=by_id), max_images, seed)
-
-
-def choose(items: Sequence, most: int | None, seed: int) -> list:
-    """At most so many of the items, in their order; a smaller choice is part of a larger one."""
-    if most is None or most >= len(items):
-        return list(items)
-    order = np.random.default_rng(seed).permutation(len(items))[:most]
-    return [items[i] for i in sorted(order)]
-
-
-def check_files(folder: Path, names: list[str]) -> None:
-    """Raise InputError unless every image is there; each folder is listed once, not each file asked for."""
+def missing_files(folder: Path, names: list[str]) -> list[str]:
+    """Those of the images that are not there; each folder is listed once, not each file asked for."""
     plain = [os.path.normpath(name) for name in names]
-    parents = {os.path.dirname(name) for name in plain}
-    try:
-        there = {os.path.join(parent, entry.name) for parent in parents for entry in os.scandir(folder / parent)}
-    except OSError as error:
-        raise InputError(f"cannot list image folder {shown(error.filename)}: {error.strerror}") from None
-    missing = [name for name, path in zip(names, plain, strict=True) if path not in there]
-    if missing:
-        raise InputError(
-            f"{len(missing)} of {len(names)} images are missing in {shown(folder)}, the first is {shown(missing[0])}"
-        )
+    there = set()
+    for parent in {os.path.dirname(name) for name in plain}:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            there.update(os.path.join(parent, name) for name in os.listdir(folder / parent))
+    return [name for name, path in zip(names, plain, strict=True) if path not in there]
 
 
-def read_image(path: Path, upright: bool = False) -> UInt8[np.ndarray, "h w 3"]:
-    """The file's pixels as RGB: the first frame; grey of 16 bits scaled from 0..65535; transparency left out.
+def by_id(row: dict) -> tuple[bool, int | str]:
+    """A sorting key: numbers in their order, then texts in theirs."""
+    return isinstance(row["id"], str), row["id"]
 
-    They lie as they are stored, since COCO's boxes refer to them so; `upright=True` turns them as EXIF asks, the way a
-    viewer shows the photo. Raises InputError for what is no regular file or no whole image, for more than `MOST_PIXELS`
-    pixels, and for 32-bit and float pixels, whose range is not defined.
+
+def whole_numbers(rows: list[dict]) -> dict[int | str, int]:
+    """An integer for each row's id: itself, unless an id of the list is a text or beyond 2**53; then 1, 2, ... for all.
+
+    Tensors and evaluators hold no texts, and an evaluator that counts in float64 tells no larger numbers apart.
     """
-    try:
-        with open_image(path) as image:
-            image.verify()  # the checksums of a PNG, which decoding passes over
-        with open_image(path) as image:
-            _require_range(image)
-            return _as_rgb(ImageOps.exif_transpose(image) if upright and orientation(image) != 1 else image)
-    except InputError:
-        raise
-    except MemoryError:
-        raise InputError(f"cannot read image {shown(path)}: it needs more memory than there is") from None
-    except Exception as error:  # Pillow's readers raise whatever the damage leads them to
-        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot read image {shown(path)}: {shown(what)}") from None
-
-
-@contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
-    """The image, not yet decoded. Pillow's warnings are kept back: of large images, and of metadata we do not read."""
-    require_file(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as image:
-            yield image
-
-
-def orientation(image: Image.Image) -> int:
-    """How EXIF asks to turn the image, 1..8; 1, not at all, where it says nothing or is damaged."""
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow's reader raises whatever the damage leads it to
-        return 1
-    return value if value in range(1, 9) else 1
-
-
-def require_file(path: Path) -> None:
-    """Raise InputError for a pipe or a device, which could keep a reader waiting for ever; OSError if there is none."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{shown(path)} is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
+    ids = [row["id"] for row in rows]
+    if all(isinstance(i, int) and abs(i) <= 2**53 for i in ids):
+        return {i: i for i in ids}
+    return {i: number for number, i in enumerate(ids, 1)}
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
@@ -184,35 +121,120 @@ def _told_apart(rows: list[dict], path: Path) -> list[str]:
     """A name for each category that no other has."""
     count = Counter(row["name"] for row in rows)
     names = [f"{row['name']} ({row['id']})" if count[row["name"]] > 1 else row["name"] for row in rows]
-    if len(set(names)) < len(names):
-        name = next(name for name, times in Counter(names).items() if times > 1)
-        raise InputError(f"{shown(path)} has several categories {quoted(name)}: rename them")
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise InputError(f"{path} has several categories {quoted(name)}: rename them")
     for name, times in count.items():
         if times > 1:
             ids = " and ".join(quoted(row["id"]) for row in rows if row["name"] == name)
             log.warning(
                 "%s: categories %s are all named %s; they stay classes of their own, named with their ids",
-                *(shown(path), ids, quoted(name)),
+                *(one_line(path), ids, quoted(name)),
             )
     return names
 
 
-def _require_range(image: Image.Image) -> None:
-    if image.width * image.height > MOST_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} px; at most {MOST_PIXELS:,} pixels are taken")
-    whole = image.mode == "I" and image.format in ("PNG", "PPM")  # 16 bits, which Pillow hands over as 32
-    if image.mode in ("I", "F") and not whole:
-        kind = "floats" if image.mode == "F" else "signed or 32-bit numbers"
-        raise ValueError(f"its pixels are {kind}, which have no defined range; save it with 8 or 16 bits")
+def _check_rows(content: dict, path: Path) -> None:
+    known = {}  # ids
+    for part, (one, keys, fault_of) in _PARTS.items():
+        if not isinstance(content.get(part), list):
+            raise InputError(f"{path} has no list {part!r}")
+        known[one] = ids = set()
+        for i, row in enumerate(content[part]):
+            fault = _keys_fault(row, keys)
+            named = fault is None and "id" in row
+            if named and row["id"] in ids:
+                fault = "is there twice"
+            fault = fault or fault_of(row) or (one == "annotation" and _reference_fault(row, known))
+            if fault:
+                name = f"{one} {quoted(row['id'])}" if named else f"{part}[{i}]"
+                raise InputError(f"{path}: {name} {fault}")
+            ids.add(row.get("id"))
 
 
-def _as_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
-        grey = _GREY16[np.asarray(image).clip(0, 65535)]
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode == "LAB":
-        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return np.array(ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB"))
-    if image.mode in ("La", "PA", "RGBa"):
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # no copy of a large photo
+# What is wrong with a row, None if nothing is.
+
+
+def _keys_fault(row: object, keys: tuple[str, ...]) -> str | None:
+    if not isinstance(row, dict):
+        return "is not a dictionary"
+    missing = [repr(key) for key in keys if key not in row]
+    if missing:
+        return f"has no {', '.join(missing)}"
+    for key in ("id", "image_id", "category_id"):
+        if key in row and not _is_whole(row, key) and type(row[key]) is not str:
+            return f"has {key} {quoted(row[key])}, neither a whole number nor a text"
+    return None
+
+
+def _image_fault(row: dict) -> str | None:
+    for side in ("width", "height"):
+        if not _is_whole(row, side):
+            return f"has {side} {quoted(row[side])}, not a whole number"
+    size = f"{quoted(row['width'])} x {quoted(row['height'])} px"
+    if row["width"] < 1 or row["height"] < 1:
+        return f"is {size}"
+    if row["width"] * row["height"] > MOST_PIXELS:
+        return f"is {size}; at most {MOST_PIXELS:,} pixels are taken"
+    if fault := _text_fault(row, "file_name", allowed="\n\r\t"):
+        return fault
+    if os.path.isabs(row["file_name"]) or ".." in Path(row["file_name"]).parts:
+        return f"lies outside the image folder: {quoted(row['file_name'])}"
+    return None
+
+
+def _category_fault(row: dict) -> str | None:
+    if fault := _text_fault(row, "name"):
+        return fault
+    row["name"] = row["name"].strip()
+    return None if row["name"] else "has an empty name"
+
+
+def _annotation_fault(row: dict) -> str | None:
+    box = row["bbox"]
+    if type(box) is not list or len(box) != 4:
+        return f"has bbox {quoted(box)}, not [x, y, width, height]"
+    if not all(_is_number(value) for value in box) or box[2] < 0 or box[3] < 0:
+        return f"has bbox {quoted(box)}; its values must be finite px, at most {_MOST:g}, its sides not negative"
+    if not _is_number(row.get("area", 0), _MOST**2):
+        return f"has area {quoted(row['area'])}, not a finite number"
+    for flag in ("iscrowd", "ignore"):
+        if row.get(flag, 0) not in (0, 1):  # true and 1.0 are equal to 1
+            return f"has {flag} {quoted(row[flag])}, neither 0 nor 1"
+    return None
+
+
+def _reference_fault(row: dict, known: dict[str, set]) -> str | None:
+    for one in ("image", "category"):
+        wanted = row[f"{one}_id"]
+        if wanted not in known[one]:
+            alike = next((f", though {quoted(i)} is" for i in known[one] if str(i) == str(wanted)), "")
+            return f"names {one} {quoted(wanted)}, which is not listed{alike}"
+    return None
+
+
+def _text_fault(row: dict, key: str, allowed: str = "") -> str | None:
+    """Surrogates cannot be written to any file, and control characters would break tables."""
+    if type(row[key]) is not str:
+        return f"has {key} {quoted(row[key])}, not a text"
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in allowed for c in row[key].strip()):
+        return f"has {key} {quoted(row[key])}, which holds a control character or half a character"
+    return None
+
+
+def _is_whole(row: dict, key: str) -> bool:
+    """Whether the value is a whole number; one written as 640.0 becomes it."""
+    if type(row[key]) is float and row[key].is_integer():
+        row[key] = int(row[key])
+    return type(row[key]) is int
+
+
+def _is_number(value: object, most: float = _MOST) -> bool:
+    return type(value) in (int, float) and abs(value) <= most  # NaN compares false
+
+
+_PARTS = {  # what a row is called, the keys that it needs, and what finds its fault
+    "images": ("image", ("id", "file_name", "width", "height"), _image_fault),
+    "categories": ("category", ("id", "name"), _category_fault),
+    "annotations": ("annotation", ("image_id", "category_id", "bbox"), _annotation_fault),
+}

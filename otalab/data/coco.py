@@ -2,31 +2,20 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
-from otalab.data.account import boxes_line, choose_places, classes_line, images_line, under_a_pixel
-from otalab.data.annotations import (
-    check_files,
-    choose_categories,
-    find_split,
-    open_image,
-    orientation,
-    read_annotations,
-    read_image,
-)
+from otalab.data.annotations import by_id, choose_categories, find_split, missing_files, read_annotations, whole_numbers
+from otalab.data.images import open_image, orientation, read_image
 from otalab.data.memory import free_memory
-from otalab.data.rows import by_id, whole_numbers
-from otalab.data.table import box_table
-from otalab.data.wording import shown
-from otalab.errors import InputError
+from otalab.data.table import box_table, choose_images, classes_line, under_a_pixel, used_line
+from otalab.errors import InputError, one_line
 
 __all__ = ["CocoDataset", "collate", "find_split"]
 
@@ -50,7 +39,8 @@ class CocoDataset(torch.utils.data.Dataset):
     Boxes are clipped to the image; those without area, before or after, are dropped: `.clipped` and `.dropped` count
     them, and one warning is logged; `account` says what else is left out. Any other fault raises InputError, here where
     possible, else at the item. `.class_names` and `.category_ids` map labels, `.image_ids` items: the file's own ids,
-    or 1, 2, ... in their order where one of the file is a text or beyond 2**53.
+    or 1, 2, ... in their order where one of the file is a text or beyond 2**53. `.sizes` (n, 2) int64 holds the height
+    and width of each image, px.
     """
 
     def __init__(
@@ -72,29 +62,39 @@ class CocoDataset(torch.utils.data.Dataset):
 
         files = sorted(content["images"], key=by_id)
         number = whole_numbers(files)
-        table = box_table(content["annotations"], files, label, shown(self.annotations))
-        choice = choose_places(table, len(files), background, max_images, seed)
-        if not choice.images:
-            raise InputError(f"{shown(self.annotations)}: no image is left of {len(files)}")
+        table = box_table(content["annotations"], files, label, self.annotations)
+        chosen, self._images_left_out = choose_images(table, len(files), background, max_images, seed)
+        if not chosen:
+            raise InputError(f"{self.annotations}: no image is left of {len(files)}")
         place = np.full(len(files), -1)
-        place[choice.images] = np.arange(len(choice.images))
-        table = replace(table, place=place[table.place])
-        self._left_out = {
-            "images": choice.left_out,
-            "boxes": {
-                "of other categories": int((table.label < 0).sum()),
-                "in images left out": int(((table.label >= 0) & (table.place < 0)).sum()),
-            },
-        }
-        self._table = table.rows((table.label >= 0) & (table.place >= 0))
-        self._first = np.searchsorted(self._table.place, np.arange(len(choice.images) + 1))
+        place[chosen] = np.arange(len(chosen))
+        table["place"] = place[table["place"]]
+        known, here = table["label"] >= 0, table["place"] >= 0
+        self._table = table = table[known & here]
+        self._first = np.searchsorted(table["place"], np.arange(len(chosen) + 1))
 
-        files = [files[i] for i in choice.images]
+        files = [files[i] for i in chosen]
         self.image_ids = [number[row["id"]] for row in files]
         self._files = [row["file_name"] for row in files]
-        self._sizes = np.array([(row["height"], row["width"]) for row in files], dtype=np.int64)
-        check_files(self.images, self._files)
-        self._count_unfit()
+        self.sizes = np.array([(row["height"], row["width"]) for row in files], dtype=np.int64)
+        if missing := missing_files(self.images, self._files):
+            count = f"{len(missing)} of {len(files)} images are missing"
+            raise InputError(f"{count} in {self.images}, the first is {missing[0]}")
+
+        zero, self.dropped = int(table["zero"].sum()), int((~table["usable"]).sum())
+        self.clipped = int((table["clipped"] & table["usable"]).sum())
+        self._boxes_left_out = {
+            "of other categories": int((~known).sum()),
+            "in images left out": int((known & ~here).sum()),
+            "of zero area": zero,
+            "outside their image": self.dropped - zero,
+            "regions to ignore (iscrowd, ignore)": int((table["usable"] & table["ignored"]).sum()),
+        }
+        if self.dropped or self.clipped:
+            log.warning(
+                "%s: %d boxes of zero area and %d outside their image dropped, %d clipped to their image",
+                *(one_line(self.annotations), zero, self.dropped - zero, self.clipped),
+            )
         self._cache: list[Tensor] | None = None
         if cache:
             self.keep_in_memory()
@@ -112,16 +112,14 @@ class CocoDataset(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> tuple[Float[Tensor, "3 h w"], dict[str, Tensor]]:
         i = range(len(self))[i]  # counts from the end too, and ends iteration with an IndexError
         image = tv_tensors.Image(self._decode(i) if self._cache is None else self._cache[i])
-        rows = slice(self._first[i], self._first[i + 1])
-        table = self._table
-        keep = table.usable[rows]
-        labels = np.where(table.ignored[rows], -1, table.label[rows])[keep]
-        boxes = torch.from_numpy(table.boxes[rows][keep])
+        rows = self._table[self._first[i] : self._first[i + 1]]
+        rows = rows[rows["usable"]]
+        boxes = torch.tensor(rows["xyxy"])
         target = {
             "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(image.shape[-2:])),
-            "labels": torch.from_numpy(labels),
+            "labels": torch.tensor(np.where(rows["ignored"], -1, rows["label"])),
             "image_id": torch.tensor(self.image_ids[i]),
-            "size": torch.tensor(self._sizes[i]),
+            "size": torch.tensor(self.sizes[i]),
         }
         if self.transforms is not None:
             image, target = self.transforms(image, target)
@@ -137,7 +135,7 @@ class CocoDataset(torch.utils.data.Dataset):
     def index_of(self, file_name: str) -> int:
         """The item of an image file. Raises InputError for one that is not in the set."""
         if file_name not in self._files:
-            raise InputError(f"{shown(self.annotations)} has no image {shown(file_name)}")
+            raise InputError(f"{self.annotations} has no image {file_name}")
         return self._files.index(file_name)
 
     def ground_truth(self) -> dict:
@@ -147,20 +145,19 @@ class CocoDataset(torch.utils.data.Dataset):
         takes 0 for "no match". Regions with `ignore` have `iscrowd` 1.
         """
         images = [
-            {"id": image, "file_name": name, "height": int(height), "width": int(width)}
-            for image, name, (height, width) in zip(self.image_ids, self._files, self._sizes, strict=True)
+            {"id": image, "file_name": name, "height": height, "width": width}
+            for image, name, (height, width) in zip(self.image_ids, self._files, self.sizes.tolist(), strict=True)
         ]
-        table = self._table
         annotations = [
             {
-                "id": j + 1,
-                "image_id": self.image_ids[table.place[j]],
-                "category_id": self.category_ids[table.label[j]],
-                "bbox": table.annotated[j].tolist(),
-                "area": float(table.area[j]),
-                "iscrowd": int(table.ignored[j]),
+                "id": number,
+                "image_id": self.image_ids[row["place"]],
+                "category_id": self.category_ids[row["label"]],
+                "bbox": row["annotated"].tolist(),
+                "area": float(row["area"]),
+                "iscrowd": int(row["ignored"]),
             }
-            for j in range(len(table.place))
+            for number, row in enumerate(self._table, 1)
         ]
         names = zip(self.category_ids, self.class_names, strict=True)
         categories = [{"id": category, "name": name} for category, name in names]
@@ -168,10 +165,10 @@ class CocoDataset(torch.utils.data.Dataset):
 
     def summary(self) -> str:
         """One line: images, boxes, classes, crowd regions, images without a box."""
-        gts, crowds = self._table.gts, self._table.usable & self._table.ignored
+        crowds = self._boxes_left_out["regions to ignore (iscrowd, ignore)"]
         return (
-            f"{len(self)} images, {gts.sum()} boxes, {len(self.class_names)} classes, "
-            f"{crowds.sum()} crowd regions, {len(self) - self._filled()} images without a box"
+            f"{len(self)} images, {self._table['gt'].sum()} boxes, {len(self.class_names)} classes, "
+            f"{crowds} crowd regions, {len(self) - self._filled()} images without a box"
         )
 
     def account(self, size: int | None = None, max_size: int | None = None) -> list[str]:
@@ -180,70 +177,49 @@ class CocoDataset(torch.utils.data.Dataset):
         A box under 1 px counts as left out, since the transforms drop it: after their resize to `size` and `max_size`
         px, or as stored. Augmentation, and the last images of an epoch that fill no batch, are not looked at.
         """
-        table = self._table
-        small = under_a_pixel(table, self._sizes, size, max_size) & table.gts
-        used = table.gts & ~small
-        left_out = self._left_out["boxes"] | {
-            "of zero area": int(table.zero.sum()),
-            "outside their image": self.dropped - int(table.zero.sum()),
-            "regions to ignore (iscrowd, ignore)": int((table.usable & table.ignored).sum()),
-            "under 1 px" + f" at size {size}" * (size is not None): int(small.sum()),
-        }
-        counts = np.bincount(table.label[used], minlength=len(self.class_names)).tolist()
+        used, filled = self._seen(size, max_size), self._filled()
+        small = "under 1 px" if size is None else f"under 1 px at size {size}"
+        left_out = {**self._boxes_left_out, small: int((self._table["gt"] & ~used).sum())}
+        counts = np.bincount(self._table["label"][used], minlength=len(self.class_names)).tolist()
+        with_box = f", {filled:,} with a box, {len(self) - filled:,} without"
         return [
-            images_line(len(self), self._filled(), self._left_out["images"]),
-            boxes_line(int(used.sum()), left_out),
+            used_line("images", len(self), self._images_left_out, with_box),
+            used_line("boxes", int(used.sum()), left_out),
             classes_line(self.class_names, counts),
         ]
 
-    def _filled(self) -> int:
-        """How many images have a gt."""
-        return len(np.unique(self._table.place[self._table.gts]))
-
-    def _count_unfit(self) -> None:
-        """Count the boxes that are empty, or come out so when clipped, and those clipped; say so once."""
-        usable = self._table.usable
-        self.dropped, self.clipped = int((~usable).sum()), int((self._table.clipped & usable).sum())
-        if self.dropped or self.clipped:
-            zero = int(self._table.zero.sum())
-            log.warning(
-                "%s: %d boxes of zero area and %d outside their image dropped, %d clipped to their image",
-                *(shown(self.annotations), zero, self.dropped - zero, self.clipped),
-            )
-
-    @property
-    def sizes(self) -> Int[np.ndarray, "n 2"]:
-        """Height and width of each image, px."""
-        return self._sizes
-
     def count_usable(self, size: int | None = None, max_size: int | None = None) -> int:
         """How many boxes training sees, see `account`."""
-        return int((self._table.gts & ~under_a_pixel(self._table, self._sizes, size, max_size)).sum())
+        return int(self._seen(size, max_size).sum())
+
+    def _seen(self, size: int | None, max_size: int | None) -> Bool[np.ndarray, " n"]:
+        return self._table["gt"] & ~under_a_pixel(self._table, self.sizes, size, max_size)
+
+    def _filled(self) -> int:
+        """How many images have a gt."""
+        return len(np.unique(self._table["place"][self._table["gt"]]))
 
     def keep_in_memory(self) -> None:
         """Decode every image now, as `cache` does. Raises InputError, before the first, where memory has no room."""
-        need, free = 3 * int(self._sizes.prod(1).sum()), free_memory()
+        need, free = 3 * int(self.sizes.prod(1).sum()), free_memory()
         if free is not None and need > free:
             raise InputError(
-                f"{shown(self.images)}: {len(self)} decoded images need {need / 1e9:.1f} GB of memory, but "
+                f"{self.images}: {len(self)} decoded images need {need / 1e9:.1f} GB of memory, but "
                 f"{free / 1e9:.1f} GB are free; let a loader process decode them (--workers 1), or use fewer"
             )
         self._cache = [self._decode(i) for i in range(len(self))]
 
     def _decode(self, i: int) -> UInt8[Tensor, "3 h w"]:
-        path, size = self.images / self._files[i], tuple(self._sizes[i].tolist())
+        path, (high, wide) = self.images / self._files[i], self.sizes[i].tolist()
         image = read_image(path)
-        if image.shape[:2] != size:
-            fault = f"{shown(path)} is {_wide_high(image.shape)}, but its annotation says {_wide_high(size)}"
-            with open_image(path) as stored:
-                if orientation(stored) >= 5 and image.shape[1::-1] == size:
+        if image.shape[:2] != (high, wide):
+            stored = f"{image.shape[1]} x {image.shape[0]} px"
+            fault = f"{path} is {stored}, but its annotation says {wide} x {high} px"
+            with open_image(path) as file:
+                if orientation(file) >= 5 and image.shape[:2] == (wide, high):
                     fault += ", as EXIF turns it: store its pixels turned, since COCO's boxes refer to what is stored"
             raise InputError(fault)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous()
-
-
-def _wide_high(shape: Sequence[int]) -> str:
-    return f"{shape[1]} x {shape[0]} px"
 
 
 def collate(batch: list[tuple[Tensor, dict]]) -> tuple[list[Tensor], list[dict]]:

@@ -5,13 +5,14 @@ clusters of one kind. Shapes are arranged back to front on masks alone, and pain
 """
 
 import math
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageFilter
+from torchvision.ops import masks_to_boxes
 
 from otalab.data.outlines import CLASS_NAMES, draw_mask
 from otalab.errors import InputError
@@ -56,26 +57,23 @@ class ShapesConfig:
     """Seed of the set. Image i of a split depends on (seed, split, i) and this configuration alone."""
 
     def __post_init__(self) -> None:
-        def check(ok: bool, message: str) -> None:
-            if not ok:
-                raise InputError(f"ShapesConfig: {message}")
-
-        values = asdict(self)
-        check(all(math.isfinite(value) for value in values.values()), f"values must be finite, got {values}")
-        check(16 <= self.image_size <= 4096, f"image_size must lie in 16..4096 px, got {self.image_size}")
-        check(
-            1 <= self.min_objects <= self.max_objects,
-            f"need 1 <= min_objects <= max_objects, got {self.min_objects} and {self.max_objects}",
-        )
-        check(
-            6 <= self.min_size <= self.max_size <= self.image_size,
-            f"need 6 <= min_size <= max_size <= image_size, got {self.min_size}, {self.max_size}, {self.image_size}",
-        )
-        check(0 < self.min_visible <= 1, f"min_visible must lie in (0, 1], got {self.min_visible}")
+        objects, sizes = (self.min_objects, self.max_objects), (self.min_size, self.max_size, self.image_size)
         limits = {"crowd": (0, 1), "texture": (0, 1), "contrast": (0, 0.5), "aspect": (1, 3), "noise": (0, 64)}
+        rules = {
+            f"image_size must lie in 16..4096 px, got {self.image_size}": 16 <= self.image_size <= 4096,
+            f"need 1 <= min_objects <= max_objects, got {objects[0]} and {objects[1]}": 1 <= objects[0] <= objects[1],
+            f"need 6 <= min_size <= max_size <= image_size, got {sizes[0]}, {sizes[1]}, {sizes[2]}": (
+                6 <= sizes[0] <= sizes[1] <= sizes[2]
+            ),
+            f"min_visible must lie in (0, 1], got {self.min_visible}": 0 < self.min_visible <= 1,
+            f"seed must not be negative, got {self.seed}": self.seed >= 0,
+        }
         for name, (low, high) in limits.items():
-            check(low <= values[name] <= high, f"{name} must lie in {low}..{high}, got {values[name]}")
-        check(self.seed >= 0, f"seed must not be negative, got {self.seed}")
+            value = getattr(self, name)
+            rules[f"{name} must lie in {low}..{high}, got {value}"] = low <= value <= high
+        for rule, kept in rules.items():
+            if not kept:
+                raise InputError(f"ShapesConfig: {rule}")
 
 
 class Scene(NamedTuple):
@@ -102,22 +100,18 @@ class _Shape:
     left: int
     top: int
     colour: np.ndarray
-
-    @cached_property
-    def pixels(self) -> int:
-        """Pixels of the whole shape, those outside the image included."""
-        return int(np.count_nonzero(self.alpha >= 0.5))
+    pixels: int  # of the whole shape, those outside the image included
 
     def window(self, side: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Index of the patch in the image, and of that part in the patch."""
         high, wide = self.alpha.shape
-        rows = slice(*np.clip([self.top, self.top + high], 0, side).tolist())
-        columns = slice(*np.clip([self.left, self.left + wide], 0, side).tolist())
-        inner = (
-            slice(rows.start - self.top, rows.stop - self.top),
-            slice(columns.start - self.left, columns.stop - self.left),
-        )
-        return (rows, columns), inner
+        (rows, own_rows), (columns, own_columns) = _overlap(self.top, high, side), _overlap(self.left, wide, side)
+        return (rows, columns), (own_rows, own_columns)
+
+
+def _overlap(start: int, length: int, side: int) -> tuple[slice, slice]:
+    low, high = np.clip([start, start + length], 0, side).tolist()
+    return slice(low, high), slice(low - start, high - start)
 
 
 def draw_scene(config: ShapesConfig, rng: np.random.Generator) -> Scene:
@@ -133,7 +127,8 @@ def draw_scene(config: ShapesConfig, rng: np.random.Generator) -> Scene:
     masks = coverage >= 0.5
     labels = np.array([shape.label for shape in shapes], dtype=np.int64)
     whole = np.array([shape.pixels for shape in shapes], dtype=np.float32)
-    return Scene(image, _boxes(masks), labels, masks, masks.sum((1, 2)).astype(np.float32) / whole)
+    boxes = masks_to_boxes(torch.from_numpy(masks)).numpy() + np.array([0, 0, 1, 1], dtype=np.float32)  # pixel edges
+    return Scene(image, boxes, labels, masks, masks.sum((1, 2)).astype(np.float32) / whole)
 
 
 def _arrange(config: ShapesConfig, ground: np.ndarray, rng: np.random.Generator) -> tuple[list[_Shape], np.ndarray]:
@@ -181,7 +176,8 @@ def _propose(config: ShapesConfig, ground: np.ndarray, leader: _Shape | None, rn
         colour = (leader.colour + rng.normal(0, 0.06, 3)).clip(0, 1)
     stretch, turn = config.aspect ** rng.uniform(-0.5, 0.5), rng.uniform(0, 2 * np.pi)
     alpha, left, top = draw_mask(label, size, centre, stretch, turn)
-    return _Shape(label, size, alpha, left, top, colour.astype(np.float32))
+    pixels = int(np.count_nonzero(alpha >= 0.5))
+    return _Shape(label, size, alpha, left, top, colour.astype(np.float32), pixels)
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
@@ -227,12 +223,3 @@ def _paint(canvas: np.ndarray, shape: _Shape, light: float, config: ShapesConfig
     fill = shape.colour * shade[inner][..., None]
     alpha = shape.alpha[inner][..., None]
     canvas[window] = canvas[window] * ((1 - shadow)[..., None] * (1 - alpha)) + fill * alpha
-
-
-def _boxes(masks: Bool[np.ndarray, "m h w"]) -> Float[np.ndarray, "m 4"]:
-    """Tight xyxy boxes of the masks, float32, in pixel edges."""
-    boxes = np.zeros((len(masks), 4), dtype=np.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-    return boxes

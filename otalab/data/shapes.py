@@ -12,7 +12,7 @@ from PIL import Image
 
 from otalab.data.scene import CLASS_NAMES, Scene, ShapesConfig, draw_scene
 from otalab.errors import InputError
-from otalab.files import folder_beside, write_whole
+from otalab.files import folder_beside
 from otalab.progress import progress_bar
 
 __all__ = ["CLASS_NAMES", "SPLITS", "VERSION", "Scene", "ShapesConfig", "draw_scene", "make_shapes"]
@@ -47,8 +47,7 @@ def make_shapes(
             whole = partial / "whole"
             for index, split in enumerate(SPLITS):
                 _write_split(whole / split, index, statement[split], config, progress)
-            with write_whole(whole / "shapes.json") as path:
-                path.write_text(json.dumps(statement, indent=1) + "\n")
+            (whole / "shapes.json").write_text(json.dumps(statement, indent=1) + "\n")
             if overwrite and target.exists():
                 target.rename(partial / "old")  # at once: half a set would be taken for somebody else's folder
             try:
@@ -75,22 +74,16 @@ def _holds(folder: Path, statement: dict, overwrite: bool) -> bool:
             raise InputError(f"{folder} also holds {', '.join(sorted(foreign))}; it will not be overwritten")
         return False
     if held != statement:
-        difference = _difference(held, statement)
-        raise InputError(f"{folder} holds another shapes set ({difference}); overwrite it or choose another folder")
+        config = held.get("config")
+        old = {**held, **(config if isinstance(config, dict) else {})}
+        new = {key: value for key, value in (statement | statement["config"]).items() if key != "config"}
+        differ = ", ".join(f"{key} {old.get(key)}, asked {new[key]}" for key in new if old.get(key) != new[key])
+        raise InputError(f"{folder} holds another shapes set ({differ}); overwrite it or choose another folder")
     for split in SPLITS:
         found = len(list((folder / split / "images").glob("*.png")))
         if found != statement[split] or not (folder / split / "instances.json").is_file():
             raise InputError(f"{folder / split} has {found} of its {statement[split]} images; overwrite it")
     return True
-
-
-def _difference(held: dict, wanted: dict) -> str:
-    """The settings that differ: "seed 0, asked 1"."""
-    config = held.get("config")
-    old = {**held, **(config if isinstance(config, dict) else {})}
-    new = {**wanted, **wanted["config"]}
-    keys = [key for key in new if key != "config" and old.get(key) != new[key]]
-    return ", ".join(f"{key} {old.get(key)}, asked {new[key]}" for key in keys)
 
 
 def _write_split(folder: Path, split: int, count: int, config: ShapesConfig, progress: bool) -> None:
@@ -103,18 +96,9 @@ def _write_split(folder: Path, split: int, count: int, config: ShapesConfig, pro
         Image.fromarray(scene.image).save(folder / "images" / name, compress_level=1)
         images.append({"id": i + 1, "file_name": name, "width": config.image_size, "height": config.image_size})
         for (x1, y1, x2, y2), label, mask in zip(scene.boxes.tolist(), scene.labels.tolist(), scene.masks, strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": i + 1,
-                    "category_id": label + 1,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": int(mask.sum()),
-                    "iscrowd": 0,
-                }
-            )
+            row = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": label + 1}
+            annotations.append({**row, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": int(mask.sum()), "iscrowd": 0})
     categories = [{"id": i + 1, "name": name, "supercategory": "shape"} for i, name in enumerate(CLASS_NAMES)]
     info = {"description": f"otalab shapes, seed {config.seed}, {folder.name}", "version": str(VERSION)}
-    with write_whole(folder / "instances.json") as path:
-        content = {"info": info, "images": images, "annotations": annotations, "categories": categories}
-        path.write_text(json.dumps(content))
+    content = {"info": info, "images": images, "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(content))

@@ -1,88 +1,69 @@
-"""The annotations of a COCO file as arrays: loader processes would copy a million dicts when they count references."""
+"""The annotations of a COCO file as an array, and the account of those that are used, left out, and why.
+
+An array, for a million dicts would be copied into every loader process when it counts references.
+"""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from otalab.data.rows import is_ignored
-from otalab.data.wording import quoted
+from otalab.data.transforms import resized
+from otalab.errors import InputError, one_line, quoted
+
+BOX = np.dtype(
+    [
+        ("place", np.int64),  # of its image, counted from 0
+        ("label", np.int64),  # 0..C-1; -1 for a category that was not chosen
+        ("annotated", np.float64, 4),  # xywh px, as the file has it
+        ("area", np.float64),  # px^2, by which the evaluation tells small from large
+        ("xyxy", np.float32, 4),  # px, clipped to the image
+        ("clipped", bool),  # whether an edge moved by a pixel; less is rounding, not a fault
+        ("zero", bool),  # whether the file gives it no area
+        ("usable", bool),  # whether something is left of it
+        ("ignored", bool),  # a region to ignore: no gt, and no background
+        ("gt", bool),  # usable, of a chosen category, not to be ignored
+    ],
+    align=True,  # as torch asks
+)
+_MOST_NAMED = 12  # classes; a line for 80 should still fit on a screen
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class BoxTable:
-    """One row an annotation, in the order of their images."""
+def box_table(rows: list[dict], images: list[dict], label: dict[int | str, int], path: Path) -> np.ndarray:
+    """A `BOX` per annotation, in the order of their images.
 
-    place: Int[np.ndarray, " n"]
-    """Which image it lies in, counted from 0."""
-    label: Int[np.ndarray, " n"]
-    """0..C-1; -1 for a category that was not chosen."""
-    ignored: Bool[np.ndarray, " n"]
-    """A region to ignore: no gt, and no background."""
-    area: Float[np.ndarray, " n"]
-    """px^2, by which the evaluation tells small from large."""
-    annotated: Float[np.ndarray, "n 4"]
-    """xywh px, as the file has it."""
-    boxes: Float[np.ndarray, "n 4"]
-    """float32 xyxy px, clipped to the image."""
-    clipped: Bool[np.ndarray, " n"]
-    """Whether clipping moved an edge by a pixel; less is rounding, not a fault."""
-
-    @property
-    def usable(self) -> Bool[np.ndarray, " n"]:
-        """Whether there is something left of the box."""
-        return (self.boxes[:, 2:] > self.boxes[:, :2]).all(1)
-
-    @property
-    def gts(self) -> Bool[np.ndarray, " n"]:
-        """Whether it is a gt: usable, of a chosen category, not to be ignored."""
-        return self.usable & ~self.ignored & (self.label >= 0)
-
-    @property
-    def zero(self) -> Bool[np.ndarray, " n"]:
-        """Whether the file gives the box no area."""
-        return (self.annotated[:, 2:] == 0).any(1)
-
-    def rows(self, keep: Bool[np.ndarray, " n"]) -> "BoxTable":
-        """The rows that are kept."""
-        return BoxTable(**{name: column[keep] for name, column in vars(self).items()})
-
-
-def box_table(rows: list[dict], images: list[dict], label: dict[int | str, int], path: str) -> BoxTable:
-    """The table of a file's annotations. `images` gives the places, `label` maps category ids; `path` is for messages.
-
-    An area that contradicts its box is replaced by width x height, and boxes that look normalised are told: a warning
-    each.
+    `images` gives the places, `label` maps category ids; `path` is for messages. An area that contradicts its box is
+    replaced by width x height, and boxes that look normalised are told: a warning each.
     """
     places = {row["id"]: i for i, row in enumerate(images)}
     rows = sorted(rows, key=lambda row: places[row["image_id"]])
-    place = np.array([places[row["image_id"]] for row in rows], dtype=np.int64)
-    annotated = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
-    sizes = np.array([(row["width"], row["height"]) for row in images], dtype=np.float64).reshape(-1, 2)[place]
+    table = np.zeros(len(rows), BOX)
+    table["place"] = [places[row["image_id"]] for row in rows]
+    table["label"] = [label.get(row["category_id"], -1) for row in rows]
+    table["ignored"] = [bool(row.get("iscrowd", 0) or row.get("ignore", 0)) for row in rows]
+    table["annotated"] = annotated = np.array([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
+    table["area"] = _areas(rows, annotated[:, 2] * annotated[:, 3], path)
+    table["zero"] = (annotated[:, 2:] == 0).any(1)
 
-    boxes = np.concatenate([annotated[:, :2], annotated[:, :2] + annotated[:, 2:]], axis=1)
-    inside = boxes.clip(0, np.tile(sizes, 2))
+    sizes = np.array([(row["width"], row["height"]) for row in images], dtype=np.float64).reshape(-1, 2)[table["place"]]
     if len(rows) and (annotated <= 1).all() and (annotated >= 0).all() and sizes.max() > 2:
         log.warning(
             "%s: bbox values look normalised (0..1); COCO wants pixels: no side of %d boxes is longer than 1 px",
-            *(path, len(rows)),
+            *(one_line(path), len(rows)),
         )
-    return BoxTable(
-        place=place,
-        label=np.array([label.get(row["category_id"], -1) for row in rows], dtype=np.int64),
-        ignored=np.array([is_ignored(row) for row in rows], dtype=bool),
-        area=_areas(rows, annotated[:, 2] * annotated[:, 3], path),
-        annotated=annotated,
-        boxes=inside.astype(np.float32),
-        clipped=np.abs(inside - boxes).max(1, initial=0) >= 1,
-    )
+    boxes = np.concatenate([annotated[:, :2], annotated[:, :2] + annotated[:, 2:]], axis=1)
+    inside = boxes.clip(0, np.tile(sizes, 2))
+    table["xyxy"], table["clipped"] = inside, np.abs(inside - boxes).max(1, initial=0) >= 1
+    table["usable"] = (table["xyxy"][:, 2:] > table["xyxy"][:, :2]).all(1)
+    table["gt"] = table["usable"] & ~table["ignored"] & (table["label"] >= 0)
+    return table
 
 
-def _areas(rows: Sequence[dict], sides: Float[np.ndarray, " n"], path: str) -> Float[np.ndarray, " n"]:
+def _areas(rows: Sequence[dict], sides: Float[np.ndarray, " n"], path: Path) -> Float[np.ndarray, " n"]:
     """The areas as annotated (COCO's are those of masks, at most the box's); where none or no possible one, `sides`."""
     given = np.array([row.get("area", side) for row, side in zip(rows, sides, strict=True)], dtype=np.float64)
     wrong = (given > 1.01 * sides + 1) | (given < 0) | ((given < 1) & (sides >= 4))
@@ -91,6 +72,69 @@ def _areas(rows: Sequence[dict], sides: Float[np.ndarray, " n"], path: str) -> F
         log.warning(
             "%s: %d of %d areas contradict their boxes, and width x height is taken for them; "
             "annotation %s has area %s and bbox %s",
-            *(path, wrong.sum(), len(rows), quoted(row.get("id")), quoted(row["area"]), quoted(row["bbox"])),
+            *(one_line(path), wrong.sum(), len(rows), quoted(row.get("id")), quoted(row["area"]), quoted(row["bbox"])),
         )
     return np.where(wrong, sides, given)
+
+
+def choose(items: Sequence, most: int | None, seed: int, name: str = "max_images", least: int = 1) -> list:
+    """At most so many of the items, in their order; a smaller choice is part of a larger one."""
+    if most is not None and most < least:
+        raise InputError(f"{name} must be at least {least}, got {most}")
+    if most is None or most >= len(items):
+        return list(items)
+    order = np.random.default_rng(seed).permutation(len(items))[:most]
+    return [items[i] for i in sorted(order)]
+
+
+def choose_images(
+    table: np.ndarray, count: int, background: int | None, max_images: int | None, seed: int
+) -> tuple[list[int], dict[str, int]]:
+    """Choose from `count` images: all with a gt, at most `background` of the others, then at most `max_images` of both.
+
+    Returns their places, and how many others are left out, by the reason. Raises InputError for a negative number.
+    """
+    filled = np.bincount(table["place"][table["gt"]], minlength=count) > 0
+    others = np.bincount(table["place"][table["usable"] & ~table["ignored"]], minlength=count) > 0
+    bare = np.flatnonzero(~filled).tolist()
+    empty = choose(bare, background, seed, "background", least=0)
+    candidates = sorted(np.flatnonzero(filled).tolist() + empty)
+    kept = choose(candidates, max_images, seed)
+    dropped = np.setdiff1d(bare, empty).astype(np.int64)
+    left_out = {
+        "without a box": int((~others[dropped]).sum()),
+        "without a box of the chosen categories": int(others[dropped].sum()),
+        f"beyond max_images {max_images}": len(candidates) - len(kept),
+    }
+    return kept, left_out
+
+
+def under_a_pixel(
+    table: np.ndarray, sizes: Int[np.ndarray, "i 2"], size: int | None, max_size: int | None
+) -> Bool[np.ndarray, " n"]:
+    """Which boxes have a side under 1 px once their images (height, width) are resized, as the transforms drop them."""
+    after = np.array([resized(*shape, size, max_size) for shape in sizes.tolist()], dtype=np.int64).reshape(-1, 2)
+    scale = (after / sizes).astype(np.float32)[table["place"]]
+    limit = after[table["place"]].astype(np.float32)
+    boxes = np.minimum(table["xyxy"] * np.tile(scale[:, ::-1], 2), np.tile(limit[:, ::-1], 2))
+    return (boxes[:, 2:] - boxes[:, :2] < 1).any(1)
+
+
+def used_line(what: str, used: int, left_out: dict[str, int], more: str = "") -> str:
+    """How many images or boxes are used, and why others are not: numbers that add up."""
+    reasons = ", ".join(f"{count:,} {why}" for why, count in left_out.items() if count)
+    line = f"{what}: {used:,} of {used + sum(left_out.values()):,} used{more}"
+    return f"{line}; left out: {reasons}" if reasons else line
+
+
+def classes_line(names: Sequence[str], counts: Sequence[int]) -> str:
+    """How many classes there are, the boxes of the most frequent and the sum of the others, and those without a box."""
+    order = sorted(range(len(names)), key=lambda label: -counts[label])
+    there = [f"{one_line(names[label], 40)} {counts[label]:,}" for label in order if counts[label]]
+    rest = sum(counts[label] for label in order[_MOST_NAMED:])
+    parts = there[:_MOST_NAMED] + [f"{len(there) - _MOST_NAMED} more {rest:,}"] * (rest > 0)
+    line = f"classes: {len(names)}" + (f" ({', '.join(parts)})" if parts else "")
+    if absent := [one_line(names[label], 40) for label in order if not counts[label]]:
+        more = f" and {len(absent) - _MOST_NAMED} more" if len(absent) > _MOST_NAMED else ""
+        line += f"; {len(absent)} without a box: {', '.join(absent[:_MOST_NAMED])}{more}"
+    return line

@@ -5,37 +5,40 @@ label -1, so that they travel with the others. Randomness is torch's global gene
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from otalab.data.rows import MOST_PIXELS
+from otalab.boxes import box_area
+from otalab.data.images import MOST_PIXELS
 from otalab.errors import InputError
 
 STRENGTHS = ("none", "flip", "light", "strong")
 
 
-class CropResize(nn.Module):
+@dataclass
+class CropResize:
     """With probability `p`, cut out a random window and resize it to the size of the image.
 
-    The window's sides are drawn alone, each from `low`..1 of the image's, within a ratio `aspect` of each other.
-    A box that keeps less than `keep` of its area inside the window is dropped, the others are cut; crowd
-    regions (label -1) are cut but never dropped for their share.
+    The window's sides are drawn alone, each from `low`..1 of the image's, within a ratio of 1.25 of each other. A box
+    that keeps less than a quarter of its area inside the window is dropped, the others are cut; crowd regions
+    (label -1) are cut but never dropped for their share.
     """
 
-    def __init__(self, low: float, p: float = 0.5, keep: float = 0.25, aspect: float = 1.25) -> None:
-        super().__init__()
-        self.low, self.p, self.keep, self.aspect = low, p, keep, aspect
+    low: float
+    p: float = 0.5
 
-    def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
+    def __call__(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
         if torch.rand(()) >= self.p:
             return image, target
         high, wide = image.shape[-2:]
         share = self.low + (1 - self.low) * torch.rand(())
-        stretch = self.aspect ** (torch.rand(()) - 0.5)
+        stretch = 1.25 ** (torch.rand(()) - 0.5)
         rows = max(1, round(float((share * stretch).clamp(max=1)) * high))
         columns = max(1, round(float((share / stretch).clamp(max=1)) * wide))
         top = int(torch.randint(high - rows + 1, ()))
@@ -43,10 +46,10 @@ class CropResize(nn.Module):
 
         old, labels = target["boxes"], target["labels"]
         boxes = F.crop(old, top, left, rows, columns)
-        kept = _area(boxes) >= torch.where(labels >= 0, self.keep, 0.0) * _area(old)
-        boxes = F.resize(tv_tensors.wrap(boxes[kept], like=boxes), [high, wide])
-        image = F.resize(F.crop(image, top, left, rows, columns), [high, wide])
-        return image, {**target, "boxes": boxes, "labels": labels[kept]}
+        area, before = (box_area(b.as_subclass(Tensor)) for b in (boxes, old))
+        kept = area >= torch.where(labels >= 0, 0.25, 0.0) * before
+        target = {**target, "boxes": tv_tensors.wrap(boxes[kept], like=boxes), "labels": labels[kept]}
+        return v2.Resize([high, wide])(F.crop(image, top, left, rows, columns), target)
 
 
 def train_transforms(
@@ -58,52 +61,38 @@ def train_transforms(
     strong: + stronger colours, zoom out, windows of 0.3..1. Boxes cut to under 25 % of their area or under 1 px are
     dropped; an image may end without a box. Raises InputError for an unknown strength or size.
     """
-    flip = [v2.RandomHorizontalFlip(0.5)]
+    flip = v2.RandomHorizontalFlip(0.5)
     steps = {
         "none": [],
-        "flip": flip,
-        "light": [*flip, v2.ColorJitter(0.2, 0.2, 0.2), CropResize(0.6, p=0.5)],
-        "strong": [
-            *flip,
-            v2.ColorJitter(0.4, 0.4, 0.4),
-            v2.RandomApply([_ZoomOut(2.0)], p=0.3),
-            CropResize(0.3, p=0.7),
-        ],
+        "flip": [flip],
+        "light": [flip, v2.ColorJitter(0.2, 0.2, 0.2), CropResize(0.6, p=0.5)],
+        "strong": [flip, v2.ColorJitter(0.4, 0.4, 0.4), v2.RandomApply([_zoom_out], p=0.3), CropResize(0.3, p=0.7)],
     }
     if strength not in steps:
         raise InputError(f"strength must be one of {', '.join(STRENGTHS)}, got {strength!r}")
-    return v2.Compose([*steps[strength], *_resize(size, max_size), *_sanitize()])
+    return v2.Compose([*steps[strength], *eval_transforms(size, max_size).transforms])
 
 
-def eval_transforms(size: int | None = None, max_size: int | None = None) -> v2.Compose:
+def eval_transforms(size: int | Sequence[int] | None = None, max_size: int | None = None) -> v2.Compose:
     """Resize the shorter side to `size` px, the longer at most `max_size` (habitually 800 and 1333); None: leave it."""
-    return v2.Compose([*_resize(size, max_size), *_sanitize()])
+    sizes = [] if size is None else [size] if isinstance(size, int) else list(size)
+    if any(s < 1 for s in sizes) or (max_size is not None and sizes and max_size < max(sizes)):
+        raise InputError(f"need 1 <= size <= max_size, got {size} and {max_size}")
+    # boxes are clamped before those under 1 px are dropped: a resize may round an edge to 128.00001
+    sanitize = [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=1.0)]
+    return v2.Compose([*([partial(_resize, sizes, max_size)] if sizes else []), *sanitize])
 
 
-class _ZoomOut(nn.Module):
-    """Shrink the image by a random factor in 1..`most` onto a grey canvas of the same size."""
-
-    def __init__(self, most: float) -> None:
-        super().__init__()
-        self.zoom = v2.RandomZoomOut(fill=114, side_range=(1.0, most), p=1.0)
-
-    def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
-        shape = list(image.shape[-2:])
-        image, target = self.zoom(image, target)
-        return F.resize(image, shape), {**target, "boxes": F.resize(target["boxes"], shape)}
+def _zoom_out(image: Tensor, target: dict) -> tuple[Tensor, dict]:
+    """Shrink the image by a random factor in 1..2 onto a grey canvas of the same size."""
+    zoom = v2.RandomZoomOut(fill=114, side_range=(1.0, 2.0), p=1.0)
+    return v2.Resize(list(image.shape[-2:]))(*zoom(image, target))
 
 
-class _ShortestSide(nn.Module):
+def _resize(sizes: Sequence[int], max_size: int | None, image: Tensor, target: dict) -> tuple[Tensor, dict]:
     """Resize an image's shorter side to one of `sizes`, drawn at random, the longer to at most `max_size` px."""
-
-    def __init__(self, sizes: Sequence[int], max_size: int | None) -> None:
-        super().__init__()
-        self.sizes, self.max_size = sizes, max_size
-
-    def forward(self, image: Tensor, target: dict) -> tuple[Tensor, dict]:
-        draw = int(torch.randint(len(self.sizes), ())) if len(self.sizes) > 1 else 0
-        shape = list(resized(*image.shape[-2:], self.sizes[draw], self.max_size))
-        return F.resize(image, shape), {**target, "boxes": F.resize(target["boxes"], shape)}
+    draw = int(torch.randint(len(sizes), ())) if len(sizes) > 1 else 0
+    return v2.Resize(resized(*image.shape[-2:], sizes[draw], max_size))(image, target)
 
 
 def resized(high: int, wide: int, size: int | None, max_size: int | None = None) -> tuple[int, int]:
@@ -122,24 +111,3 @@ def resized(high: int, wide: int, size: int | None, max_size: int | None = None)
             f"{MOST_PIXELS:,} pixels; choose a smaller size, or a max_size"
         )
     return (short, long) if high <= wide else (long, short)
-
-
-def _resize(size: int | Sequence[int] | None, max_size: int | None) -> list[nn.Module]:
-    sizes = [] if size is None else [size] if isinstance(size, int) else list(size)
-    if any(s < 1 for s in sizes) or (max_size is not None and sizes and max_size < max(sizes)):
-        raise InputError(f"need 1 <= size <= max_size, got {size} and {max_size}")
-    return [_ShortestSide(sizes, max_size)] if sizes else []
-
-
-def _sanitize() -> list[nn.Module]:
-    """Drop boxes under 1 px, clamped first: a resize may round an edge to 128.00001, and that box would be dropped."""
-    return [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes(min_size=1.0, labels_getter=_labels)]
-
-
-def _labels(sample: tuple[Tensor, dict]) -> Tensor:
-    return sample[1]["labels"]  # a function with a name, so that loader processes can be sent the pipeline
-
-
-def _area(boxes: Tensor) -> Tensor:
-    boxes = boxes.as_subclass(Tensor)
-    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)

@@ -15,10 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from otalab.data.wording import quoted
 from otalab.detect.config import MOST_BATCH, MOST_SIDE
 from otalab.detect.detector import Detector, build_detector
-from otalab.errors import InputError, first_line
+from otalab.errors import InputError, first_line, quoted
 from otalab.files import write_whole
 
 EVAL_BATCH = 16  # images at a time where nothing else is known

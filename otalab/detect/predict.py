@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from otalab.data.annotations import read_image
+from otalab.data.images import read_image
 from otalab.detect.checkpoint import load_model
 from otalab.detect.detector import Detector
 from otalab.detect.limits import HELD_PIXELS, PREDICT_PIXELS, shrink, shrunk_size

@@ -6,7 +6,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import BinaryIO
 
-from otalab.data.wording import shown
 from otalab.detect.checkpoint import load_state, restore
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector
@@ -55,9 +54,7 @@ def start(out: Path, config: TrainConfig, model: Detector, average: Detector, op
     for name, value in given.items():
         old = stored.get(name, default[name])  # a run from before a setting existed had its default
         if old != value:
-            raise InputError(
-                f"{out} was started with {name}={shown(old)}, not {value}; a resumed run keeps its settings"
-            )
+            raise InputError(f"{out} was started with {name}={old}, not {value}; a resumed run keeps its settings")
     if state["epoch"] > config.epochs:
         raise InputError(f"{path} is of epoch {state['epoch']}, but the run has {config.epochs}")
     restore(path, state, model, average, optimizer)

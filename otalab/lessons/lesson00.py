@@ -4,51 +4,47 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign import AnchorPoints, Predictions, RadiusPrior, Targets, build_assigner, dynamic_k
-from otalab.lessons.answers import numbers, whole
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import Hint, checker, hint_if, numbers, whole
 
 CLEARLY = 1.25  # the factor by which the area of the box must change at least
 
 
-def check(points, predictions, targets, gt, box, k) -> Verdict:
+@checker
+def check(points, predictions, targets, gt, box, k) -> str:
     """Whether the gt with index `gt` has dynamic k `k` once its box is `box` (xyxy px), by the `ota` assigner."""
     given = ((points, AnchorPoints), (predictions, Predictions), (targets, Targets))
-    if not all(isinstance(value, kind) for value, kind in given):
-        return failed("Hand over the lesson's points, predictions and targets as they are, in this order.")
-    if box is None or k is None:
-        return failed("Choose a gt, give it another box about the same place, and say which k it will have.")
-    gt, k = whole(gt), whole(k)
-    if gt is None or not 0 <= gt < len(targets):
-        return failed(f"gt is the index of one of the gts: 0 to {len(targets) - 1}.")
-    box, old_box = numbers(box), targets.boxes[gt].double()
-    if box is None or box.shape != (4,) or not box.isfinite().all():
-        return failed("A box is four numbers: left, top, right, bottom, in px.")
-    if (box[2:] <= box[:2]).any():
-        return failed("This box has no area: left must be less than right, and top less than bottom.")
+    as_they_are = all(isinstance(value, kind) for value, kind in given)
+    hint_if(not as_they_are, "Hand over the lesson's points, predictions and targets as they are, in this order.")
+    hint_if(box is None or k is None, "Choose a gt, give it another box about the same place, and say its new k.")
+    gt, box, k = whole(gt), numbers(box), whole(k)
+    hint_if(gt is None or not 0 <= gt < len(targets), f"gt is the index of a gt: 0 to {len(targets) - 1}.")
+    four = box is not None and box.shape == (4,) and box.isfinite().all()
+    hint_if(not four, "A box is four numbers: left, top, right, bottom, in px.")
+    no_area = (box[2:] <= box[:2]).any()
+    hint_if(no_area, "This box has no area: left must be less than right, and top less than bottom.")
+    old_box = targets.boxes[gt].double()
     if box.equal(old_box):
-        return failed(
+        raise Hint(
             "That is the box in targets as it is now. If you changed it there, make targets anew and work on a copy: "
             "targets.boxes[gt].clone()."
         )
     middle = box_ops.centres(old_box)
-    if (middle <= box[:2]).any() or (middle >= box[2:]).any():
-        return failed("That is another object: keep the middle of the old box inside the new one.")
+    elsewhere = (middle <= box[:2]).any() or (middle >= box[2:]).any()
+    hint_if(elsewhere, "That is another object: keep the middle of the old box inside the new one.")
     growth = float(box_ops.box_area(box) / box_ops.box_area(old_box))
-    if 1 / CLEARLY < growth < CLEARLY:
-        return failed("The new box is nearly as large as the old one. Make it clearly larger or smaller.")
-    if k is None:
-        return failed("k is a whole number of points.")
+    alike = 1 / CLEARLY < growth < CLEARLY
+    hint_if(alike, "The new box is nearly as large as the old one. Make it clearly larger or smaller.")
+    hint_if(k is None, "k is a whole number of points.")
 
     old, new = wanted(points, predictions, targets, gt), wanted(points, predictions, moved(targets, gt, box), gt)
-    if k in (new, in_float32(points, predictions, box)):
-        new = k
-        change = "stayed" if new == old else "rose" if new > old else "fell"
-        return passed(
-            f"k of this gt was {old} and is {new}: it {change}, with {growth:.2f} times the area. k does not count "
-            "pixels: it counts how well the predictions fit. They were made for the old box, so a new one of another "
-            "size mostly loses, larger or smaller, until the detector has learnt it."
-        )
-    return failed(hint(points, predictions, gt, box, k, old, new))
+    if k not in (new, in_float32(points, predictions, box)):
+        raise Hint(hint(points, predictions, gt, box, k, old, new))
+    change = "stayed" if k == old else "rose" if k > old else "fell"
+    return (
+        f"k of this gt was {old} and is {k}: it {change}, with {growth:.2f} times the area. k does not count "
+        "pixels: it counts how well the predictions fit. They were made for the old box, so a new one of another "
+        "size mostly loses, larger or smaller, until the detector has learnt it."
+    )
 
 
 def hint(points: AnchorPoints, predictions: Predictions, gt: int, box: Tensor, k: int, old: int, new: int) -> str:

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from otalab.lessons.answers import numbers
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import Hint, checker, hint_if, numbers
 from otalab.transport import TransportProblem, certify
 
 COST = [[4.0, 4.0, 7.0], [8.0, 3.0, 9.0]]
@@ -16,25 +15,25 @@ PLAN = [[3.0, 0.0, 2.0], [0.0, 2.0, 2.0]]
 TOLERANCE = 1e-9  # of the gap, and of the promise f_i + g_j <= c_ij
 
 
-def check(f, g) -> Verdict:
+@checker
+def check(f, g) -> str:
     """Whether `f` (2,) and `g` (3,), lists, arrays or tensors, prove PLAN optimal: feasible, and the gap closed."""
     if f is None or g is None:
-        return failed(
+        raise Hint(
             "No prices yet. Start with f[0] = 0 (one price is free) and ask what the carrier may charge on the routes "
             "that the plan uses."
         )
     f, g = numbers(f), numbers(g)
-    if f is None or g is None or f.shape != (2,) or g.shape != (3,):
-        return failed("Two numbers for f, one a bakery, and three for g, one a cafe: lists will do.")
-    if not (f.isfinite().all() and g.isfinite().all()):
-        return failed("A price that is not a finite number proves no bound.")
+    right = f is not None and g is not None and f.shape == (2,) and g.shape == (3,)
+    hint_if(not right, "Two numbers for f, one a bakery, and three for g, one a cafe: lists will do.")
+    finite = f.isfinite().all() and g.isfinite().all()
+    hint_if(not finite, "A price that is not a finite number proves no bound.")
     left = torch.tensor(COST).double() - f[:, None] - g  # (2, 3) what the promise leaves
+    i, j = divmod(int(left.argmin()), 3)
+    if -1e-5 < left.min() < -TOLERANCE:
+        raise Hint(f"From bakery {i} to cafe {j} they ask {-left.min():.1e} too much. Are your prices in float64?")
     if left.min() < -TOLERANCE:
-        i, j = divmod(int(left.argmin()), 3)
-        if left.min() > -1e-5:
-            excess = -left.min()
-            return failed(f"From bakery {i} to cafe {j} they ask {excess:.1e} too much. Are your prices in float64?")
-        return failed(
+        raise Hint(
             f"The carrier breaks the promise: from bakery {i} to cafe {j} they ask {f[i] + g[j]:g}, and the route "
             f"costs {COST[i][j]:g}. Such prices prove nothing; which of the two fees is too high?"
         )
@@ -43,12 +42,12 @@ def check(f, g) -> Verdict:
     if cost - bound >= TOLERANCE:
         slack = left.masked_fill(torch.tensor(PLAN) == 0, 0.0)
         i, j = divmod(int(slack.argmax()), 3)
-        return failed(
+        raise Hint(
             f"The promise holds, and the bill is {bound:g}; the plan costs {cost:g}, so the gap is {cost - bound:g}. "
             f"The plan sends bread from bakery {i} to cafe {j}, and there the carrier stays {slack[i, j]:g} below the "
             "cost. Can you close that without breaking the promise elsewhere?"
         )
-    return passed(
+    return (
         f"The bill is {bound:g} and so is the plan's cost: no plan can be cheaper. The four routes in use fix "
         "f_i + g_j = c_ij four times, so of five prices one was yours to choose; the two unused routes had to keep the "
         "promise, and they do: that is what makes the plan optimal."

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from otalab.lab.simulate import seeded
-from otalab.lessons.answers import whole
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import ask, checker, hint_if, whole
 from otalab.transport import TransportProblem, TransportSolution, solve
 
 EXACT = 1e-9  # units of goods: float64 does it to 1e-13
@@ -26,31 +25,25 @@ def trials() -> list[tuple[str, TransportSolution, float]]:
     return found
 
 
-def check(last_half_step, labels_that_change) -> Verdict:
+@checker
+def check(last_half_step, labels_that_change) -> str:
     """Right: every column receives what it wants, f is as it was, and the prediction is what happens."""
-    if not callable(last_half_step):
-        return failed("The first argument is your function last_half_step(f, g, cost, supply, demand, eps).")
+    no_function = not callable(last_half_step)
+    hint_if(no_function, "The first argument is your function last_half_step(f, g, cost, supply, demand, eps).")
     changed = 0
     for name, before, eps in trials():
         problem = before.problem
         parts = (before.f, before.g, problem.cost, problem.supply, problem.demand)
-        try:
-            pair = last_half_step(*(part.clone() for part in parts), eps)
-        except Exception as error:  # whatever a reader's function may raise
-            return failed(f"Your function raised {type(error).__name__}: {error}")
+        pair = ask(last_half_step, "Your function", *(part.clone() for part in parts), eps)
         hint = fault(before, pair, eps)
-        if hint:
-            return failed(f"({name}) {hint}")
+        hint_if(hint, f"({name}) {hint}")
         changed += int((potential_plan(problem.cost, *pair, eps).argmax(0) != before.labels).sum())
     guess = whole(labels_that_change)
-    if guess is None:
-        return failed("Columns exact: well done. Now the prediction: labels_that_change, a whole number.")
-    if guess != changed:
-        return failed(
-            f"Columns exact: well done. But it is not {guess} labels that change. Compare two entries of one "
-            "column before and after your step: what happens to their ratio?"
-        )
-    return passed(
+    well_done = "Columns exact: well done."
+    hint_if(guess is None, f"{well_done} Now the prediction: labels_that_change, a whole number.")
+    ratio = "Compare two entries of one column before and after your step: what happens to their ratio?"
+    hint_if(guess != changed, f"{well_done} But it is not {guess} labels that change. {ratio}")
+    return (
         "The last half-step decides which marginal is exact, and yours makes it the columns. It multiplies a column by "
         "one number, so the largest entry stays the largest: no label changes, all of them follow from f alone. "
         "So the argmax of Sec. 3.2 loses nothing by stopping after the rows; the authors' decoding differs (lesson 07)."
@@ -71,13 +64,11 @@ def fault(before: TransportSolution, pair, eps: float) -> str | None:
         return "f has moved. One half-step changes one of the two; which of them can put columns right?"
     if torch.equal(g, before.g):
         return "Nothing has changed: the rows are still exact, the columns are off."
-    plan = potential_plan(problem.cost, f, g, eps)
-    columns = plan.sum(0)
+    columns = potential_plan(problem.cost, f, g, eps).sum(0)
     worst = (columns - demand).abs().max().item()
     if worst <= EXACT:
         return None
-    spread = (columns.max() - columns.min()).item()
-    if spread <= EXACT:
+    if (columns.max() - columns.min()).item() <= EXACT:
         return f"Every column sums to {columns[0]:.3g} now, whatever it wants. Where does demand come in?"
     remark = " It is small: is all of it in float64?" if worst < 1e-4 else ""
     return f"The worst column sum is {worst:.2g} off.{remark} Which axis do you sum over, and with which potential?"

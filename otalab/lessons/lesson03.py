@@ -4,8 +4,7 @@ import numpy as np
 import torch
 
 from otalab.lab.simulate import seeded
-from otalab.lessons.answers import numbers
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import Hint, checker, hint_if, numbers
 from otalab.transport import TransportProblem, TransportSolution, solve
 
 EXACT = ("linprog", "emd", "assignment", "augmenting-path", "auction")
@@ -14,49 +13,40 @@ NUDGE = 1e-5  # of a cost: less than any two plans of whole costs differ by, if 
 NUDGES = 20  # random ones; a tie survives all of them with probability 2^-19
 
 
-def check(cost, supply) -> Verdict:
+@checker
+def check(cost, supply) -> str:
     """Right: whole costs, all different, for which two exact solvers prove different plans optimal."""
-    if cost is None or supply is None or cost is ... or supply is ...:
-        return failed(
-            "Give cost, a list of rows, and supply. Start with two rows and two columns: how many plans are there?"
-        )
+    none = cost is None or supply is None or cost is ... or supply is ...
+    start = "Start with two rows and two columns: how many plans are there?"
+    hint_if(none, f"Give cost, a list of rows, and supply. {start}")
     costs, units = whole(cost, 2), whole(supply, 1)
-    if costs is None or units is None:
-        return failed("cost must be rows of whole numbers, all rows as long, and supply a list of whole numbers.")
+    odd = costs is None or units is None
+    hint_if(odd, "cost must be rows of whole numbers, all rows as long, and supply a list of whole numbers.")
     m, n = costs.shape
     if not (2 <= m <= MOST_ROWS and 2 <= n <= MOST_COLUMNS):
-        return failed(f"cost has {m} rows and {n} columns; take 2 to {MOST_ROWS} rows and 2 to {MOST_COLUMNS} columns.")
-    if np.abs(costs).max() > MOST:
-        return failed("Costs beyond a million are not needed: take small numbers.")
+        raise Hint(f"cost has {m} rows and {n} columns; take 2 to {MOST_ROWS} rows and 2 to {MOST_COLUMNS} columns.")
+    hint_if(np.abs(costs).max() > MOST, "Costs beyond a million are not needed: take small numbers.")
     values, counts = np.unique(costs, return_counts=True)
-    if counts.max() > 1:
-        return failed(f"{values[counts.argmax()]:g} is in there {counts.max()} times. All costs must differ.")
+    most = counts.argmax()
+    hint_if(counts[most] > 1, f"{values[most]:g} is in there {counts[most]} times. All costs must differ.")
     if len(units) != m or units.min() < 1 or units.sum() != n:
-        return failed(f"supply needs {m} numbers of at least 1 that sum to {n}, one label for each column.")
-    return judged(TransportProblem(costs, units, torch.ones(n)))
+        raise Hint(f"supply needs {m} numbers of at least 1 that sum to {n}, one label for each column.")
 
-
-def judged(problem: TransportProblem) -> Verdict:
-    """Whether the solvers split, and if not, whether they could."""
-    plans: dict[str, TransportSolution] = {}
-    for method in EXACT:
-        solution = solve(problem, method)
-        if bool(solution.certificate.is_optimal()):
-            plans[method] = solution
+    problem = TransportProblem(costs, units, torch.ones(n))
+    solutions = {method: solve(problem, method) for method in EXACT}
+    plans = {method: found for method, found in solutions.items() if bool(found.certificate.is_optimal())}
     first, *others = plans
     for other in others:
         if (plans[first].plan - plans[other].plan).abs().max() > 1e-6:
             mine, theirs = plans[first].labels.tolist(), plans[other].labels.tolist()
-            return passed(
+            return (
                 f"{first} gives the labels {mine}, {other} gives {theirs}; both cost {plans[first].objective:.0f}, and "
                 "both prove it. What ties is no entry but a trade: points change suppliers, and what some save the "
                 "others pay. That is why plans of two solvers should never be compared where costs may tie."
             )
-    if tied(problem, plans[first]):
-        return failed(
-            "Well built: there is a tie. But all five happened to take the same plan. Add columns, or reorder."
-        )
-    return failed(
+    tie = "Well built: there is a tie. But all five happened to take the same plan. Add columns, or reorder."
+    hint_if(tied(problem, plans[first]), tie)
+    raise Hint(
         f"No tie: the plan that costs {plans[first].objective:.0f} is the only one, and all five found it. "
         "Take two points that different rows serve, and let these rows trade: what does that cost, and what should it?"
     )

@@ -8,7 +8,7 @@ from torch import Tensor
 from otalab.assign import AnchorPoints, ClosestPrior, RadiusPrior, Targets
 from otalab.boxes import centres
 from otalab.data.scene import Scene, ShapesConfig, draw_scene
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import checker, hint_if, number
 
 CONFIG = ShapesConfig(
     crowd=1.0, min_objects=7, max_objects=7, min_size=30.0, max_size=64.0, texture=0.25, noise=0.0, min_visible=0.35
@@ -23,22 +23,20 @@ def crowd() -> tuple[Scene, AnchorPoints, Targets]:
     return scene, points, Targets(torch.from_numpy(scene.boxes).double(), torch.from_numpy(scene.labels))
 
 
-def check(answer) -> Verdict:
+@checker
+def check(answer) -> str:
     """Whether `answer` is the number of points that lie in the centre priors of several gts of `crowd()`."""
-    if answer is None or answer is ...:
-        return failed("No answer yet: `answer` is a number, how many points at least two gts may claim.")
-    try:
-        count = float(answer)
-    except (TypeError, ValueError, RuntimeError):
-        return failed(f"`answer` is one number, not {type(answer).__name__}; a mask still wants its sum.")
+    none = answer is None or answer is ...
+    hint_if(none, "No answer yet: `answer` is a number, how many points at least two gts may claim.")
+    count, kind = number(answer), type(answer).__name__
+    hint_if(count is None, f"`answer` is one number, not {kind}; a mask still wants its sum.")
     _, points, targets = crowd()
     mask = RadiusPrior()(points, targets.boxes)  # (m, n)
     claims = mask.sum(dim=0)  # (n,)
     right = int((claims > 1).sum())
-    if count != right:
-        return failed(hint(count, points, targets, mask))
+    hint_if(count != right, hint(count, points, targets, mask))
     levels = [int((claims[points.level == level] > 1).sum()) for level in range(3)]
-    return passed(
+    return (
         f"{right} of the {int((claims > 0).sum())} points that may learn anything have several takers, by level "
         f"{levels}; one of them has {int(claims.max())}. Each of them needs a rule or a price to decide."
     )
@@ -46,9 +44,9 @@ def check(answer) -> Verdict:
 
 def hint(count: float, points: AnchorPoints, targets: Targets, mask: Bool[Tensor, "m n"]) -> str:
     """What a wrong number was probably a count of."""
-    claims = mask.sum(dim=0)
     if not 0 <= count <= len(points) * len(targets) or count != int(count):
         return f"The answer is a whole number of points, and there are {len(points)}."
+    claims = mask.sum(dim=0)
     boxes = RadiusPrior(radius=1e6)(points, targets.boxes).sum(dim=0)
     off_centre = (points.xy - centres(targets.boxes)[:, None]).abs().amax(dim=-1)  # (m, n) px
     near = (off_centre < 2.5 * points.stride).sum(dim=0)
@@ -62,17 +60,12 @@ def hint(count: float, points: AnchorPoints, targets: Targets, mask: Bool[Tensor
         (boxes > 1, "That counts points inside several boxes. The centre prior is narrower: how far from the centre?"),
         (near > 1, "That counts points near several centres. To learn a gt a point must also lie inside its box."),
         (narrow > 1, "That is FCOS's centre region, 1.5 strides; the centre prior reaches 2.5."),
-        (
-            closest > 1,
-            "That is the paper's prior (the closest points). The lesson's is the authors' code's: RadiusPrior.",
-        ),
+        (closest > 1, "That is the paper's prior, the closest points. The lesson's is the code's: RadiusPrior."),
         ((claims > 1)[points.level == 0], "That is the finest level alone; the others have points too."),
+        (mask, "That counts claims, pairs of a gt and a point. A point with three claims is one point."),
+        ((claims - 1).clamp(min=0), "That counts the claims too many. A point with three claims is one point."),
     ]
     for counted, said in mistakes:
         if count == int(counted.sum()):
             return said
-    if count == int(mask.sum()):
-        return "That counts claims, pairs of a gt and a point. A point with three claims is one point."
-    if count == int((claims - 1).clamp(min=0).sum()):
-        return "That counts the claims too many. A point with three claims is one ambiguous point."
     return "Make the mask of the centre prior, (gts, points), count the claims of each point, then the points."

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from otalab.lab.cases import random_case, simulated_case
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import ask, checker, hint_if, numbers
 from otalab.transport import TransportProblem, solve
 
 
@@ -27,30 +27,23 @@ def problems() -> Iterable[tuple[str, TransportProblem]]:
     )
 
 
-def check(labels_from_cost) -> Verdict:
+@checker
+def check(labels_from_cost) -> str:
     """Whether the function turns cost (m + 1, n), background last, and k (m,) into the labels of the least total cost.
 
     Labels are (n,) integers: the gt's index, or -1 for the background.
     """
-    if labels_from_cost is None or labels_from_cost is ...:
-        return failed("No answer yet: hand in a function of `cost` and `k` that returns one label for each point.")
-    if not callable(labels_from_cost):
-        return failed(
-            f"Hand in the function itself, not {type(labels_from_cost).__name__}: no brackets after its name."
-        )
-    solved = []
+    none, kind = labels_from_cost is None or labels_from_cost is ..., type(labels_from_cost).__name__
+    hint_if(none, "No answer yet: hand in a function of `cost` and `k` that returns one label for each point.")
+    hint_if(not callable(labels_from_cost), f"Hand in the function itself, not {kind}: no brackets after its name.")
+    solved = 0
     for title, problem in problems():
         k = problem.supply[:-1].long()
-        try:
-            answer = labels_from_cost(problem.cost.clone(), k.clone())
-        except Exception as error:  # whatever a learner's code may raise
-            return failed(f"On {title} it raises {type(error).__name__}: {error}")
-        hint = fault(answer, problem, k)
-        if hint:
-            return failed(f"On {title}: {hint}")
-        solved.append(title)
-    return passed(
-        f"All {len(solved)} problems are solved at the linear program's cost. Each point gets one label, so its "
+        hint = fault(ask(labels_from_cost, f"On {title} it", problem.cost.clone(), k.clone()), problem, k)
+        hint_if(hint, f"On {title}: {hint}")
+        solved += 1
+    return (
+        f"All {solved} problems are solved at the linear program's cost. Each point gets one label, so its "
         "background price is part of every plan and may be taken off its column. Then the background is free, and what "
         "is left is to give each of gt i's k_i copies a point of its own. The program has whole-numbered vertices, so "
         "asking for whole labels loses nothing."
@@ -58,17 +51,16 @@ def check(labels_from_cost) -> Verdict:
 
 
 def fault(answer, problem: TransportProblem, k: Int[Tensor, " m"]) -> str | None:
-    """What is wrong with an answer to one problem, as a hint."""
+    """What is wrong with an answer to one problem, as a hint; None if nothing is."""
     m, n = len(k), problem.cost.shape[1]
     if answer is None or answer is ...:
         return "the function returns nothing yet."
-    try:
-        labels = torch.as_tensor(answer).detach().cpu()
-    except (TypeError, ValueError, RuntimeError):
+    labels = numbers(answer)
+    if labels is None:
         return f"it returns {type(answer).__name__}; labels are a tensor or array of {n} integers."
     if labels.shape != (n,):
         return f"it returns shape {tuple(labels.shape)}; there is one label for each point, so ({n},)."
-    if labels.is_complex() or not bool((labels == labels.long()).all()):
+    if not (labels == labels.long()).all():
         return "labels are whole numbers: the index of a gt, or -1."
     labels = labels.long()
     least, most = int(labels.min()), int(labels.max())
@@ -77,20 +69,13 @@ def fault(answer, problem: TransportProblem, k: Int[Tensor, " m"]) -> str | None
     if not -1 <= least <= most < m:
         hint = f"labels run from {least} to {most}; they must be within -1..{m - 1}."
         return hint + " Is that the number of a gt's copy, not of the gt?" if most < int(k.sum()) else hint
-    return wrong_count(labels, k) or wrong_cost(labels, problem, k)
-
-
-def wrong_count(labels: Int[Tensor, " n"], k: Int[Tensor, " m"]) -> str | None:
-    """A hint if a gt does not get its k."""
-    counts = torch.bincount(labels + 1, minlength=len(k) + 1)[1:]
-    off = (counts != k).nonzero().flatten().tolist()
-    if not off:
-        return None
-    gt = off[0]
-    hint = f"gt {gt} supplies {int(k[gt])} labels, and {int(counts[gt])} points have one. "
-    if bool((counts <= k).all()):
-        return hint + "Do two gts take the same point, or does each row appear once instead of k times?"
-    return hint + "A plan ships all that is supplied, and no more (Eq. 1)."
+    counts = torch.bincount(labels + 1, minlength=m + 1)[1:]
+    for gt in (counts != k).nonzero().flatten().tolist():
+        hint = f"gt {gt} supplies {int(k[gt])} labels, and {int(counts[gt])} points have one. "
+        if (counts <= k).all():
+            return hint + "Do two gts take the same point, or does each row appear once instead of k times?"
+        return hint + "A plan ships all that is supplied, and no more (Eq. 1)."
+    return wrong_cost(labels, problem, k)
 
 
 def wrong_cost(labels: Int[Tensor, " n"], problem: TransportProblem, k: Int[Tensor, " m"]) -> str | None:
@@ -100,7 +85,7 @@ def wrong_cost(labels: Int[Tensor, " n"], problem: TransportProblem, k: Int[Tens
     least = float(solve(problem, method="linprog").objective)
     if paid <= least + 1e-9 * max(1.0, abs(least)):
         return None
-    if not paid < float("inf"):
+    if paid == float("inf"):
         return "the labels use a forbidden route, whose cost is inf."
     hint = f"the sums are right, but the labels cost {paid:.3f}, and {least:.3f} is possible. "
     if torch.equal(labels, matched(problem.cost[:-1], k)):

@@ -9,8 +9,7 @@ from otalab import boxes as box_ops
 from otalab.assign import AnchorPoints, Predictions, RadiusPrior, Targets, dynamic_k
 from otalab.errors import InputError
 from otalab.lab.simulate import simulate_predictions
-from otalab.lessons.answers import whole
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import Hint, checker, hint_if, whole
 
 SIDE = 256  # of the image, px
 LEAST, MOST = 8, 64  # strides to look at, px
@@ -41,22 +40,21 @@ def asked_and_there(stride: int, prior: bool = True) -> tuple[int, int]:
     return int(dynamic_k(iou, q=20, slack=1e-6).sum()), len(points)
 
 
-def check(stride=None) -> Verdict:
+@checker
+def check(stride=None) -> str:
     """Whether this is the smallest stride at which the gts ask for more labels than there are points."""
-    if stride is None:
-        return failed("Try some strides: what do the gts ask for, and how many points are there?")
+    hint_if(stride is None, "Try some strides: what do the gts ask for, and how many points are there?")
     given, stride = stride, whole(stride)
-    if stride is None or not LEAST <= stride <= MOST:
-        return failed(f"stride is a whole number from {LEAST} to {MOST}, not {given!r}.")
+    outside = stride is None or not LEAST <= stride <= MOST
+    hint_if(outside, f"stride is a whole number from {LEAST} to {MOST}, not {given!r}.")
     asked, there = asked_and_there(stride)
+    said = f"At stride {stride} the gts ask for {asked} labels, and there are {there} points"
     if asked <= there:
-        said = f"At stride {stride} the gts ask for {asked} labels, and there are {there} points: enough."
-        if asked_and_there(stride, prior=False)[0] > there:
-            return failed(said + " Do you count IoUs of points outside a gt's prior, too?")
-        return failed(said)
-    if any(wants > has for wants, has in map(asked_and_there, range(LEAST, stride))):
-        return failed(f"Too small it is: {asked} labels asked for, {there} points. But so is a finer grid.")
-    return passed(
-        f"At stride {stride} the gts ask for {asked} labels, and there are {there} points; every finer grid has "
-        "enough. k is at most q, however fine the grid, while the points grow with the square of its fineness."
+        unmasked = asked_and_there(stride, prior=False)[0] > there
+        raise Hint(f"{said}: enough." + " Do you count IoUs of points outside a gt's prior, too?" * unmasked)
+    finer = any(wants > has for wants, has in map(asked_and_there, range(LEAST, stride)))
+    hint_if(finer, f"Too small it is: {asked} labels asked for, {there} points. But so is a finer grid.")
+    return (
+        f"{said}; every finer grid has enough. k is at most q, however fine the grid, while the points grow with the "
+        "square of its fineness."
     )

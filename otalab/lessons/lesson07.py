@@ -9,8 +9,7 @@ import torch
 from otalab.assign import AnchorPoints, Targets, build_assigner
 from otalab.data.scene import CLASS_NAMES, ShapesConfig, draw_scene
 from otalab.lab.simulate import simulate_predictions
-from otalab.lessons.answers import number, whole
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import Hint, checker, hint_if, number, whole
 from otalab.transport import TransportProblem, solve
 
 SEEDS = (20, 21, 22, 23)
@@ -53,29 +52,28 @@ def wrong_share(eps: float, iterations: int) -> float:
     return wrong / positives
 
 
-def check(eps=None, iterations=None) -> Verdict:
+@checker
+def check(eps=None, iterations=None) -> str:
     """Whether this eps and so many iterations leave at most 1 wrong label for every 100 positives."""
-    if eps is None or iterations is None:
-        return failed("Set both eps and iterations. The table above tells how they depend on each other.")
-    sharpness, steps = number(eps), whole(iterations)
-    if sharpness is None or not 0 < sharpness < math.inf:
-        return failed(f"eps is a positive number, not {eps!r}.")
-    if steps is None or steps < 1:
-        return failed(f"iterations is a whole number of at least 1, not {iterations!r}.")
-    eps, iterations = sharpness, steps
-    if iterations > BUDGET:
-        return failed(f"{iterations} iterations exceed the budget of {BUDGET}.")
-    if not 1e-6 <= eps <= 1e3:
-        return failed(f"eps {eps:g} is far from any that Sinkhorn can use here; costs are of the order of 1 to 30.")
+    none = eps is None or iterations is None
+    hint_if(none, "Set both eps and iterations. The table above tells how they depend on each other.")
+    given, eps, iterations = (eps, iterations), number(eps), whole(iterations)
+    hint_if(eps is None or not 0 < eps < math.inf, f"eps is a positive number, not {given[0]!r}.")
+    odd = iterations is None or iterations < 1
+    hint_if(odd, f"iterations is a whole number of at least 1, not {given[1]!r}.")
+    hint_if(iterations > BUDGET, f"{iterations} iterations exceed the budget of {BUDGET}.")
+    far = not 1e-6 <= eps <= 1e3
+    hint_if(far, f"eps {eps:g} is far from any that Sinkhorn can use here; costs are of the order of 1 to 30.")
     share = wrong_share(eps, iterations)
-    if share <= ALLOWED:
-        return passed(
-            f"{100 * share:.1f} labels are wrong for every 100 positives. At eps {eps:g} the limit of "
-            f"Sinkhorn is sharp enough for the argmax, and {iterations} iterations come close enough to it."
-        )
-    said = f"{100 * share:.1f} labels are wrong for every 100 positives, 1 is allowed. "
-    if wrong_share(eps, 2 * iterations) < 0.9 * share:
-        if iterations < BUDGET // 2:
-            return failed(said + "Twice the iterations would do better: Sinkhorn is not there yet. Is the budget used?")
-        return failed(said + "Sinkhorn is not there yet, and the budget is short: which eps is sooner there?")
-    return failed(said + "More iterations would not help: this is where Sinkhorn leads. What blurs its limit?")
+    said = f"{100 * share:.1f} labels are wrong for every 100 positives"
+    if share > ALLOWED:
+        more = "More iterations would not help: this is where Sinkhorn leads. What blurs its limit?"
+        if wrong_share(eps, 2 * iterations) < 0.9 * share:
+            more = "Sinkhorn is not there yet, and the budget is short: which eps is sooner there?"
+            if iterations < BUDGET // 2:
+                more = "Twice the iterations would do better: Sinkhorn is not there yet. Is the budget used?"
+        raise Hint(f"{said}, 1 is allowed. {more}")
+    return (
+        f"{said}. At eps {eps:g} the limit of Sinkhorn is sharp enough for the argmax, and {iterations} iterations "
+        "come close enough to it."
+    )

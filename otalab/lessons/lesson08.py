@@ -7,8 +7,7 @@ from torch import Tensor
 
 from otalab.assign.base import best, top_k
 from otalab.assign.simota import kth_cost
-from otalab.lessons.answers import numbers
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import Hint, ask, checker, hint_if, numbers
 
 
 @cache
@@ -33,52 +32,51 @@ def settled(cost: Tensor, k: Tensor, by: str) -> Tensor:
     return best(-cost, taken & (gain == gain.amax(dim=0)))
 
 
-def check(repaired=None) -> Verdict:
+@checker
+def check(repaired=None) -> str:
     """Whether `repaired(cost, k)` gives contested points to the gt that gains most by them."""
-    if not callable(repaired):
-        return failed("The answer is a function: repaired(cost, k) gives the gt of each point, -1 for none.")
-    answers = []
+    no_function = not callable(repaired)
+    hint_if(no_function, "The answer is a function: repaired(cost, k) gives the gt of each point, -1 for none.")
+    triples = []
     for cost, k in problems():
-        try:
-            labels = repaired(cost.clone(), k.clone())
-        except Exception as error:  # whatever a student's code raises
-            return failed(f"repaired(cost, k) raises {type(error).__name__}: {error}")
-        n = cost.shape[1]
+        labels, n = ask(repaired, "repaired(cost, k)", cost.clone(), k.clone()), cost.shape[1]
         found = numbers(labels)
-        if found is None or found.shape != (n,):
-            what = type(labels).__name__ if found is None else tuple(found.shape)
-            return failed(f"With costs {tuple(cost.shape)}, the labels have the shape ({n},), not {what}.")
-        if not (found == found.round()).all():
-            return failed(f"Labels are whole numbers, not {found.tolist()}.")
-        answers.append(found.long())
-    triples = [(cost, k, labels) for (cost, k), labels in zip(problems(), answers, strict=True)]
-    if all(torch.equal(labels, settled(cost, k, "price")) for cost, k, labels in triples):
-        return passed(
-            f"It equals simota-price on {len(triples)} problems. A point goes to the gt that would lose most without "
-            "it; for the numbers of points that the gts got, no other labels cost less."
-        )
-    return failed(hint(triples))
+        what = type(labels).__name__ if found is None else tuple(found.shape)
+        hint_if(what != (n,), f"With costs {tuple(cost.shape)}, the labels have the shape ({n},), not {what}.")
+        hint_if((found != found.round()).any(), f"Labels are whole numbers, not {found.tolist()}.")
+        triples.append((cost, k, found.long()))
+    if not all(torch.equal(labels, settled(cost, k, "price")) for cost, k, labels in triples):
+        raise Hint(hint(triples))
+    return (
+        f"It equals simota-price on {len(triples)} problems. A point goes to the gt that would lose most without "
+        "it; for the numbers of points that the gts got, no other labels cost less."
+    )
 
 
 def hint(triples: list[tuple[Tensor, Tensor, Tensor]]) -> str:
     """What to think of, for labels that differ from those settled by price."""
     for cost, k, labels in triples:
         taken = top_k(-cost, k)
-        if (labels[~taken.any(dim=0)] != -1).any():
+        wanted = taken.any(dim=0)
+        if (labels[~wanted] != -1).any():
             return "A point that no gt took is nobody's: its label is -1."
-        if (labels[taken.any(dim=0)] == -1).any():
+        if (labels[wanted] == -1).any():
             return "A point that some gt took has a label."
-        if ((labels < 0) | (labels >= len(k)))[taken.any(dim=0)].any():
+        if ((labels < -1) | (labels >= len(k))).any():
             return f"Labels of {len(k)} gts are -1 to {len(k) - 1}."
-        if not taken.gather(0, labels.long().clamp(min=0)[None])[0][taken.any(dim=0)].all():
+        if not taken.gather(0, labels.clamp(min=0)[None])[0][wanted].all():
             return "Only gts that took a point can win it: a gain of one who did not take it must not count."
     if all(torch.equal(labels, settled(cost, k, "cost")) for cost, k, labels in triples):
         return "Conflicts still go to the least cost. What is a gt's price, and how far is the point below it?"
-    if all(chosen_is_most(cost, k, labels, gains(cost, k)) for cost, k, labels in triples):
+
+    def go_to_the_most(value) -> bool:
+        return all(chosen_is_most(cost, k, labels, value(cost, k)) for cost, k, labels in triples)
+
+    if go_to_the_most(gains):
         return "Several gts may gain equally, as two do whose k-th cheapest point it is. Then the least cost wins."
-    if all(chosen_is_most(cost, k, labels, -gains(cost, k)) for cost, k, labels in triples):
+    if go_to_the_most(lambda cost, k: -gains(cost, k)):
         return "Points now go to those who gain least. Look at the sign: gain is how far cost lies below price."
-    if all(chosen_is_most(cost, k, labels, kth_cost(cost, k).expand_as(cost)) for cost, k, labels in triples):
+    if go_to_the_most(lambda cost, k: kth_cost(cost, k).expand_as(cost)):
         return "A high price alone is no gain: how far is the point below it?"
     return "Some conflicts go astray. A gt's price is the cost of its k-th cheapest point, counted from 1; see its k."
 
@@ -93,5 +91,5 @@ def chosen_is_most(cost: Tensor, k: Tensor, labels: Tensor, value: Tensor) -> bo
     taken = top_k(-cost, k)
     some = taken.any(dim=0)
     most = value.masked_fill(~taken, -torch.inf).amax(dim=0)
-    chosen = value.gather(0, labels.long().clamp(min=0)[None])[0]
+    chosen = value.gather(0, labels.clamp(min=0)[None])[0]
     return torch.equal(chosen[some], most[some])

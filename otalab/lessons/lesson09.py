@@ -13,7 +13,7 @@ from otalab.detect.detector import Detector, as_targets
 from otalab.detect.losses import detection_losses
 from otalab.errors import InputError
 from otalab.lab.simulate import simulate_scene
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import Hint, checker, hint_if
 from otalab.viz.detections import match_detections
 
 CONFIG = ShapesConfig(64, min_objects=2, max_objects=5, min_size=12.0, max_size=36.0, crowd=0.5)
@@ -46,32 +46,25 @@ def judge(model: Detector) -> tuple[dict[str, float], Predictions, Assignment]:
     return {name: float(value) for name, value in losses.items()}, predictions[0], assignments[0]
 
 
-def check(model=None) -> Verdict:
+@checker
+def check(model=None) -> str:
     """Whether the detector's loss on `scene()` is below BELOW."""
-    if not isinstance(model, Detector):
-        return failed(not_a_detector(model))
+    hint_if(model is None, "No model yet. Build a detector, train it on the scene alone, and return it.")
+    loss = isinstance(model, Tensor | float | int | dict)
+    hint_if(loss, "That looks like a loss. Return the model that has it: the checker computes the loss itself.")
+    other = not isinstance(model, Detector)
+    kind = type(model).__name__
+    hint_if(other, f"Return the detector that you trained, as build_detector makes it, not {kind}.")
     try:
         losses, predictions, assignment = judge(model)
     except InputError as error:
-        if "non-finite" not in str(error):
-            return failed(f"The detector refuses the scene: {error}. Does it know at least {NUM_CLASSES} class?")
-        return failed(
-            "Its predictions are not finite. Some step was too long: a lower learning rate, or a warm-up, or a clipped "
-            "gradient?"
-        )
+        refused = f"The detector refuses the scene: {error}. Does it know at least {NUM_CLASSES} class?"
+        steps = "Some step was too long: a lower learning rate, or a warm-up, or a clipped gradient?"
+        infinite = "non-finite" in str(error)
+        raise Hint(f"Its predictions are not finite. {steps}" if infinite else refused) from error
     total = sum(losses.values())
-    if not total < BELOW:
-        return failed(hint(total, losses))
-    return passed(reason(total, model, predictions, assignment))
-
-
-def not_a_detector(answer) -> str:
-    """What to say of an answer of another type."""
-    if answer is None:
-        return "No model yet. Build a detector, train it on the scene alone, and return it."
-    if isinstance(answer, Tensor | float | int | dict):
-        return "That looks like a loss. Return the model that has it: the checker computes the loss itself."
-    return f"Return the detector that you trained, as build_detector makes it, not {type(answer).__name__}."
+    hint_if(not total < BELOW, hint(total, losses))
+    return reason(total, model, predictions, assignment)
 
 
 def hint(total: float, losses: dict[str, float]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from otalab.data import ShapesConfig, make_shapes
 from otalab.files import write_json
 from otalab.lab.study import Difference, Run, assigners_of, paired_difference, values
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import Hint, checker, hint_if
 
 ASSIGNERS = ("ota", "fcos", "atss", "simota")
 KEPT = ("ota", "ota:q=10", "simota", "simota-price", "fcos", "atss", "tal")  # in the study that comes with the lesson
@@ -41,29 +41,27 @@ def pairs(runs: list[Run], split: str = "all", level: float = 0.95) -> dict[tupl
     return {(a, b): paired_difference(values(runs, a, split), values(runs, b, split), each) for a, b in both}
 
 
-def check(order=None, runs: list[Run] | None = None) -> Verdict:
+@checker
+def check(order=None, runs: list[Run] | None = None) -> str:
     """Whether the runs leave room for `order`, names of assigners from the best to the worst."""
-    if not runs:
-        return failed("Give the runs too: lesson10.check(order, runs).")
+    hint_if(not runs, "Give the runs too: lesson10.check(order, runs).")
     names = assigners_of(runs)
-    if order is None:
-        return failed(f"Write down an order of {', '.join(names)} before you look, the best first.")
-    if not isinstance(order, list | tuple) or not all(isinstance(name, str) for name in order):
-        return failed("The order is a list of names, the best first.")
+    hint_if(order is None, f"Write down an order of {', '.join(names)} before you look, the best first.")
+    listed = isinstance(order, list | tuple) and all(isinstance(name, str) for name in order)
+    hint_if(not listed, "The order is a list of names, the best first.")
     if sorted(order) != sorted(names):
-        return failed(f"Each of {', '.join(names)} stands in the order once; yours has {', '.join(order) or 'none'}.")
+        raise Hint(f"Each of {', '.join(names)} stands in the order once; yours has {', '.join(order) or 'none'}.")
     found = pairs(runs)
     better = [(a, b) if d.mean > 0 else (b, a) for (a, b), d in found.items() if d.separated]
     wrong = [(a, b) for a, b in better if order.index(a) > order.index(b)]
-    every = len(found)
     if wrong:
-        return failed(
-            f"These runs tell {len(better)} of {every} pairs apart, and {len(wrong)} of them against your order. "
+        raise Hint(
+            f"These runs tell {len(better)} of {len(found)} pairs apart, and {len(wrong)} of them against your order. "
             "It was a prediction: say what you expected, and what the runs show instead."
         )
     if not better:
-        return passed("These runs tell no pair apart: they contradict no order, and prove none either.")
-    return passed(
-        f"These runs tell {len(better)} of {every} pairs apart, and all of those stand as in your order. On the other "
-        f"{every - len(better)} they are silent, whatever the means say."
+        return "These runs tell no pair apart: they contradict no order, and prove none either."
+    return (
+        f"These runs tell {len(better)} of {len(found)} pairs apart, and all of those stand as in your order. On the "
+        f"other {len(found) - len(better)} they are silent, whatever the means say."
     )

@@ -1,6 +1,11 @@
-"""What a checker says of an answer."""
+"""What a checker says of an answer, and how it reads one: whatever a reader may have written, without raising."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+
+import torch
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -22,3 +27,56 @@ def passed(reason: str) -> Verdict:
 def failed(hint: str) -> Verdict:
     """A wrong answer, or none yet, and what to think of next."""
     return Verdict(False, hint)
+
+
+class Hint(Exception):
+    """What to think of next. A check raises it; its reader gets a `failed` verdict."""
+
+
+def checker(check: Callable[..., str]) -> Callable[..., Verdict]:
+    """A check that returns why the answer is right, or raises Hint, as one that returns a Verdict."""
+
+    @wraps(check)
+    def verdict(*answers, **options) -> Verdict:
+        try:
+            return passed(check(*answers, **options))
+        except Hint as hint:
+            return failed(str(hint))
+
+    return verdict
+
+
+def hint_if(wrong: object, hint: str | None) -> None:
+    """Raise the hint where something is wrong."""
+    if wrong:
+        raise Hint(hint)
+
+
+def ask(function: Callable, name: str, *arguments) -> object:
+    """What a reader's function answers; a hint if it raises."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # whatever a reader's code may raise
+        advice = " Is the model in evaluation mode?" if "in training" in str(error) else ""
+        raise Hint(f"{name} raises {type(error).__name__}: {error}{advice}") from error
+
+
+def whole(value) -> int | None:
+    """A whole number, or None if it is none; 3.0 is one."""
+    found = number(value)
+    return int(found) if found is not None and found.is_integer() else None
+
+
+def number(value) -> float | None:
+    """One number, or None if it is none: a tensor or list of one will do, True will not."""
+    found = None if isinstance(value, bool) else numbers(value)
+    return found.item() if found is not None and found.numel() == 1 else None
+
+
+def numbers(values) -> Tensor | None:
+    """The values as float64, or None if they are no numbers."""
+    try:
+        values = torch.as_tensor(values, dtype=None if isinstance(values, Tensor) else torch.float64)
+        return None if values.is_complex() else values.detach().cpu().double()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None

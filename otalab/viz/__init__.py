@@ -7,9 +7,8 @@ with style():
 
 from otalab.viz.boxes import draw_assignment, draw_boxes, show_image
 from otalab.viz.detections import detection_grid, draw_detections, match_detections
-from otalab.viz.family import family_figure
 from otalab.viz.microscope import microscope, microscope_figure, microscope_strip
-from otalab.viz.story import assignment_story
+from otalab.viz.story import assignment_story, family_figure
 from otalab.viz.style import PALETTE, gt_colour, style
 from otalab.viz.training import draw_ap, draw_losses, draw_training, training_figure
 from otalab.viz.transport import candidate_columns, draw_cost, draw_plan, gt_names

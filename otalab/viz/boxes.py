@@ -7,12 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Annotation
 from torch import Tensor
 
 from otalab.assign.types import IGNORED, AnchorPoints, Assignment, Targets
 from otalab.errors import one_line
-from otalab.viz.style import INK, MUTED, PAPER, array, chip, gt_colour, image_array, plural
+from otalab.viz.style import INK, MUTED, PAPER, array, bare, chip, gt_colour, image_array, plural
 
 
 def show_image(ax: Axes, image: Tensor | np.ndarray, wash: float = 0.0) -> Axes:
@@ -23,9 +22,8 @@ def show_image(ax: Axes, image: Tensor | np.ndarray, wash: float = 0.0) -> Axes:
     pixels = image_array(image)
     height, width = pixels.shape[:2]
     ax.imshow(pixels * (1 - wash) + wash, extent=(0, width, height, 0), interpolation="lanczos", resample=True)
-    ax.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
+    ax.set(xlim=(0, width), ylim=(height, 0))
+    bare(ax)
     return ax
 
 
@@ -66,13 +64,16 @@ def score_text(score: float) -> str:
     return f"{min(score, 0.99):.2f}"[1:]
 
 
+def outline(ax: Axes, box: np.ndarray, **options) -> None:
+    """The edges of a box, xyxy px; `options` go to its Rectangle."""
+    x1, y1, x2, y2 = map(float, box)
+    ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **options))
+
+
 def draw_box(ax: Axes, box: np.ndarray, colour: str, linewidth: float = 2.0, **options) -> None:
     """One box with a thin white halo, so that it is seen on any image; `options` go to its Rectangle."""
-    x1, y1, x2, y2 = map(float, box)
-    patch = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=linewidth, **options)
-    patch.set_path_effects([withStroke(linewidth=linewidth + 1.6, foreground=PAPER, alpha=0.9)])
-    patch.set_zorder(3)
-    ax.add_patch(patch)
+    halo = [withStroke(linewidth=linewidth + 1.6, foreground=PAPER, alpha=0.9)]
+    outline(ax, box, edgecolor=colour, linewidth=linewidth, path_effects=halo, zorder=3, **options)
 
 
 def tag_box(
@@ -94,14 +95,19 @@ def tag_box(
     x1, y1, x2, y2 = np.clip(array(box), (left, top, left, top), (right, bottom, right, bottom)).tolist()
     px = (right - left) / (ax.bbox.width * 72 / ax.figure.dpi)  # image px to a pt
     wide, high = tag_size(text, fontsize, px)
-    tags = [(tag_middle(t, px), tag_size(t.get_text(), t.get_fontsize(), px)) for t in ax.texts if hasattr(t, "xy")]
+    tags = []  # of earlier tags the middle and the size
+    for tag in (t for t in ax.texts if hasattr(t, "xy")):
+        w, h = tag_size(tag.get_text(), tag.get_fontsize(), px)
+        along = {"left": 0.5, "center": 0, "right": -0.5}[tag.get_ha()]
+        down = {"top": 0.5, "center": 0, "bottom": -0.5}[tag.get_va()]
+        tags.append((tag.xy[0] + along * w, tag.xy[1] + down * h, w, h))
 
     def badness(corner: tuple[float, float, int, int]) -> float:
         x, y, along, down = corner
         outside = not (left <= x + along * wide <= right) or not (top <= y + down * high <= bottom)
         x, y = x + along * wide / 2, y + down * high / 2
         hidden = 0 if others is None else ((others[:, :2] < (x, y)) & (others[:, 2:] > (x, y))).all(axis=1).sum()
-        apart = [(2 * abs(x - at[0]) / (wide + w), 2 * abs(y - at[1]) / (high + h)) for at, (w, h) in tags]
+        apart = [(2 * abs(x - tx) / (wide + w), 2 * abs(y - ty) / (high + h)) for tx, ty, w, h in tags]
         crossed = sum(max(0.0, 1 - dx) * max(0.0, 1 - dy) for dx, dy in apart)  # 1: one upon the other
         return 100 * outside + 30 * crossed + float(hidden)
 
@@ -110,31 +116,16 @@ def tag_box(
     beside = [(x2, y1, 1, 1), (x1, y1, -1, 1), (x2, y2, 1, -1), (x1, y2, -1, -1)]
     within = [(x1, y1, 1, 1), (x2, y1, -1, 1), (x1, y2, 1, -1), (x2, y2, -1, -1)]
     x, y, along, down = min((beneath + above if below else above + beneath) + beside + within, key=badness)
-    chip(
-        ax,
-        min(max(x, left + wide * (along < 0)), right - wide * (along > 0)),
-        min(max(y, top + high * (down < 0)), bottom - high * (down > 0)),
-        text,
-        colour,
-        fontsize=fontsize,
-        ha="left" if along > 0 else "right",
-        va="bottom" if down < 0 else "top",
-        xytext=(2 * along, -2 * down),
-        textcoords="offset points",
-    )
+    x = min(max(x, left + wide * (along < 0)), right - wide * (along > 0))
+    y = min(max(y, top + high * (down < 0)), bottom - high * (down > 0))
+    corner = {"ha": "left" if along > 0 else "right", "va": "bottom" if down < 0 else "top"}
+    shift = {"xytext": (2 * along, -2 * down), "textcoords": "offset points"}
+    chip(ax, x, y, text, colour, fontsize=fontsize, **corner, **shift)
 
 
 def tag_size(text: str, fontsize: float, px: float) -> tuple[float, float]:
     """Width and height of a tag, about, where a pt is `px` long."""
     return (0.68 * fontsize * len(text) + 6) * px, 1.8 * fontsize * px
-
-
-def tag_middle(tag: Annotation, px: float) -> tuple[float, float]:
-    """Where a tag's middle lies, about."""
-    wide, high = tag_size(tag.get_text(), tag.get_fontsize(), px)
-    along = {"left": 0.5, "center": 0, "right": -0.5}[tag.get_ha()]
-    down = {"top": 0.5, "center": 0, "bottom": -0.5}[tag.get_va()]
-    return tag.xy[0] + along * wide, tag.xy[1] + down * high
 
 
 def draw_assignment(
@@ -154,27 +145,28 @@ def draw_assignment(
     """
     show_image(ax, image, wash)
     matched, level, xy = array(assignment.matched_gt), array(points.level), array(points.xy)
-    if targets.ignore_boxes is not None:
-        for x1, y1, x2, y2 in array(targets.ignore_boxes).tolist():
-            ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=MUTED, hatch="////", lw=0.8))
+    for region in [] if targets.ignore_boxes is None else array(targets.ignore_boxes):
+        outline(ax, region, edgecolor=MUTED, hatch="////", lw=0.8)
     draw_boxes(ax, targets.boxes, numbered=numbered, linewidth=1.6)
     size = dot_sizes(ax, points) ** 2  # pt^2
-    for kind, options in (
-        (matched == -1, {"c": MUTED, "s": size * 0.14, "linewidths": 0, "alpha": 0.5}),
-        (matched == IGNORED, {"c": MUTED, "s": size * 0.6, "marker": "x", "linewidths": 1}),
-    ):
-        index = np.flatnonzero(kind)
-        scatter(ax, xy, index, **{k: v[index] if isinstance(v, np.ndarray) else v for k, v in options.items()})
+
+    def dots(chosen: np.ndarray, scale: float, **options) -> None:
+        if len(chosen):
+            ax.scatter(*xy[chosen].T, s=scale * size[chosen], **{"c": MUTED, "zorder": 3.5} | options)
+
+    ignored = np.flatnonzero(matched == IGNORED)
+    dots(np.flatnonzero(matched == -1), 0.14, linewidths=0, alpha=0.5)
+    dots(ignored, 0.6, marker="x", linewidths=1)
     # coarse levels first: the small points of the fine ones stay visible on them
     positive = np.flatnonzero(matched >= 0)
     positive = positive[np.argsort(-level[positive], kind="stable")]
     colours = [gt_colour(i) for i in matched[positive]]
-    scatter(ax, xy, positive, c=colours, s=size[positive], edgecolors=PAPER, linewidths=0.8, zorder=6)
+    dots(positive, 1.0, c=colours, edgecolors=PAPER, linewidths=0.8, zorder=6)
     if title is None:
         title = f"{len(positive):,} of {plural(len(points), 'anchor point')} learn an object"
     ax.set_title(title)
     if legend:
-        point_legend(ax, points, ignored=bool((matched == IGNORED).any()))
+        point_legend(ax, points, ignored=len(ignored) > 0)
     return ax
 
 
@@ -185,12 +177,6 @@ def dot_sizes(ax: Axes, points: AnchorPoints) -> np.ndarray:
     return min(max(0.62 * spacing, 2.5), 5.5) + 1.9 * array(points.level)
 
 
-def scatter(ax: Axes, xy: np.ndarray, index: np.ndarray, **options) -> None:
-    """The points `index`, if there are any."""
-    if len(index):
-        ax.scatter(xy[index, 0], xy[index, 1], **{"zorder": 3.5} | options)
-
-
 def ring_points(
     ax: Axes,
     points: AnchorPoints,
@@ -199,38 +185,25 @@ def ring_points(
     linewidth: float = 1.0,
 ) -> None:
     """Ring some points, given as a mask or by their numbers; `diameter` in pt."""
-    xy = array(points.xy)[array(chosen)]
     options = {"facecolors": "none", "edgecolors": INK, "linewidths": linewidth, "clip_on": False, "zorder": 7}
-    ax.scatter(xy[:, 0], xy[:, 1], s=diameter**2, **options)
+    ax.scatter(*array(points.xy)[array(chosen)].T, s=diameter**2, **options)
 
 
 def point_legend(ax: Axes, points: AnchorPoints, ignored: bool = False) -> None:
     """Beneath the axes: the dot of each stride, the background's and the ignored points'."""
     _, first = np.unique(array(points.level), return_index=True)
-    diameter, stride = dot_sizes(ax, points), array(points.stride)
-
-    def dot(colour: str, size: float, label: str, marker: str = "o") -> Line2D:
-        return Line2D([], [], color=colour, marker=marker, markersize=size, linestyle="", label=label)
-
-    handles = [dot(INK, diameter[i], f"{stride[i]:g}") for i in first]
-    handles[0].set_label(f"stride {handles[0].get_label()}")
-    handles[-1].set_label(f"{handles[-1].get_label()} px")
-    handles.append(dot(MUTED, 2.6, "background"))
-    if ignored:
-        handles.append(dot(MUTED, 5.0, "ignored", "x"))
-    ax.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0, 0),
-        ncols=len(handles),
-        borderaxespad=0.4,
-        borderpad=0,
-        handletextpad=0.3,
-        handlelength=1.3,
-        columnspacing=0.7,
-        fontsize=8,
-        labelcolor=MUTED,
-    )
+    names = [f"{stride:g}" for stride in array(points.stride)[first]]
+    names[0] = f"stride {names[0]}"
+    names[-1] += " px"
+    rows = [(INK, size, name, "o") for size, name in zip(dot_sizes(ax, points)[first], names, strict=True)]
+    rows += [(MUTED, 2.6, "background", "o")] + [(MUTED, 5.0, "ignored", "x")] * ignored
+    handles = [
+        Line2D([], [], color=colour, marker=marker, markersize=size, linestyle="", label=name)
+        for colour, size, name, marker in rows
+    ]
+    place = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0.4, "borderpad": 0}
+    narrow = {"handletextpad": 0.3, "handlelength": 1.3, "columnspacing": 0.7, "fontsize": 8}
+    ax.legend(handles=handles, ncols=len(handles), labelcolor=MUTED, **place, **narrow)
 
 
 def tally(ax: Axes, counts: Sequence[int], verb: str) -> None:

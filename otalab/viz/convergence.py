@@ -1,7 +1,6 @@
 """Sinkhorn's course as a picture: what is left of the error after so many iterations, and which labels are wrong."""
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
@@ -22,11 +21,9 @@ def draw_errors(ax: Axes, convergence: Convergence, title: str | None = None) ->
     shown = [convergence.courses[index] for index in SHOWN]
     for index, course in enumerate(shown):
         colour = to_hex(SMALL_TO_LARGE(1 - index / (len(shown) - 1)))
-        iterations = np.arange(1, len(course.errors) + 1)
-        ax.plot(iterations, at_least(course.errors), color=colour, label=f"eps {course.eps:g}")
-        if len(course.newton):
-            steps = np.arange(1, len(course.newton) + 1)
-            ax.plot(steps, at_least(course.newton), color=colour, ls=DASHES, lw=1.4)
+        looks = {"label": f"eps {course.eps:g}"}, {"ls": DASHES, "lw": 1.4}
+        for errors, look in zip((course.errors, course.newton), looks, strict=True):
+            ax.plot(np.arange(1, len(errors) + 1), errors.clip(LEAST_ERROR), color=colour, **look)
     last = len(shown[0].errors)
     ax.set(xscale="log", yscale="log", xlim=(1, last), xlabel="iterations", ylabel="largest error of a sum (relative)")
     ax.axvline(convergence.max_iter, color=MUTED, lw=0.8, ls=":", zorder=1)
@@ -76,14 +73,10 @@ def convergence_figure(convergence: Convergence, name: str = "") -> Figure:
     return figure
 
 
-def wrong_shares(convergence: Convergence) -> list[np.ndarray]:
+def wrong_shares(convergence: Convergence) -> np.ndarray:
     """Wrong labels in percent of the positives at each eps: early, and settled (NaN where it did not converge)."""
-    each = convergence.courses
-    counts = (
-        [course.wrong_after(convergence.max_iter) for course in each],
-        [np.nan if course.settled is None else course.settled for course in each],
-    )
-    return [100 * np.array(values, dtype=float) / max(1, convergence.positives) for values in counts]
+    counts = [(course.wrong_after(convergence.max_iter), course.settled) for course in convergence.courses]
+    return 100 * np.array(counts, dtype=float).T / max(1, convergence.positives)  # None becomes NaN
 
 
 def errors_finding(convergence: Convergence) -> str:
@@ -108,8 +101,3 @@ def labels_finding(convergence: Convergence) -> str:
     if early[-1] <= early[best]:
         return f"{count}: labels are best at the least eps, {least:g}"
     return f"{count}: {early[-1]:.0f} % wrong at eps {least:g}, {early[best]:.0f} % at {eps:g}"
-
-
-def at_least(errors: Float[np.ndarray, " i"]) -> Float[np.ndarray, " i"]:
-    """The errors, cut off at LEAST_ERROR, for a logarithm has no 0."""
-    return np.maximum(errors, LEAST_ERROR)

@@ -13,7 +13,7 @@ from torch import Tensor
 from otalab.assign.types import AnchorPoints, Targets
 from otalab.errors import InputError
 from otalab.viz.boxes import draw_box
-from otalab.viz.style import MUTED, PAPER, array, chip, gt_colour, style
+from otalab.viz.style import MUTED, PAPER, array, bare, chip, gt_colour, style, title_figure
 from otalab.viz.transport import CHEAP_TO_DEAR, GREY
 
 
@@ -36,9 +36,8 @@ def draw_level_map(
     scale = scale or ScalarMappable(Normalize(float(cells.min()), float(cells.max())), CHEAP_TO_DEAR)
     extent = (0, width * stride, height * stride, 0)
     ax.imshow(scale.to_rgba(cells), extent=extent, interpolation="nearest")
-    ax.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
+    bare(ax)
     return ax
 
 
@@ -64,7 +63,7 @@ def cost_maps(
         figure = Figure(figsize=(10.7, height), dpi=150)
         sides = {"left": 0.07, "right": 0.995, "bottom": 0.4 / height, "top": 1 - 0.75 / height}
         figure.subplots_adjust(**sides, wspace=0.06, hspace=0.06)
-        figure.text(0.006, 1 - 0.2 / height, title, fontsize=12.5, fontweight="bold", va="center")
+        title_figure(figure, title, 0.006, 0.2)
         axes = figure.subplots(levels, suppliers, squeeze=False)
         for (level, row), ax in np.ndenumerate(axes):
             background = row == suppliers - 1

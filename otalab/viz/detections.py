@@ -15,9 +15,11 @@ from torchvision.ops import box_iou
 
 from otalab.assign.types import Targets
 from otalab.lab.mistakes import match
-from otalab.viz.boxes import draw_box, draw_boxes, score_text, show_image, tag_box
-from otalab.viz.save import save_figure
-from otalab.viz.style import INK, MUTED, PAPER, array, gt_colour, plural, style
+from otalab.viz.boxes import draw_box, draw_boxes, outline, score_text, show_image, tag_box
+from otalab.viz.output import save_figure
+from otalab.viz.style import INK, MUTED, PAPER, array, gt_colour, plural, style, title_figure
+
+DASHES = (0, (3, 1.5))  # around what is not there
 
 
 class Matches(NamedTuple):
@@ -43,6 +45,15 @@ def match_detections(
     return Matches(found, ~np.isin(np.arange(len(gt_boxes)), found))
 
 
+def match_above(
+    targets: Targets, detection: Mapping[str, Tensor], score_threshold: float, iou: float
+) -> tuple[dict[str, Tensor], Matches]:
+    """The detections of at least that score, and their matches."""
+    keep = detection["scores"] >= score_threshold
+    kept = {name: detection[name][keep].detach().cpu() for name in ("boxes", "labels", "scores")}
+    return kept, match_detections(**kept, gt_boxes=targets.boxes.cpu(), gt_labels=targets.labels.cpu(), iou=iou)
+
+
 def draw_detections(
     ax: Axes,
     image: Tensor | np.ndarray,
@@ -63,17 +74,16 @@ def draw_detections(
     for i in np.flatnonzero(matches.missed):
         box = array(targets.boxes[i])
         draw_box(ax, box, gt_colour(i), linestyle=":", linewidth=1.4)
-        x1, y1, x2, y2 = map(float, box)
-        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=gt_colour(i), hatch="////", lw=0))
+        outline(ax, box, ec=gt_colour(i), hatch="////", lw=0)
     shown = array(kept["boxes"])
     # false positives first, so that what was found lies on top
-    for i in sorted(range(len(matches.gt)), key=lambda i: matches.gt[i] >= 0):
-        gt, label, box = int(matches.gt[i]), int(kept["labels"][i]), shown[i]
-        score = score_text(float(kept["scores"][i]))
-        colour = gt_colour(gt) if gt >= 0 else INK
-        name = class_names[label] if class_names is not None else str(label)
-        draw_box(ax, box, colour, linestyle="-" if gt >= 0 else (0, (3, 1.5)), linewidth=1.6)
-        tag_box(ax, box, score if gt >= 0 else f"{name} {score}", colour, fontsize=6.5, others=shown, below=gt < 0)
+    for i in np.argsort(matches.gt >= 0, kind="stable"):
+        label, tag, found = int(kept["labels"][i]), score_text(float(kept["scores"][i])), matches.gt[i] >= 0
+        if not found:
+            tag = f"{class_names[label] if class_names is not None else label} {tag}"
+        colour = gt_colour(matches.gt[i]) if found else INK
+        draw_box(ax, shown[i], colour, linestyle="-" if found else DASHES, linewidth=1.6)
+        tag_box(ax, shown[i], tag, colour, fontsize=6.5, others=shown, below=not found)
     return ax
 
 
@@ -89,36 +99,19 @@ def save_detections(
     A narrow image is drawn longer, up to four times that, until its shorter side is a quarter of `longer`. No side is
     under 1 px.
     """
+    sides = np.array([image.shape[1], image.shape[0]])
+    scale = max(longer / sides.max(), min(longer / 4 / sides.min(), 4 * longer / sides.max()))
+    drawn = (scale * sides).round().astype(int).clip(1)
+    boxes = detection["boxes"]
+    if scale < 1:  # Matplotlib works in float64, eight times the image's bytes
+        image = np.array(Image.fromarray(image).resize(drawn, Image.Resampling.LANCZOS))
+        boxes = array(boxes) * np.tile(drawn / sides, 2)
     labels = detection["labels"].tolist()
-    width, height = drawn_size(image.shape[1], image.shape[0], longer)
-    ratio = np.array([width / image.shape[1], height / image.shape[0]])
-    if ratio.min() < 1:  # Matplotlib works in float64, eight times the image's bytes
-        image = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-        boxes = array(detection["boxes"]) * np.tile(ratio, 2)
-    else:
-        boxes = detection["boxes"]
     with style():
-        figure = Figure(figsize=((width + 0.5) / 150, (height + 0.5) / 150), dpi=150)  # rounded down to whole px
+        figure = Figure(figsize=(drawn + 0.5) / 150, dpi=150)  # rounded down to whole px
         ax = show_image(figure.add_axes((0, 0, 1, 1)), image)
-        colours = [gt_colour(label) for label in labels]
-        draw_boxes(ax, boxes, labels, class_names, detection["scores"], colours)
+        draw_boxes(ax, boxes, labels, class_names, detection["scores"], [gt_colour(label) for label in labels])
         save_figure(figure, path)
-
-
-def drawn_size(width: int, height: int, longer: int) -> tuple[int, int]:
-    """Width and height in px of the picture of an image, see `save_detections`."""
-    long, short = max(width, height), min(width, height)
-    scale = max(longer / long, min(longer / 4 / short, 4 * longer / long))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def match_above(
-    targets: Targets, detection: Mapping[str, Tensor], score_threshold: float, iou: float
-) -> tuple[dict[str, Tensor], Matches]:
-    """The detections of at least that score, and their matches."""
-    keep = detection["scores"] >= score_threshold
-    kept = {name: detection[name][keep].detach().cpu() for name in ("boxes", "labels", "scores")}
-    return kept, match_detections(**kept, gt_boxes=targets.boxes.cpu(), gt_labels=targets.labels.cpu(), iou=iou)
 
 
 def detection_grid(
@@ -138,48 +131,34 @@ def detection_grid(
     pairs = list(zip(images, targets, detections, strict=True))
     columns = max(1, min(columns, len(pairs)))
     bands = max(1, -(-len(pairs) // columns))
-    found = missed = wrong = 0
     side = 10.7 / max(columns, 3)
+    height = 2 * side * bands + 0.95
     with style():
-        figure = Figure(figsize=(side * columns, 2 * side * bands + 0.95), dpi=150)
-        outer = figure.add_gridspec(bands, columns, **margins(figure, 0.035), hspace=0.06, wspace=0.035)
+        figure = Figure(figsize=(side * columns, height), dpi=150)
+        room = {"left": 0.035, "right": 0.998, "top": 1 - 0.45 / height, "bottom": 0.36 / height}
+        outer = figure.add_gridspec(bands, columns, **room, hspace=0.06, wspace=0.035)
         for index, (image, target, detection) in enumerate(pairs):
             inner = outer[index // columns, index % columns].subgridspec(2, 1, hspace=0.02)
             above, beneath = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
             show_image(above, image)
             draw_boxes(above, target.boxes, target.labels, class_names, linewidth=1.6, fontsize=6.5)
             draw_detections(beneath, image, target, detection, class_names, score_threshold, iou)
-            matches = match_above(target, detection, score_threshold, iou)[1]
-            found += int((matches.gt >= 0).sum())
-            wrong += int((matches.gt < 0).sum())
-            missed += int(matches.missed.sum())
             if index % columns == 0:
-                for ax, name in ((above, "ground truth"), (beneath, "detections")):
-                    ax.set_ylabel(name, color=MUTED, fontsize=9)
-        title = f"{found} of {plural(found + missed, 'object')} found, {plural(wrong, 'false alarm')}"
-        height = figure.get_figheight()
-        figure.text(0.035, 1 - 0.24 / height, title, fontsize=12.5, fontweight="bold", va="center")
-        text = f"score at least {score_threshold:g}, right class and IoU at least {iou:g}"
-        figure.text(1, 0.16 / height, text + " ", color=MUTED, fontsize=8, ha="right", va="center")
-        outcome_legend(figure)
+                above.set_ylabel("ground truth", color=MUTED, fontsize=9)
+                beneath.set_ylabel("detections", color=MUTED, fontsize=9)
+        matches = [match_above(target, detection, score_threshold, iou)[1] for _, target, detection in pairs]
+        found = sum(int((each.gt >= 0).sum()) for each in matches)
+        objects, shown = sum(map(len, targets)), sum(len(each.gt) for each in matches)
+        title = f"{found} of {plural(objects, 'object')} found, {plural(shown - found, 'false alarm')}"
+        title_figure(figure, title, 0.035, 0.24)
+        text = f"score at least {score_threshold:g}, right class and IoU at least {iou:g} "
+        figure.text(1, 0.16 / height, text, color=MUTED, fontsize=8, ha="right", va="center")
+        looks = {
+            "found": {"ec": gt_colour(0), "lw": 1.6},
+            "false alarm": {"ec": INK, "lw": 1.6, "ls": DASHES},
+            "missed": {"ec": gt_colour(0), "lw": 1.0, "ls": ":", "hatch": "/////"},
+        }
+        handles = [Rectangle((0, 0), 1, 1, fc=PAPER, label=name, **look) for name, look in looks.items()]
+        place = {"loc": "center left", "bbox_to_anchor": (0.03, 0.16 / height), "ncols": 3}
+        figure.legend(handles=handles, labelcolor=MUTED, handlelength=1.5, **place)
     return figure
-
-
-def margins(figure: Figure, left: float) -> dict[str, float]:
-    """Room for the title and the legend, in inches made fractions."""
-    height = figure.get_figheight()
-    return {"left": left, "right": 0.998, "top": 1 - 0.45 / height, "bottom": 0.36 / height}
-
-
-def outcome_legend(figure: Figure) -> None:
-    """What solid, dashed and hatched boxes mean."""
-    colour = gt_colour(0)
-    handles = [
-        Rectangle((0, 0), 1, 1, fc=PAPER, ec=colour, lw=1.6, label="found"),
-        Rectangle((0, 0), 1, 1, fc=PAPER, ec=INK, lw=1.6, ls=(0, (3, 1.5)), label="false alarm"),
-        Rectangle((0, 0), 1, 1, fc=PAPER, ec=colour, lw=1.0, ls=":", hatch="/////", label="missed"),
-    ]
-    y = 0.16 / figure.get_figheight()
-    figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(0.03, y), ncols=3, labelcolor=MUTED, handlelength=1.5
-    )

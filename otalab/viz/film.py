@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import PIL.Image
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL.Image import Dither
 from torch import Tensor
 
 from otalab.assign.types import AnchorPoints, Assignment, Targets
 from otalab.errors import InputError
 from otalab.viz.boxes import draw_assignment, tally
-from otalab.viz.save import as_png
+from otalab.viz.output import pixels
 from otalab.viz.style import BACKGROUND, INK, MUTED, PALETTE, PAPER, plural, style
 
 HOUSE = (*PALETTE, INK, MUTED, BACKGROUND, PAPER)  # colours that a film keeps as they are
@@ -27,35 +28,34 @@ class Moment:
     step: int
     assignment: Assignment
 
+    @property
+    def positives(self) -> str:
+        return plural(int(self.assignment.positive.sum()), "positive")
+
 
 def film_frames(
-    image: Tensor | np.ndarray,
-    points: AnchorPoints,
-    targets: Targets,
-    moments: Sequence[Moment],
-    wash: float = 0.6,
+    image: Tensor | np.ndarray, points: AnchorPoints, targets: Targets, moments: Sequence[Moment]
 ) -> list[Figure]:
     """A figure for each moment, all laid out alike: labels, step, positives of each gt, and how far training is.
 
     Raises InputError if there is no moment.
     """
     require_moments(moments)
-    last = max(moment.step for moment in moments)
+    last = max(1, *(moment.step for moment in moments))
     frames = []
-    for moment in moments:
-        with style():
+    with style():
+        for moment in moments:
             figure = Figure(figsize=(4.2, 5.0), dpi=90)
             ax = figure.add_axes((0.02, 0.15, 0.96, 0.96 * 4.2 / 5.0 * 0.94))
-            draw_assignment(ax, image, points, moment.assignment, targets, wash, legend=False)
-            positives = plural(int(moment.assignment.positive.sum()), "positive")
-            ax.set_title(f"step {moment.step}: {positives}", loc="left")
+            title = f"step {moment.step}: {moment.positives}"
+            draw_assignment(ax, image, points, moment.assignment, targets, title=title, legend=False)
             tally(ax, moment.assignment.counts.tolist(), "positives")
             bar = figure.add_axes((0.04, 0.025, 0.92, 0.014))
-            bar.set(xlim=(0, max(last, 1)), ylim=(0, 1))
             bar.set_axis_off()
-            bar.axvspan(0, max(last, 1), color=BACKGROUND, alpha=0.5, lw=0)
+            bar.set(xlim=(0, last), ylim=(0, 1))
+            bar.axvspan(0, last, color=BACKGROUND, alpha=0.5, lw=0)
             bar.axvspan(0, moment.step, color=INK, lw=0)
-        frames.append(figure)
+            frames.append(figure)
     return frames
 
 
@@ -66,7 +66,6 @@ def film_strip(
     moments: Sequence[Moment],
     count: int = 6,
     title: str | None = None,
-    wash: float = 0.6,
 ) -> Figure:
     """The film on paper: `count` of its moments, the first and the last among them, evenly between.
 
@@ -80,12 +79,10 @@ def film_strip(
         figure = Figure(figsize=(3.2 * columns, 3.45 * rows + 0.5 * (title is not None)), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
-        for ax, index in zip(axes, chosen, strict=False):
-            moment = moments[index]
-            draw_assignment(ax, image, points, moment.assignment, targets, wash, legend=False)
+        for ax, moment in zip(axes, (moments[i] for i in chosen), strict=False):
+            draw_assignment(ax, image, points, moment.assignment, targets, legend=False)
             ax.set_title(f"step {moment.step}", fontsize=10)
-            positives = plural(int(moment.assignment.positive.sum()), "positive")
-            ax.set_title(positives, loc="right", fontsize=9, fontweight="normal", color=MUTED)
+            ax.set_title(moment.positives, loc="right", fontsize=9, fontweight="normal", color=MUTED)
         for ax in axes[len(chosen) :]:
             ax.set_visible(False)
         if title is not None:
@@ -108,34 +105,25 @@ def film(frames: Sequence[Figure], seconds: float = 0.3, hold: float = 2.5, dpi:
     """
     if not frames:
         raise InputError("a film needs at least one frame")
-    pictures = [Image.open(io.BytesIO(as_png(figure, dpi))).convert("RGB") for figure in frames]
-    sizes = {p.size for p in pictures}
+    pictures = [pixels(figure, dpi) for figure in frames]
+    sizes = sorted({picture.size for picture in pictures})
     if len(sizes) > 1:
-        raise InputError(f"frames of a film are of one size, not {', '.join(f'{w} x {h}' for w, h in sorted(sizes))}")
-    palette = shared_palette(pictures)
-    indexed = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
-    durations = [round(1000 * seconds)] * (len(indexed) - 1) + [round(1000 * hold)]  # ms
-    buffer = io.BytesIO()
-    indexed[0].save(
-        buffer,
-        format="GIF",
-        save_all=True,
-        append_images=indexed[1:],
-        duration=durations if len(indexed) > 1 else durations[0],
-        loop=0,
-        optimize=True,  # pixels that do not change are left out
-    )
-    return buffer.getvalue()
-
-
-def shared_palette(pictures: Sequence[Image.Image]) -> Image.Image:
-    """A palette image for all pictures: the house's colours, and the most needed of the first, middle and last."""
-    chosen = [pictures[i] for i in sorted({0, len(pictures) // 2, len(pictures) - 1})]
-    width, height = chosen[0].size
-    sheet = Image.new("RGB", (width * len(chosen), height))
-    for i, one in enumerate(chosen):
-        sheet.paste(one, (i * width, 0))
-    needed = sheet.quantize(OTHERS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).getpalette()
-    palette = Image.new("P", (1, 1))
+        raise InputError(f"frames of a film are of one size, not {', '.join(f'{w} x {h}' for w, h in sizes)}")
+    # the palette: the house's colours, and those that the first, the middle and the last frame need most
+    sheet = PIL.Image.fromarray(np.concatenate([pictures[i] for i in (0, len(pictures) // 2, -1)]))
+    needed = sheet.quantize(OTHERS, dither=Dither.NONE).getpalette()
+    palette = PIL.Image.new("P", (1, 1))
     palette.putpalette([round(255 * part) for colour in HOUSE for part in to_rgb(colour)] + needed[: 3 * OTHERS])
-    return palette
+    first, *others = (picture.quantize(palette=palette, dither=Dither.NONE) for picture in pictures)
+    durations = [round(1000 * seconds)] * len(others) + [round(1000 * hold)]  # ms
+    gif = io.BytesIO()
+    # optimize: pixels that do not change are left out
+    first.save(gif, "GIF", save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
+    return gif.getvalue()
+
+
+def show_film(frames: Sequence[Figure], alt: str, seconds: float = 0.3, hold: float = 2.5):
+    """The figures one after the other, as an IPython image (GIF) whose alternative text is `alt`; see `film`."""
+    from IPython.display import Image  # comes with Jupyter, which only the notebooks need
+
+    return Image(film(frames, seconds, hold), format="gif", alt=alt)

@@ -9,15 +9,16 @@ from base64 import b64encode
 from dataclasses import dataclass, replace
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from otalab.assign import AnchorPoints, Assignment, Cost, Predictions, RadiusPrior, Targets, build_assigner
+from otalab.assign import AnchorPoints, Cost, Predictions, RadiusPrior, Targets, build_assigner
 from otalab.errors import InputError
 from otalab.viz.boxes import draw_assignment, ring_points, tally
-from otalab.viz.save import as_png
-from otalab.viz.style import array, plural, style
+from otalab.viz.output import as_png, show
+from otalab.viz.style import plural, style
+
+WIDGET = "application/vnd.jupyter.widget-view+json"  # the mime type of live widgets
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,18 @@ def microscope_figure(
     knobs: Knobs | None = None,
 ) -> Figure:
     """Sinkhorn's labels and the exact ones for one setting of the knobs, side by side; ringed where they differ."""
-    soft, exact = (assign(points, predictions, targets) for assign in (knobs or Knobs()).assigners())
     with style():
         figure = Figure(figsize=(9.0, 4.9), dpi=110)
         axes = figure.subplots(1, 2)
         figure.subplots_adjust(left=0.01, right=0.99, bottom=0.14, top=0.88, wspace=0.04)
-        for ax, assignment, name in zip(axes, (soft, exact), ("Sinkhorn", "exact"), strict=True):
-            draw_assignment(ax, image, points, assignment, targets, legend=False)
-            ax.set_title(f"{name}: {plural(int(assignment.positive.sum()), 'positive')}")
+        assignments = [assigner(points, predictions, targets) for assigner in (knobs or Knobs()).assigners()]
+        off = assignments[0].matched_gt != assignments[1].matched_gt
+        remarks = f", {plural(int(off.sum()), 'label')} off", ""
+        for ax, assignment, name, remark in zip(axes, assignments, ("Sinkhorn", "exact"), remarks, strict=True):
+            title = f"{name}: {plural(int(assignment.positive.sum()), 'positive')}{remark}"
+            draw_assignment(ax, image, points, assignment, targets, title=title, legend=False)
             tally(ax, assignment.counts.tolist(), "gets")
-        off = ring_differences(axes[0], points, soft, exact)
-        axes[0].set_title(f"{axes[0].get_title(loc='left')}, {plural(off, 'label')} off")
+        ring_points(axes[0], points, off)
     return figure
 
 
@@ -91,9 +93,10 @@ def microscope_strip(
         for ax, (title, turned) in zip(axes, STRIP, strict=True):
             soft, exact = (assign(points, predictions, targets) for assign in replace(Knobs(), **turned).assigners())
             draw_assignment(ax, image, points, soft, targets, legend=False, numbered=False)
-            off = ring_differences(ax, points, soft, exact)
             ax.set_title(title, fontsize=10)
-            text = f"{plural(int(soft.positive.sum()), 'positive')}, {plural(off, 'label')} off the exact"
+            off = soft.matched_gt != exact.matched_gt
+            ring_points(ax, points, off)
+            text = f"{plural(int(soft.positive.sum()), 'positive')}, {plural(int(off.sum()), 'label')} off the exact"
             ax.text(0, -0.03, text, transform=ax.transAxes, fontsize=8.5, va="top")
     return figure
 
@@ -119,7 +122,10 @@ def microscope(image: Tensor | np.ndarray, points: AnchorPoints, predictions: Pr
 
     def draw(_=None) -> None:
         knobs = Knobs(**{name: slider.value for name, slider in sliders.items()})
-        view.value = picture(microscope_figure(image, points, predictions, targets, knobs))
+        figure = microscope_figure(image, points, predictions, targets, knobs)
+        alt = html.escape("; ".join(ax.get_title(loc="left") for ax in figure.axes), quote=True)
+        png = b64encode(as_png(figure)).decode()
+        view.value = f'<img style="max-width: 100%" alt="{alt}" src="data:image/png;base64,{png}">'
 
     for slider in sliders.values():
         slider.observe(draw, names="value")
@@ -127,14 +133,24 @@ def microscope(image: Tensor | np.ndarray, points: AnchorPoints, predictions: Pr
     return ipywidgets.VBox([ipywidgets.HBox(list(sliders.values()), layout={"flex_flow": "row wrap"}), view])
 
 
-def picture(figure: Figure) -> str:
-    """The figure as an HTML image; the titles of its axes are its alternative text."""
-    alt = html.escape("; ".join(ax.get_title(loc="left") for ax in figure.axes), quote=True)
-    return f'<img style="max-width: 100%" alt="{alt}" src="data:image/png;base64,{b64encode(as_png(figure)).decode()}">'
+class Live:
+    """A widget while the notebook runs; the picture where it is only read, or where there is no widget."""
+
+    def __init__(self, picture, widget=None):
+        self.picture, self.widget = picture, widget
+
+    def _repr_mimebundle_(self, **_) -> tuple[dict, dict]:
+        data, metadata = self.picture._repr_mimebundle_()
+        if self.widget is not None:
+            data |= {WIDGET: self.widget._repr_mimebundle_()[WIDGET]}
+        return {"text/plain": self.picture.alt} | data, metadata
 
 
-def ring_differences(ax: Axes, points: AnchorPoints, found: Assignment, optimum: Assignment) -> int:
-    """Ring the points whose label is not the optimum's; returns how many."""
-    off = array(found.matched_gt != optimum.matched_gt)
-    ring_points(ax, points, off)
-    return int(off.sum())
+def show_microscope(image, points, predictions, targets, alt: str) -> Live:
+    """The microscope's sliders where Jupyter and ipywidgets run; elsewhere six of its settings, with the text `alt`."""
+    scene = (image, points, predictions, targets)
+    strip = show(microscope_strip(*scene), alt)
+    try:
+        return Live(strip, microscope(*scene))
+    except InputError:  # no ipywidgets
+        return Live(strip)

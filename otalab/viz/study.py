@@ -1,6 +1,6 @@
 """Figures of a study: every run a dot, every mean with its interval, so that no bar hides how few runs there were."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,11 +25,7 @@ def draw_runs(ax: Axes, runs: Sequence[Run], split: str = "all", level: float = 
         ax.plot([middle.low, middle.high], [row, row], color=colour, lw=5, alpha=0.3, solid_capstyle="butt")
         ax.plot([middle.mean], [row], "|", color=colour, markersize=15, markeredgewidth=2.4)
         ax.plot(ap, np.full(len(ap), row - 0.25), "o", color=colour, markersize=4, alpha=0.8, clip_on=False)
-    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.6), xlabel="AP (%)")
-    ax.tick_params(axis="y", length=0, labelcolor=INK)
-    ax.spines["left"].set_visible(False)
-    ax.grid(axis="x")
-    return ax
+    return name_rows(ax, names, 0.6, "AP (%)")
 
 
 def draw_differences(
@@ -45,9 +41,12 @@ def draw_differences(
         text = f"{round(100 * found.mean, 1) + 0.0:+.1f}"  # no minus before 0.0
         above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
         ax.annotate(text, (100 * found.mean, row), fontsize=8.5, color=MUTED, **above)
-    ax.set(
-        yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.7), xlabel="difference (points of AP)"
-    )
+    return name_rows(ax, names, 0.7, "difference (points of AP)")
+
+
+def name_rows(ax: Axes, names: Sequence[str], above: float, xlabel: str) -> Axes:
+    """A name beside each row, the first on top, with some room `above` it."""
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -above), xlabel=xlabel)
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x")
@@ -56,30 +55,28 @@ def draw_differences(
 
 def study_figure(runs: Sequence[Run], title: str) -> Figure:
     """`draw_runs` for all scenes, the crowded ones and the others, side by side."""
-    rows = len(assigners_of(runs))
-    with style():
-        figure = Figure(figsize=(10.7, 1.5 + 0.48 * rows), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.1)
-        figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
-        for ax, split in zip(figure.subplots(1, 3, sharey=True), SPLITS, strict=True):
-            draw_runs(ax, runs, split)
-            ax.set_title(TITLES[split], fontsize=9.5, fontweight="normal")
-    return figure
+    return in_splits(lambda ax, split: draw_runs(ax, runs, split), title, 1.5 + 0.48 * len(assigners_of(runs)))
 
 
 def difference_figure(runs: Sequence[Run], base: str, title: str, level: float = 0.95) -> Figure:
     """How much better every other assigner is than `base`, pair by pair of equal seeds, in the three sets of scenes."""
-    names = assigners_of(runs)
-    colours = [gt_colour(row) for row, name in enumerate(names) if name != base]
-    others = [name for name in names if name != base]
+    colours = {name: gt_colour(row) for row, name in enumerate(assigners_of(runs)) if name != base}
+
+    def draw(ax: Axes, split: str) -> None:
+        base_ap = values(runs, base, split)
+        found = [paired_difference(values(runs, name, split), base_ap, level) for name in colours]
+        draw_differences(ax, list(colours), found, list(colours.values())).set_xlabel(f"AP minus {base}'s (points)")
+
+    return in_splits(draw, title, 1.6 + 0.48 * len(colours), sharex=True)
+
+
+def in_splits(draw: Callable[[Axes, str], object], title: str, height: float, sharex: bool = False) -> Figure:
+    """A figure that is `height` inches high: `draw(ax, split)` for each set of scenes, side by side."""
     with style():
-        figure = Figure(figsize=(10.7, 1.6 + 0.48 * len(others)), layout="constrained")
+        figure = Figure(figsize=(10.7, height), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
-        for ax, split in zip(figure.subplots(1, 3, sharey=True, sharex=True), SPLITS, strict=True):
-            base_ap = values(runs, base, split)
-            found = [paired_difference(values(runs, name, split), base_ap, level) for name in others]
-            draw_differences(ax, others, found, colours)
+        for ax, split in zip(figure.subplots(1, 3, sharey=True, sharex=sharex), SPLITS, strict=True):
+            draw(ax, split)
             ax.set_title(TITLES[split], fontsize=9.5, fontweight="normal")
-            ax.set_xlabel(f"AP minus {base}'s (points)")
     return figure

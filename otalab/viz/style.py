@@ -1,13 +1,14 @@
 """House style of the figures: one colour a gt everywhere, dark ink on white, no state outside a `with` block."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import SupportsIndex
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from otalab.errors import InputError
@@ -58,11 +59,14 @@ RC = {
 }
 
 
-@contextmanager
-def style() -> Iterator[None]:
-    """The house style inside the block; Matplotlib's own settings are as they were after it."""
-    with matplotlib.rc_context(RC):
-        yield
+# a name on a chip may hold dollar signs; chips lie above the points
+CHIP = {"fontsize": 8, "fontweight": "bold", "ha": "center", "va": "center", "zorder": 6.5}
+CHIP |= {"annotation_clip": False, "parse_math": False}
+
+
+def style() -> AbstractContextManager:
+    """The house style inside a `with` block; Matplotlib's own settings are as they were after it."""
+    return matplotlib.rc_context(RC)
 
 
 def gt_colour(index: SupportsIndex) -> str:
@@ -85,22 +89,20 @@ def text_colour(fill: str) -> str:
 def chip(ax: Axes, x: float | int, y: float | int, text: str, fill: str, **options) -> None:
     """`text`, as it stands, on a small rounded patch of colour `fill`; `options` go to `ax.annotate`."""
     patch = {"boxstyle": "round,pad=0.22", "facecolor": fill, "edgecolor": PAPER, "linewidth": 0.6}
-    ax.annotate(
-        text,
-        (x, y),
-        **{
-            "color": text_colour(fill),
-            "fontsize": 8,
-            "fontweight": "bold",
-            "ha": "center",
-            "va": "center",
-            "bbox": patch,
-            "annotation_clip": False,
-            "zorder": 6.5,  # above the points
-            "parse_math": False,  # a name may hold dollar signs
-        }
-        | options,
-    )
+    ax.annotate(text, (x, y), **CHIP | {"color": text_colour(fill), "bbox": patch} | options)
+
+
+def bare(ax: Axes) -> None:
+    """No ticks, grid or frame: what is drawn speaks for itself."""
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+
+
+def title_figure(figure: Figure, text: str, x: float, inches: float) -> None:
+    """The finding of a figure of several axes; its middle lies so many `inches` below the upper edge."""
+    y = 1 - inches / figure.get_figheight()
+    figure.text(x, y, text, fontsize=12.5, fontweight="bold", va="center")
 
 
 def array(values: Tensor | np.ndarray | Sequence) -> np.ndarray:
@@ -121,6 +123,6 @@ def image_array(image: Tensor | np.ndarray) -> np.ndarray:
     return values / 255 if values.dtype == np.uint8 else values.clip(0, 1)
 
 
-def plural(count: int, noun: str, many: str | None = None) -> str:
-    """ "1 point", "2 points"; `many` where an s does not do."""
-    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
+def plural(count: int, noun: str) -> str:
+    """ "1 point", "2 points"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

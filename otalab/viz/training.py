@@ -26,20 +26,18 @@ def draw_losses(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -
     ax.grid(axis="y")
     if not lines:
         return nothing(ax, "No training step in the log" if title is None else title)
-    step = np.array([line["step"] for line in lines])
-    raw = np.array([line["loss"] for line in lines], dtype=float)
+    step, raw = column(lines, "step"), column(lines, "loss")
     ax.plot(step, raw, color=BACKGROUND, lw=0.6)
-    window, ends = max(5, len(lines) // 25), []
+    ends = []
     for name, colour in LOSSES.items():
         if any(name in line for line in lines):
-            values = np.array([line.get(name, np.nan) for line in lines], dtype=float)
-            means = smooth(values, window)
+            means = smooth(column(lines, name), max(5, len(lines) // 25))
             ax.plot(step, means, color=colour, lw=2.2 if name == "loss" else 1.6)
             ends.append((means[-1], name if name != "loss" else "total", colour))
     ax.set(xlim=(0, step[-1]), ylim=(0, 1.05 * float(np.nanmax(raw))))
     name_ends(ax, ends)
-    steps = plural(int(step[-1]), "step")
-    ax.set_title(f"Loss went from {raw[0]:.2f} to {smooth(raw, window)[-1]:.2f} in {steps}" if title is None else title)
+    finding = f"Loss went from {raw[0]:.2f} to {ends[0][0]:.2f} in {plural(int(step[-1]), 'step')}"
+    ax.set_title(finding if title is None else title)
     return ax
 
 
@@ -50,21 +48,19 @@ def draw_ap(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Ax
     ax.grid(axis="y")
     if not lines:
         return nothing(ax, "Not evaluated yet" if title is None else title)
-    step = np.array([line["step"] for line in lines])
+    step, metrics = column(lines, "step"), [line["metrics"] for line in lines]
     ends = []
     for name, colour in METRICS.items():
-        values = 100 * np.array([line["metrics"].get(name, np.nan) for line in lines], dtype=float)
+        values = 100 * column(metrics, name)
         wide = 2.2 if name == "AP" else 1.6
         ax.plot(step, values, color=colour, marker="o", markersize=4.5, lw=wide, clip_on=False, zorder=3)
         ends.append((values[-1], f"{name} {values[-1]:.1f}", colour))
     top = np.nanmax([end[0] for end in ends])
-    last = max(step[-1], max((line["step"] for line in log_lines), default=0))
-    ax.set(xlim=(0, last), ylim=(0, min(100, max(1.3 * top, 5))))
+    ax.set(xlim=(0, column(log_lines, "step").max()), ylim=(0, min(100, max(1.3 * top, 5))))
     name_ends(ax, ends)
-    ap = 100 * lines[-1]["metrics"]["AP"]
-    best = 100 * max(line["metrics"]["AP"] for line in lines)
-    text = f"AP reaches {ap:.1f} %" if best - ap < 0.05 else f"AP ends at {ap:.1f} %, after a best of {best:.1f} %"
-    ax.set_title(text if title is None else title)
+    ap, best = ends[0][0], 100 * column(metrics, "AP").max()
+    finding = f"AP reaches {ap:.1f} %" if best - ap < 0.05 else f"AP ends at {ap:.1f} %, after a best of {best:.1f} %"
+    ax.set_title(finding if title is None else title)
     return ax
 
 
@@ -108,27 +104,28 @@ def labels_figure(
         middle.set(ylim=(0, 1), xlabel="step", ylabel="mean IoU of positives")
         middle.set_title(f"... as IoU goes from {iou[0]:.2f} to {iou[-1]:.2f}")
         for number, (rule, shares) in enumerate(changed.items()):
-            percent = [100 * share for share in shares]
             line = ":" if number % 2 else "-"  # curves that lie on each other stay visible
-            right.plot(steps[1:], percent, color=gt_colour(number), ls=line, label=rule, clip_on=False)
+            right.plot(steps[1:], 100 * np.array(shares), color=gt_colour(number), ls=line, label=rule, clip_on=False)
         right.set(ylim=(0, None), xlabel="step", ylabel="labels changed since the last look (%)")
         right.set_title(title)
         right.legend()
     return figure
 
 
+def column(lines: Sequence[dict], name: str) -> Float[np.ndarray, " s"]:
+    """A value of each line, NaN where it is not there."""
+    return np.array([line.get(name, np.nan) for line in lines], dtype=float)
+
+
 def name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]], spacing: float = 0.075) -> None:
     """Names at the right ends of curves, (value, name, colour) each, pushed apart where they would overlap."""
     low, high = ax.get_ylim()
-    ends = sorted((end for end in ends if np.isfinite(end[0])), key=lambda end: end[0])
-    at = [(value - low) / (high - low) for value, _, _ in ends]
-    for i in range(1, len(at)):
-        at[i] = max(at[i], at[i - 1] + spacing)
-    for y, (_, name, colour) in zip(at, ends, strict=True):
-        ax.annotate(
-            name, (1, y), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points", color=colour,
-            va="center", fontsize=9, fontweight="bold", annotation_clip=False,
-        )  # fmt: skip
+    lowest = -np.inf
+    beside = {"xycoords": "axes fraction", "xytext": (6, 0), "textcoords": "offset points", "annotation_clip": False}
+    for value, name, colour in sorted(end for end in ends if np.isfinite(end[0])):
+        y = max((value - low) / (high - low), lowest)
+        ax.annotate(name, (1, y), color=colour, va="center", fontsize=9, fontweight="bold", **beside)
+        lowest = y + spacing
 
 
 def nothing(ax: Axes, title: str) -> Axes:

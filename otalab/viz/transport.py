@@ -17,7 +17,7 @@ from torch import Tensor
 
 from otalab.assign.types import AnchorPoints, Assignment, Targets
 from otalab.errors import InputError
-from otalab.viz.style import HATCH, INK, MUTED, PAPER, array, chip, gt_colour, plural
+from otalab.viz.style import HATCH, INK, MUTED, PAPER, array, bare, chip, gt_colour, plural
 
 FORBIDDEN = 100.0
 """A cost from here on is a forbidden route: +inf, or the constant that an assigner adds outside the centre prior."""
@@ -28,16 +28,14 @@ LINE = "#d5d9df"  # between cells
 MOST_LINED = 120  # columns; lines between more would drown the cells
 
 
-def candidate_columns(
-    assignment: Assignment, points: AnchorPoints | None = None, forbidden: float = FORBIDDEN
-) -> Int[np.ndarray, " c"]:
-    """Indices of the anchor points that at least one gt may supply at a cost below `forbidden`.
+def candidate_columns(assignment: Assignment, points: AnchorPoints | None = None) -> Int[np.ndarray, " c"]:
+    """Indices of the anchor points that at least one gt may supply at a cost below FORBIDDEN.
 
     Sorted by level, then by owner (gts in order, the background last), then by the gt they are cheapest for, then as
     the points come. Raises InputError for an assignment that no transport problem stands behind.
     """
     cost = matrix(assignment, "cost")[:-1]
-    columns = np.flatnonzero((cost < forbidden).any(axis=0)) if len(cost) else np.zeros(0, dtype=np.int64)
+    columns = np.flatnonzero((cost < FORBIDDEN).any(axis=0))
     level = array(points.level)[columns] if points is not None else np.zeros(len(columns), dtype=np.int64)
     matched = array(assignment.matched_gt)[columns]
     owner = np.where(matched >= 0, matched, len(cost))
@@ -60,29 +58,25 @@ def draw_cost(
     title: str | None = None,
     show_k: bool = True,
     show_levels: bool = True,
-    forbidden: float = FORBIDDEN,
 ) -> Axes:
     """The cost (m + 1, c) of each label: dark is cheap, hatched is forbidden, what was shipped is underlined.
 
     points group the columns by level, names (`gt_names`) label the rows, columns replace `candidate_columns`.
     The scale ends at the 90th percentile of the gts' costs: beyond it all is dear.
     """
-    columns = candidate_columns(assignment, points, forbidden) if columns is None else columns
+    columns = candidate_columns(assignment, points) if columns is None else columns
     cost = matrix(assignment, "cost")[:, columns]
-    allowed = cost < forbidden
+    allowed = cost < FORBIDDEN
     top = float(np.percentile(cost[:-1][allowed[:-1]], 90)) if allowed[:-1].any() else 1.0
     scale = ScalarMappable(Normalize(0, max(top, 1e-6)), CHEAP_TO_DEAR)
     x = paint(ax, scale.to_rgba(cost)[..., :3], allowed, columns, points, show_levels)
     matched = array(assignment.matched_gt)[columns]
-    for column in np.flatnonzero(matched >= 0):
-        row = int(matched[column])
-        ax.add_patch(Rectangle((x[column], row + 0.66), 1, 0.34, facecolor=gt_colour(row), lw=0, zorder=2))
-    rows(ax, assignment, names, show_k)
+    for left, row in zip(x[matched >= 0], matched[matched >= 0], strict=True):
+        ax.add_patch(Rectangle((left, row + 0.66), 1, 0.34, facecolor=gt_colour(row), lw=0, zorder=2))
+    name_rows(ax, assignment, names, show_k)
     scale_bar(ax, scale, top)
-    if title is None:
-        several = contested(assignment, columns, forbidden)
-        title = f"Cost: {several} of {plural(len(columns), 'point')} have several takers"
-    ax.set_title(title)
+    several = contested(assignment, columns)
+    ax.set_title(f"Cost: {several} of {plural(len(columns), 'point')} have several takers" if title is None else title)
     return ax
 
 
@@ -95,31 +89,27 @@ def draw_plan(
     title: str | None = None,
     show_k: bool = True,
     show_levels: bool = True,
-    forbidden: float = FORBIDDEN,
 ) -> Axes:
     """The plan (m + 1, c) beneath the cost: a cell is filled with its gt's colour as far as the label is shipped.
 
     Arguments as in `draw_cost`. Shares of an approximate plan are paler colours; forbidden routes are hatched.
     """
-    columns = candidate_columns(assignment, points, forbidden) if columns is None else columns
+    columns = candidate_columns(assignment, points) if columns is None else columns
     plan = matrix(assignment, "plan")[:, columns]
-    allowed = matrix(assignment, "cost")[:, columns] < forbidden
+    allowed = matrix(assignment, "cost")[:, columns] < FORBIDDEN
     colours = np.array([to_rgb(gt_colour(i)) for i in range(len(plan) - 1)] + [to_rgb(GREY)])[:, None]  # (m + 1, 1, 3)
     share = plan.clip(0, 1)[..., None]
     pixels = np.array(to_rgb(PAPER)) * (1 - share) + colours * share
-    seen = allowed | (plan > 1e-3)  # mass on a forbidden route must be seen
-    paint(ax, pixels, seen, columns, points, show_levels)
-    rows(ax, assignment, names, show_k)
-    if title is None:
-        shipped = int(array(assignment.supply)[:-1].sum())
-        title = f"Plan: {plural(shipped, 'label')} shipped"
-    ax.set_title(title)
+    paint(ax, pixels, allowed | (plan > 1e-3), columns, points, show_levels)  # mass on a forbidden route must be seen
+    name_rows(ax, assignment, names, show_k)
+    shipped = int(assignment.supply[:-1].sum())
+    ax.set_title(f"Plan: {plural(shipped, 'label')} shipped" if title is None else title)
     return ax
 
 
-def contested(assignment: Assignment, columns: np.ndarray, forbidden: float = FORBIDDEN) -> int:
+def contested(assignment: Assignment, columns: np.ndarray) -> int:
     """How many of the columns more than one gt may supply."""
-    return int(((matrix(assignment, "cost")[:-1, columns] < forbidden).sum(axis=0) > 1).sum())
+    return int(((matrix(assignment, "cost")[:-1, columns] < FORBIDDEN).sum(axis=0) > 1).sum())
 
 
 def matrix(assignment: Assignment, name: str) -> np.ndarray:
@@ -142,13 +132,12 @@ def paint(
 ) -> Float[np.ndarray, " c"]:
     """The cells, each of side 1, hatched where not allowed, with a gap between levels; the left edge of each column."""
     count, height = len(columns), len(pixels)
+    show_levels = show_levels and points is not None and count > 0
     stride = array(points.stride)[columns] if points is not None else np.zeros(count)
     block = np.cumsum(np.diff(stride, prepend=stride[:1]) != 0)  # (c,) a block is a level
     x = np.arange(count) + block * max(0.8, 0.015 * count)
     right = x[-1] + 1 if count else 1
-    ax.set(xlim=(0, right), ylim=(height, 0), xticks=[], yticks=[])
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
+    bare(ax)
     for left, stop in runs(block):
         edges = (x[left], x[stop - 1] + 1)
         ax.imshow(pixels[:, left:stop], extent=(*edges, height, 0), aspect="auto", interpolation="nearest", zorder=1)
@@ -158,43 +147,36 @@ def paint(
         for row in range(height):
             for first, last in runs(allowed[row, left:stop]):
                 if not allowed[row, left + first]:
-                    hatched(ax, x[left + first], row, last - first)
-        if show_levels and points is not None:
+                    hatched = {"facecolor": "#f3f4f6", "edgecolor": HATCH, "hatch": "////", "lw": 0, "zorder": 2}
+                    ax.add_patch(Rectangle((x[left + first], row), last - first, 1, **hatched))
+        if show_levels:
             name = f"{stride[left]:g}" if (stop - left) / count < 0.25 else f"stride {stride[left]:g} px"
             ax.text(sum(edges) / 2, height + 0.15, name, ha="center", va="top", color=MUTED, fontsize=9)
     ax.hlines(height - 1, 0, right, color=PAPER, lw=5, zorder=3)  # the background stands apart
     ax.autoscale(False)
     ax.set(xlim=(0, right), ylim=(height, 0))
-    levels = show_levels and points is not None and count > 0
-    ax.set_xlabel("candidate anchor points" + ", by level" * levels, labelpad=15 if levels else 4)
+    ax.set_xlabel("candidate anchor points" + ", by level" * show_levels, labelpad=15 if show_levels else 4)
     return x
-
-
-def hatched(ax: Axes, x: float, row: int, width: int) -> None:
-    """A run of forbidden routes."""
-    ax.add_patch(Rectangle((x, row), width, 1, facecolor="#f3f4f6", edgecolor=HATCH, hatch="////", lw=0, zorder=2))
 
 
 def runs(values: np.ndarray) -> list[tuple[int, int]]:
     """(first, last + 1) of each run of equal values."""
     if len(values) == 0:
         return []
-    bounds = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-    return list(pairwise(bounds))
+    return list(pairwise([0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]))
 
 
-def rows(ax: Axes, assignment: Assignment, names: Sequence[str] | None, show_k: bool) -> None:
+def name_rows(ax: Axes, assignment: Assignment, names: Sequence[str] | None, show_k: bool) -> None:
     """Row labels: the gt's number on its colour, its class, its k and how many of them it did not get."""
-    supply, deficit = array(assignment.supply).tolist(), array(assignment.deficit).tolist()
+    rows = []  # (mark, its colour, label)
+    for row, short in enumerate(assignment.deficit.tolist()):
+        wanted = [f"k = {int(assignment.supply[row]) + short}"] + [f"{short} short"] * (short > 0)
+        name = [names[row]] if names is not None else []
+        rows.append((str(row + 1), gt_colour(row), ", ".join(name + wanted * show_k)))
+    rows.append(("–", GREY, "background"))
     at_left = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
-    for row, k in enumerate(supply):
-        gt = row < len(supply) - 1
-        name = [names[row]] if gt and names is not None else []
-        label = "background"
-        if gt:
-            wanted = [f"k = {k + deficit[row]}"] + [f"{deficit[row]} short"] * (deficit[row] > 0)
-            label = ", ".join(name + wanted * show_k)
-        chip(ax, 0, row + 0.5, str(row + 1) if gt else "–", gt_colour(row) if gt else GREY, xytext=(-9, 0), **at_left)
+    for row, (mark, colour, label) in enumerate(rows):
+        chip(ax, 0, row + 0.5, mark, colour, xytext=(-9, 0), **at_left)
         ax.annotate(label, (0, row + 0.5), xytext=(-18, 0), ha="right", va="center", color=INK, fontsize=8.5, **at_left)
 
 

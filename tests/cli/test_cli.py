@@ -1,13 +1,13 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
-import sys
 from dataclasses import fields, replace
 
 import pytest
-from command_line import otalab, read, run
+from command_line import otalab, printing, read, run
 from PIL import Image
 
 from otalab.cli.main import parser
@@ -132,13 +132,13 @@ def test_evaluation_pads_images_as_training_did_unless_told_otherwise(shapes, tm
     assert sizes == [3, 5]
 
 
-def test_a_box_of_no_area_is_dropped_and_counted_and_training_goes_on(edit_annotations, train_flags, tmp_path):
+def test_a_box_of_no_area_is_dropped_and_counted_and_training_goes_on(edit_annotations, train_flags, tmp_path, caplog):
     def flatten(content):
         content["annotations"][0]["bbox"][2] = 0
 
-    said = run(*train_flags(data=edit_annotations(flatten)), env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert said.returncode == 0 and (tmp_path / "run" / "model.safetensors").is_file()
-    assert "1 boxes of zero area and 0 outside their image dropped" in said.stderr and "Traceback" not in said.stderr
+    assert otalab(*train_flags(data=edit_annotations(flatten))) == 0
+    assert "1 boxes of zero area and 0 outside their image dropped" in caplog.text
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def test_predict_ends_with_status_2_when_one_image_of_several_is_at_fault(detector_folder, shapes, tmp_path, capsys):
@@ -195,7 +195,7 @@ def test_verify_ends_with_status_1_when_a_check_fails(monkeypatch, capsys, tmp_p
         return replace(solution, plan=solution.plan.roll(1, dims=-1))
 
     monkeypatch.setitem(METHODS, "emd", lazy)
-    assert otalab("verify", "--json", tmp_path / "verify.json") == 1
+    assert otalab("verify", "--problem", "toy", "--json", tmp_path / "verify.json") == 1
     said = capsys.readouterr().out
     assert "\nFAIL  exact solvers agree" in said and re.search(r"^\d+ of \d+ checks passed$", said, re.MULTILINE)
     assert read(tmp_path / "verify.json")["problems"]
@@ -250,11 +250,11 @@ def test_verify_saves_a_problem_that_it_verifies_again(capsys, tmp_path):
     for name in ("mine.npz", "mine.json"):
         path = tmp_path / name
         first, second = tmp_path / "first.json", tmp_path / "second.json"
-        assert otalab("verify", "--problem", "image", "--save", path, "--json", first) == 0
+        assert otalab("verify", "--problem", "random", "--save", path, "--json", first) == 0
         assert otalab("verify", "--problem", path, "--json", second) == 0
         before, after = (read(one)["problems"][0]["comparison"]["rows"] for one in (first, second))
         assert [row["objective"] for row in before] == [row["objective"] for row in after]
-        assert f"\n{path}: 13 suppliers, 1706 demanders\n" in capsys.readouterr().out
+        assert f"\n{path}: 13 suppliers, 400 demanders\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", [".png", ".svg"])
@@ -306,7 +306,6 @@ def test_bench_prints_ratios_to_the_textbook_way_and_writes_json(tmp_path, capsy
 
 
 def test_a_reader_that_leaves_early_is_no_error():
-    talkative = "import sys, otalab.lab.timing as b, otalab.cli.main as c; b.bench_assign = lambda n: 'l\\n' * 10**6; "
-    command = f"{sys.executable} -c \"{talkative} sys.exit(c.main(['bench']))\" | head -n 1; exit ${{PIPESTATUS[0]}}"
+    command = shlex.join(printing("'l\\n' * 10**6")) + " | head -n 1; exit ${PIPESTATUS[0]}"
     said = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (said.returncode, said.stdout, said.stderr) == (141, "l\n", "")

@@ -64,9 +64,9 @@ def test_a_wrong_flag_is_told_in_one_line(arguments, says, refused, tmp_path, mo
 
 
 def test_a_process_ends_with_status_2_and_one_line_and_no_traceback(tmp_path):
-    said = run("train", "--data", tmp_path / "nothing", "--out", tmp_path / "run")
+    said = run("train", "--epochs", 0, "--out", tmp_path / "run")
     assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == f"otalab: error: no folder {tmp_path / 'nothing'}\n"
+    assert said.stderr == "otalab: error: epochs is 0; it must be a number from 1 to 1000000\n"
     assert os.listdir(tmp_path) == []
 
 

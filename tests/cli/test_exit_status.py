@@ -2,11 +2,10 @@
 
 import re
 import subprocess
-import sys
 
 import pytest
 import torch
-from command_line import otalab
+from command_line import otalab, printing
 
 from otalab.errors import InputError, first_line, one_line
 
@@ -91,17 +90,11 @@ def test_an_exception_of_a_loader_process_is_told_without_its_traceback():
 
 
 def test_output_that_finds_no_room_is_an_error():
-    short = (
-        "import otalab.lab.timing as b, otalab.cli.main as c, sys; "
-        "b.bench_assign = lambda n: 'line'; sys.exit(c.main(['bench']))"
-    )
     with open("/dev/full", "w") as full:
-        said = subprocess.run([sys.executable, "-c", short], stdout=full, stderr=subprocess.PIPE, text=True)
+        said = subprocess.run(printing("'line'"), stdout=full, stderr=subprocess.PIPE, text=True)
     assert said.returncode == 2 and re.fullmatch(r"otalab: error: .*No space left on device\n", said.stderr)
 
 
 def test_a_name_that_the_terminal_cannot_show_is_escaped():
-    odd = "import otalab.lab.timing as b, otalab.cli.main as c, sys; b.bench_assign = lambda n: 'n\\xe4me \\udcff'; "
-    command = [sys.executable, "-c", odd + "sys.exit(c.main(['bench']))"]
-    said = subprocess.run(command, capture_output=True, env={"PYTHONIOENCODING": "ascii"})
+    said = subprocess.run(printing("'n\\xe4me \\udcff'"), capture_output=True, env={"PYTHONIOENCODING": "ascii"})
     assert (said.returncode, said.stdout, said.stderr) == (0, b"n\\xe4me \\udcff\n", b"")

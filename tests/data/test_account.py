@@ -55,8 +55,8 @@ def test_an_account_says_what_is_used_and_what_is_left_out_and_why(tmp_path):
 
 
 @pytest.mark.parametrize("categories", [None, ["dog"], ["cat", "zebra"]])
-@pytest.mark.parametrize("background", [None, 0, 1, 3, 99])
-@pytest.mark.parametrize("max_images", [None, 1, 2, 99])
+@pytest.mark.parametrize("background", [None, 0, 3])
+@pytest.mark.parametrize("max_images", [None, 2])
 def test_its_numbers_add_up(tmp_path, categories, background, max_images):
     data = load(mixed(tmp_path), categories=categories, background=background, max_images=max_images)
     for size in (None, 15, 300):
@@ -92,7 +92,7 @@ def test_background_is_how_many_images_without_a_box_take_part(tmp_path):
     chosen = {tuple(load(root, background=2, seed=seed).image_ids) for seed in range(5)}
     assert len(chosen) > 1
     assert load(root, categories=["dog"], background=0).image_ids == [1, 2, 3]
-    assert "background must be at least 0 images, got -1" in fault(root, background=-1)
+    assert "background must be at least 0, got -1" in fault(root, background=-1)
     assert "max_images must be at least 1, got 0" in fault(root, max_images=0)
 
 

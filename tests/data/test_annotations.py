@@ -41,7 +41,7 @@ def test_images_may_lie_in_folders_of_their_own(tmp_path):
     (root / "train" / "images" / "a").mkdir()
     Image.new("RGB", (40, 30)).save(root / "train" / "images" / "a" / "1.png")
     assert len(load(root)) == 1
-    assert "cannot list image folder" in fault(write(tmp_path / "b", images=[row], draw=False))
+    assert "1 of 1 images are missing" in fault(write(tmp_path / "b", images=[row], draw=False))
 
 
 # Bad input, each with one line
@@ -50,8 +50,8 @@ def test_images_may_lie_in_folders_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"images": [,]}', "instances.json is not JSON: Expecting value at line 1, column 13"),
-        ('{\n "images": [', "at line 2, column"),
+        ('{"images": [,]}', "instances.json is not JSON: Expecting value: line 1 column 13 "),
+        ('{\n "images": [', "line 2 column"),
         ("\udcff", "instances.json is not JSON"),
         ("[]", "holds a list, not a COCO dictionary"),
         ('{"images": [], "annotations": []}', "has no list 'categories'"),
@@ -91,7 +91,7 @@ def test_a_broken_annotation_file_says_where(tmp_path, text, message):
         ([box(True)], "annotations[0] has id True, neither"),
         ([box(4, bbox=["x" * 9999] * 4)], "...xxx"),
         ([{key: value for key, value in box(4).items() if key != "category_id"}], "has no 'category_id'"),
-        ([box(4), box(4)], "annotations has id 4 twice"),
+        ([box(4), box(4)], "annotation 4 is there twice"),
         ([box(4, image_id="1")], "annotation 4 names image '1', which is not listed, though 1 is"),
     ],
 )

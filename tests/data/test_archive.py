@@ -1,5 +1,3 @@
-import io
-import tarfile
 import zipfile
 
 import numpy as np
@@ -20,22 +18,8 @@ def make_zip(path, files: dict[str, bytes], link: str | None = None):
     return path
 
 
-def make_tar(path, files: dict[str, bytes], link: str | None = None):
-    with tarfile.open(path, "w:gz") as archive:
-        for name, body in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(body)
-            archive.addfile(info, io.BytesIO(body))
-        if link:
-            info = tarfile.TarInfo(link)
-            info.type, info.linkname = tarfile.SYMTYPE, "/etc"
-            archive.addfile(info)
-    return path
-
-
-@pytest.mark.parametrize("make", [make_zip, make_tar])
-def test_an_archive_is_extracted_all_or_as_chosen(tmp_path, make):
-    archive = make(tmp_path / "a", {"one.txt": b"1", "deep/er/two.txt": b"22"})
+def test_an_archive_is_extracted_all_or_as_chosen(tmp_path):
+    archive = make_zip(tmp_path / "a", {"one.txt": b"1", "deep/er/two.txt": b"22"})
     paths = safe_extract(archive, tmp_path / "all", progress=False)
     assert [p.relative_to(tmp_path / "all").as_posix() for p in paths] == ["one.txt", "deep/er/two.txt"]
     assert [p.read_bytes() for p in paths] == [b"1", b"22"]
@@ -43,18 +27,16 @@ def test_an_archive_is_extracted_all_or_as_chosen(tmp_path, make):
     assert [p.name for p in (tmp_path / "some").rglob("*.txt")] == ["two.txt"]
 
 
-@pytest.mark.parametrize("make", [make_zip, make_tar])
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil", "C:/evil", "..\\evil"])
-def test_a_member_that_climbs_out_stops_everything(tmp_path, make, name):
-    archive = make(tmp_path / "a", {"good.txt": b"1", name: b"2"})
+def test_a_member_that_climbs_out_stops_everything(tmp_path, name):
+    archive = make_zip(tmp_path / "a", {"good.txt": b"1", name: b"2"})
     with pytest.raises(InputError, match=r"will not extract .*evil"):
         safe_extract(archive, tmp_path / "deep" / "out", progress=False)
     assert [p.name for p in tmp_path.rglob("*")] == ["a"]
 
 
-@pytest.mark.parametrize("make", [make_zip, make_tar])
-def test_a_link_stops_everything(tmp_path, make):
-    archive = make(tmp_path / "a", {"good.txt": b"1"}, link="way-out")
+def test_a_link_stops_everything(tmp_path):
+    archive = make_zip(tmp_path / "a", {"good.txt": b"1"}, link="way-out")
     with pytest.raises(InputError, match="will not extract 'way-out'"):
         safe_extract(archive, tmp_path / "out", progress=False)
     assert [p.name for p in tmp_path.rglob("*")] == ["a"]
@@ -70,17 +52,9 @@ def test_a_damaged_or_missing_archive_is_named(tmp_path):
     assert not (tmp_path / "out" / "x").exists()
 
 
-@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.tar.xz"])
-def test_damaged_bytes_never_raise_anything_else(tmp_path, name):
-    rng = np.random.default_rng(0)
-    if name == "a.zip":
-        make_zip(tmp_path / name, {"one": b"1" * 500, "two": rng.bytes(500)})
-    else:
-        with tarfile.open(tmp_path / name, f"w:{name[-2:]}") as archive:
-            archive.addfile(tarfile.TarInfo("empty"))
-            info = tarfile.TarInfo("two")
-            info.size = 500
-            archive.addfile(info, io.BytesIO(rng.bytes(500)))
+def test_damaged_bytes_never_raise_anything_else(tmp_path):
+    rng, name = np.random.default_rng(0), "a.zip"
+    make_zip(tmp_path / name, {"one": b"1" * 500, "two": rng.bytes(500)})
     whole = np.frombuffer((tmp_path / name).read_bytes(), dtype=np.uint8)
     for _ in range(60):
         damaged = whole.copy()

@@ -7,81 +7,69 @@ from otalab.data import fetch
 from otalab.errors import InputError
 
 BODY = np.random.default_rng(0).bytes(1_000_000)
+SUM = hashlib.md5(BODY).hexdigest()
 
 
 def get(server, path, name: str = "a.bin", **options):
     return fetch(server.url(name), path, progress=False, **options)
 
 
-def test_a_file_arrives_whole_with_either_checksum(server, tmp_path):
+def test_a_file_arrives_whole_with_its_sum_or_without(server, tmp_path):
     server.files["a.bin"] = BODY
-    path = get(server, tmp_path / "deep" / "a.bin", sha256=hashlib.sha256(BODY).hexdigest())
-    assert path.read_bytes() == BODY
-    assert get(server, tmp_path / "b.bin", md5=hashlib.md5(BODY).hexdigest().upper()).read_bytes() == BODY
+    assert get(server, tmp_path / "deep" / "a.bin").read_bytes() == BODY
+    assert get(server, tmp_path / "b.bin", md5=SUM.upper()).read_bytes() == BODY
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["a.bin", "b.bin"]  # no leavings
 
 
 def test_an_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
     server.files["a.bin"], server.cut = BODY, 300_000
     with pytest.raises(InputError, match=rf"{server.url('a.bin')}: .* after 300000 .*1000000 bytes"):
-        get(server, tmp_path / "a.bin", attempts=1)
+        get(server, tmp_path / "a.bin", md5=SUM, attempts=1)
     assert not (tmp_path / "a.bin").exists()
     server.cut = None
-    assert get(server, tmp_path / "a.bin", attempts=1).read_bytes() == BODY
+    assert get(server, tmp_path / "a.bin", md5=SUM, attempts=1).read_bytes() == BODY
     assert server.asked == [("a.bin", None), ("a.bin", "bytes=300000-")]
 
 
 def test_attempts_within_one_call_add_up(server, tmp_path):
     server.files["a.bin"], server.cut = BODY, 400_000
-    assert get(server, tmp_path / "a.bin", attempts=3).read_bytes() == BODY
+    assert get(server, tmp_path / "a.bin", md5=SUM, attempts=3).read_bytes() == BODY
     assert [asked for _, asked in server.asked] == [None, "bytes=400000-", "bytes=800000-"]
 
 
-def test_a_file_that_changed_meanwhile_starts_again(server, tmp_path):
-    server.files["a.bin"], server.cut = BODY, 300_000
-    with pytest.raises(InputError):
-        get(server, tmp_path / "a.bin", attempts=1)
-    server.files["a.bin"], server.cut = BODY[::-1], None
-    assert get(server, tmp_path / "a.bin", attempts=1).read_bytes() == BODY[::-1]
-
-
-@pytest.mark.parametrize("lacking", ["ranges", "tags"])
-def test_a_server_without_ranges_or_tags_starts_again(server, tmp_path, lacking):
-    setattr(server, lacking, False)
-    server.files["a.bin"], server.cut = BODY, 300_000
-    with pytest.raises(InputError):
-        get(server, tmp_path / "a.bin", attempts=1)
-    server.files["a.bin"], server.cut = BODY[::-1], None
-    assert get(server, tmp_path / "a.bin", attempts=1).read_bytes() == BODY[::-1]
-    if lacking == "tags":
-        assert server.asked[1] == ("a.bin", None)  # without a tag nobody could tell whether the file had changed
+def test_without_a_sum_or_ranges_it_starts_again(server, tmp_path):
+    for ranges, md5 in ((True, None), (False, hashlib.md5(BODY[::-1]).hexdigest())):
+        server.files["a.bin"], server.cut, server.ranges = BODY, 300_000, ranges
+        with pytest.raises(InputError):
+            get(server, tmp_path / "a.bin", md5=md5, attempts=1)
+        server.files["a.bin"], server.cut = BODY[::-1], None  # nobody could tell that the old bytes are of another file
+        assert get(server, tmp_path / "a.bin", md5=md5, attempts=1).read_bytes() == BODY[::-1]
+        (tmp_path / "a.bin").unlink()
 
 
 def test_bytes_that_all_arrived_are_not_fetched_twice(server, tmp_path):
     server.files["a.bin"] = BODY
     (tmp_path / "a.bin.part").write_bytes(BODY)
-    (tmp_path / "a.bin.part.tag").write_text(f'"{hashlib.md5(BODY).hexdigest()}"')
-    assert get(server, tmp_path / "a.bin").read_bytes() == BODY
+    assert get(server, tmp_path / "a.bin", md5=SUM).read_bytes() == BODY
     assert server.asked == [("a.bin", f"bytes={len(BODY)}-")]
-    (tmp_path / "b.bin.part").write_bytes(BODY + b"more")  # more than there is: not of this file
-    (tmp_path / "b.bin.part.tag").write_text(f'"{hashlib.md5(BODY).hexdigest()}"')
-    assert get(server, tmp_path / "b.bin", "a.bin").read_bytes() == BODY
 
 
-def test_a_wrong_checksum_leaves_nothing_behind(server, tmp_path):
+@pytest.mark.parametrize("old", [BODY + b"more", b"old"])
+def test_old_bytes_of_another_file_are_found_out_and_removed(server, tmp_path, old):
     server.files["a.bin"] = BODY
-    found = hashlib.sha256(BODY).hexdigest()
-    with pytest.raises(InputError, match=rf"a\.bin arrived damaged: its sha256 is {found}, not {'0' * 64}"):
-        get(server, tmp_path / "a.bin", sha256="0" * 64)
+    (tmp_path / "a.bin.part").write_bytes(old)
+    with pytest.raises(InputError, match=rf"a\.bin arrived damaged: its md5 is .*, not {SUM}"):
+        get(server, tmp_path / "a.bin", md5=SUM)
     assert list(tmp_path.iterdir()) == []
+    assert get(server, tmp_path / "a.bin", md5=SUM).read_bytes() == BODY
 
 
-def test_a_file_already_there_is_kept_or_replaced_by_its_checksum(server, tmp_path):
+def test_a_file_already_there_is_kept_or_replaced_by_its_sum(server, tmp_path):
     server.files["a.bin"] = BODY
     (tmp_path / "a.bin").write_bytes(b"old")
     assert get(server, tmp_path / "a.bin").read_bytes() == b"old" and server.asked == []
-    assert get(server, tmp_path / "a.bin", md5=hashlib.md5(BODY).hexdigest()).read_bytes() == BODY
-    assert get(server, tmp_path / "a.bin", md5=hashlib.md5(BODY).hexdigest()).read_bytes() == BODY
+    assert get(server, tmp_path / "a.bin", md5=SUM).read_bytes() == BODY
+    assert get(server, tmp_path / "a.bin", md5=SUM).read_bytes() == BODY
     assert len(server.asked) == 1
 
 
@@ -107,17 +95,17 @@ def test_no_server_and_other_schemes_are_named(tmp_path):
         fetch("file:///etc/hostname", tmp_path / "a", progress=False)
 
 
-@pytest.mark.parametrize("length", ["many", "-5", "1e6", "\u00b2", "9" * 30])
+@pytest.mark.parametrize("length", ["many", "-5", "1e6", "\u00b2"])
 def test_a_length_that_is_no_number_is_not_believed(server, tmp_path, length):
     server.files["a.bin"], server.length = BODY, length
-    assert get(server, tmp_path / "a.bin", sha256=hashlib.sha256(BODY).hexdigest()).read_bytes() == BODY
+    assert get(server, tmp_path / "a.bin", md5=SUM).read_bytes() == BODY
 
 
 def test_a_file_larger_than_the_disk_is_refused_before_it_comes(server, tmp_path):
     server.files["a.bin"], server.length = BODY, str(10**18)
     with pytest.raises(InputError, match=r"a\.bin needs 1000000000\.0 GB but .* has .* GB free"):
         get(server, tmp_path / "a.bin")
-    assert not (tmp_path / "a.bin").exists()
+    assert not (tmp_path / "a.bin").exists() and len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -127,12 +115,3 @@ def test_an_address_that_is_none_is_named(tmp_path, url):
     with pytest.raises(InputError, match="cannot fetch") as caught:
         fetch(url, tmp_path / "a", progress=False, attempts=1)
     assert "\n" not in str(caught.value)
-
-
-def test_a_damaged_tag_starts_again(server, tmp_path):
-    server.files["a.bin"] = BODY
-    for tag in (b"a\nb", b"\xff\xfe", b""):
-        (tmp_path / "a.bin.part").write_bytes(b"other")
-        (tmp_path / "a.bin.part.tag").write_bytes(tag)
-        assert get(server, tmp_path / "a.bin").read_bytes() == BODY
-        (tmp_path / "a.bin").unlink()

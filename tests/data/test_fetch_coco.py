@@ -68,7 +68,6 @@ def test_an_archive_that_a_killed_process_did_not_extract_to_its_end_is_extracte
 def test_what_a_killed_process_left_of_a_photo_is_removed(coco, tmp_path):
     images = fetch_coco(tmp_path / "coco", "val", max_images=3, longest_side=32, progress=False) / "val" / "images"
     before = sorted(images.iterdir())
-    (images / f"{before[0].name}.original").touch()
     (images / f".{before[0].name}.otalab-12345678.jpg").touch()
     fetch_coco(tmp_path / "coco", "val", max_images=3, longest_side=32, progress=False)
     assert sorted(images.iterdir()) == before
@@ -102,17 +101,6 @@ def test_no_photo_is_written_outside_its_folder(coco, tmp_path):
     with pytest.raises(InputError, match=r"image 1 lies outside the image folder: '\.\./"):
         fetch_coco(folder, "val", max_images=12, progress=False)
     assert not list(tmp_path.rglob("evil*"))
-
-
-def test_a_shrunk_photo_needs_an_ending_that_names_a_format(coco, tmp_path):
-    folder = fetch_coco(tmp_path / "coco", "val", max_images=1, progress=False)
-    path = folder / "annotations" / "instances_val2017.json"
-    content = json.loads(path.read_text())
-    for row in content["images"]:
-        row["file_name"] = row["file_name"].replace(".jpg", ".photo")
-    path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"cannot write .*\.photo: unknown file extension"):
-        fetch_coco(folder, "val", max_images=2, longest_side=32, progress=False)
 
 
 def test_wrong_options_are_named(tmp_path):

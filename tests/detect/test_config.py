@@ -3,7 +3,7 @@ from dataclasses import fields
 
 import pytest
 
-from otalab.cli.main import add_settings
+from otalab.cli.flags import add_settings
 from otalab.detect.config import TrainConfig
 from otalab.errors import InputError
 
@@ -58,7 +58,7 @@ def test_the_extremes_that_make_sense_are_taken():
 
 def test_every_setting_has_a_flag_that_sets_it_and_a_help_text():
     command = argparse.ArgumentParser()
-    add_settings(command)
+    add_settings(command.add_argument)
     examples = {str: "word", int: "7", float: "0.25", int | None: "9", str | None: "word"}
     help = command.format_help()
     for field in fields(TrainConfig):

@@ -14,7 +14,7 @@ from notebooks.execute import duration, execute, main, tidy
 from otalab.assign import AnchorPoints, Targets
 from otalab.lab.simulate import simulate_predictions
 from otalab.lessons import failed, passed, show, show_microscope
-from otalab.lessons.view import WIDGET
+from otalab.viz.microscope import WIDGET
 
 
 def test_a_verdict_shows_whether_an_answer_passed():
@@ -78,7 +78,7 @@ import io
 import ipywidgets
 from IPython.display import Image
 from PIL import Image as Pixels
-from otalab.lessons.view import Live
+from otalab.viz.microscope import Live
 
 png = io.BytesIO()
 Pixels.new("RGB", (2, 1)).save(png, format="png")

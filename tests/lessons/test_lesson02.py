@@ -52,7 +52,7 @@ def test_columns_made_exact_and_no_label_changed_is_right(step):
         (lambda f, g, *rest: g, "Return the pair"),
         (lambda f, g, *rest: (g, f), "Return the pair"),
         (lambda f, g, *rest: None, "Return the pair"),
-        (lambda f, g: (f, g), "raised TypeError"),
+        (lambda f, g: (f, g), "raises TypeError"),
     ],
 )
 def test_a_wrong_step_gets_the_hint_that_fits(step, hint):

@@ -1,8 +1,6 @@
 """The checker of lesson 09 computes the loss of the model itself, and tells apart what is wrong with it."""
 
 import copy
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,17 +8,10 @@ import torch
 from otalab.detect import build_detector
 from otalab.lessons import lesson09
 
-SOLUTION = Path(__file__).parents[2] / "notebooks" / "solutions" / "09.py"
-
 
 @pytest.fixture(scope="module")
-def overfit():
-    return runpy.run_path(str(SOLUTION))["overfit"]
-
-
-@pytest.fixture(scope="module")
-def right(overfit):
-    return overfit()
+def right(solution):
+    return solution("09")["model"]
 
 
 def small(**options):
@@ -55,8 +46,8 @@ def test_an_untrained_detector_is_told_so():
     assert refused(small(), "untrained detector")
 
 
-def test_a_loss_on_its_way_gets_its_number(overfit):
-    model = overfit(steps=12)
+def test_a_loss_on_its_way_gets_its_number(solution):
+    model = solution("09")["overfit"](steps=12)
     total = sum(lesson09.judge(model)[0].values())
     assert lesson09.BELOW < total < lesson09.UNTRAINED and refused(model, f"The loss is {total:.2f}")
 

@@ -99,7 +99,7 @@ def test_a_name_is_drawn_as_it_stands(tmp_path):
 
 def test_boxes_are_drawn_where_they_lie_however_the_image_is_scaled(tmp_path):
     """A box around the middle of a grey image: its colour is found at its edges, at every scale."""
-    for width, height in ((60, 60), (3000, 3000), (40, 2000), (2000, 40)):
+    for width, height in ((60, 60), (1600, 1600), (40, 2000), (2000, 40)):
         image = np.full((height, width, 3), 128, dtype=np.uint8)
         box = (width * 0.25, height * 0.25, width * 0.75, height * 0.75)
         save_detections(tmp_path / "a.png", image, found((box, 0, 0.9)), [""])

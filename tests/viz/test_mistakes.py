@@ -2,7 +2,7 @@ import pytest
 
 from otalab.errors import InputError
 from otalab.lab.mistakes import DetectionCounts, GtCounts
-from otalab.viz.mistakes import draw_mistakes
+from otalab.viz.evaluation import draw_mistakes
 
 from .scenes import axes, rendered, texts
 

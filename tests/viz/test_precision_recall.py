@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from otalab.viz.precision_recall import draw_class_ap, draw_precision_recall
+from otalab.viz.evaluation import draw_class_ap, draw_precision_recall
 
 from .scenes import axes, rendered, texts
 

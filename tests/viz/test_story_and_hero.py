@@ -76,16 +76,12 @@ def test_the_command_writes_the_same_picture_twice(tmp_path):
         assert picture.size == (1605, 600)
 
 
-def test_the_picture_shows_a_crowd_without_a_detector_and_with_one(detector_folder):
-    for figure in (hero(), hero(detector_folder)):
+def test_the_picture_shows_a_crowd_without_a_detector_and_with_one_and_says_whose_predictions(detector_folder):
+    for figure, source in ((hero(), "simulated"), (hero(detector_folder), "a trained detector's")):
         headline = next(text for text in texts(figure) if text.endswith(", at the least total cost"))
         assert int(headline.split()[0]) >= 20
         assert any(text.startswith("5 objects, ") for text in texts(figure))
-
-
-def test_the_picture_says_whose_predictions_it_shows(detector_folder):
-    assert "Synthetic scene; predictions: simulated." in texts(hero())
-    assert "Synthetic scene; predictions: a trained detector's." in texts(hero(detector_folder))
+        assert f"Synthetic scene; predictions: {source}." in texts(figure)
 
 
 def test_a_checkpoint_of_other_classes_is_refused_in_one_line(tmp_path, capsys):

@@ -37,7 +37,6 @@ def test_a_large_constant_counts_as_forbidden():
     assert paper.cost.isfinite().all()
     columns = candidate_columns(paper, s.points)
     assert (paper.cost[:-1, columns].min(dim=0).values < FORBIDDEN).all()
-    assert len(candidate_columns(paper, s.points, forbidden=np.inf)) == len(s.points)
 
 
 def test_columns_go_by_level_then_by_owner_with_the_background_last():
@@ -144,8 +143,9 @@ def test_an_assigner_without_transport_is_refused():
         draw_cost(axes(), assigned(s, "fcos"), s.points)
 
 
-@pytest.mark.parametrize("name", ["ota", "ota-paper", "ota-official"])
-@pytest.mark.parametrize("num_gt", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("name", "num_gt"), [("ota", 0), ("ota", 1), ("ota", 3), ("ota-paper", 3), ("ota-official", 0), ("ota-official", 3)]
+)
 def test_every_transport_renders(num_gt, name):
     s = scene(num_gt)
     for draw in (draw_cost, draw_plan):

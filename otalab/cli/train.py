@@ -1,0 +1,46 @@
+"""`otalab train` and `otalab eval`: both end in a table of average precision."""
+
+import argparse
+from dataclasses import fields
+
+from otalab.detect.config import TrainConfig
+from otalab.files import write_json
+
+
+def run_train(a: argparse.Namespace) -> None:
+    """What is not given is left to TrainConfig; a setting at fault is told before torch is imported."""
+    given = {field.name: getattr(a, field.name) for field in fields(TrainConfig) if field.name in a}
+    if given.get("categories"):
+        given["categories"] = tuple(given["categories"])
+    config = TrainConfig(**given)
+    from otalab.detect.train import train
+
+    print_metrics(train(config, resume=a.resume))
+    print(f"\nweights: {config.out}/model.safetensors   log: {config.out}/log.jsonl")
+
+
+def run_eval(a: argparse.Namespace) -> None:
+    """Images are padded in batches as in training, unless told otherwise."""
+    from otalab.detect.checkpoint import load_model
+    from otalab.detect.device import pick_device
+    from otalab.detect.evaluate import evaluate, open_split
+    from otalab.detect.limits import evaluation_batch
+
+    model, description = load_model(a.checkpoint, pick_device(a.device))
+    dataset = open_split(a.data, a.split, description["class_names"])
+    batch = evaluation_batch(dataset.sizes, model.image_size, a.batch_size or description["batch_size"])
+    metrics = evaluate(model, dataset, batch, backend=a.backend)
+    print_metrics(metrics)
+    if a.json:
+        write_json(a.json, metrics)
+
+
+def print_metrics(metrics: dict[str, float]) -> None:
+    """AP in two columns: the totals, then each category."""
+    for name, value in metrics.items():
+        if "/" not in name:
+            print(f"{name:<8}{value:8.3f}")
+    print(f"\n{'category':<20}{'AP':>8}{'AP50':>8}")
+    for name, value in metrics.items():
+        if name.startswith("AP/"):
+            print(f"{name[3:]:<20}{value:8.3f}{metrics['AP50/' + name[3:]]:8.3f}")

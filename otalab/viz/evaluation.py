@@ -1,0 +1,98 @@
+"""How a detector comes by its average precision: precision over recall, each class, and what became of every box."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+
+from otalab.errors import InputError
+from otalab.lab.mistakes import DetectionCounts, GtCounts
+from otalab.viz.style import BACKGROUND, HATCH, gt_colour, text_colour
+
+# kind: name and colour; what went well is green, what is not there is grey
+KINDS = {
+    "found": ("found", gt_colour(2)),
+    "ignored": ("in a crowd", HATCH),
+    "duplicate": ("duplicate", gt_colour(6)),
+    "confused": ("confused", gt_colour(3)),
+    "misplaced": ("poorly placed", gt_colour(4)),
+    "missed": ("missed", BACKGROUND),
+    "background": ("nothing there", BACKGROUND),
+}
+NARROW = 5.0  # percent: a narrower part is not labelled
+TICKS = np.array([1, 2, 5, 10, 20, 50, 100, 200, 500])  # of a logarithmic axis of images
+
+
+def draw_precision_recall(
+    ax: Axes,
+    recall: Float[np.ndarray, " r"],
+    curves: Mapping[str, Float[np.ndarray, " r"]],
+    title: str,
+) -> Axes:
+    """Curves over the recalls they share, both 0..1 and drawn in percent; the legend gives each one's mean: its AP."""
+    for index, (name, precision) in enumerate(curves.items()):
+        colour = gt_colour(index)
+        ax.fill_between(100 * recall, 100 * precision, color=colour, alpha=0.07, lw=0)
+        label = f"{name}: {100 * np.mean(precision):.1f} %"
+        ax.plot(100 * recall, 100 * precision, color=colour, label=label, clip_on=False, zorder=3)
+    ax.set(xlim=(0, 100), ylim=(0, 100), xlabel="recall (% of gts found)", ylabel="precision (% of detections right)")
+    ax.grid()
+    ax.legend(title="mean precision", title_fontproperties={"size": 9}, alignment="left", loc="upper right")
+    ax.set_title(title)
+    return ax
+
+
+def draw_class_ap(
+    ax: Axes, classes: Sequence[Mapping], title: str, apart: str | None = None, named: Collection[str] = ()
+) -> Axes:
+    """The AP of each class over the number of its training images, with a bar for its interval.
+
+    classes: "name", "images", "AP" and "interval" (two APs) of each. apart: the class drawn in another colour; the
+    classes of `named` have their names beside them.
+    """
+    for row in classes:
+        x, special = row["images"], row["name"] == apart
+        colour = gt_colour(1 if special else 0)
+        ax.plot([x, x], [100 * end for end in row["interval"]], color=colour, lw=1.6, alpha=1 if special else 0.3)
+        ax.plot(x, 100 * row["AP"], "o", ms=5, color=colour, mew=0, clip_on=False, zorder=3)
+        if row["name"] in named:
+            ax.annotate(row["name"], (x, 100 * row["AP"]), xytext=(6, 2), textcoords="offset points", fontsize=9)
+    ax.set(xscale="log", ylim=(0, None), xlabel="training images that show the class", ylabel="AP of the class (%)")
+    low, high = ax.get_xlim()
+    shown = TICKS[(low <= TICKS) & (high >= TICKS)]
+    ax.set_xticks(shown, shown)
+    ax.minorticks_off()
+    ax.grid(axis="y")
+    ax.set_title(title)
+    return ax
+
+
+def draw_mistakes(ax: Axes, counts: Mapping[str, GtCounts] | Mapping[str, DetectionCounts], title: str) -> Axes:
+    """A bar for each named count, from top to bottom, of shares in percent; wide parts are labelled.
+
+    Raises InputError for a mapping without a count, or of counts of both kinds.
+    """
+    if len({type(count) for count in counts.values()}) != 1:
+        raise InputError(f"bars need counts of one kind, not {[type(count).__name__ for count in counts.values()]}")
+    noun = "gts" if isinstance(next(iter(counts.values())), GtCounts) else "detections"
+    totals = np.array([count.total for count in counts.values()])
+    left = np.zeros(len(counts))
+    for kind, (name, colour) in KINDS.items():
+        widths = 100 * np.array([asdict(count).get(kind, 0) for count in counts.values()]) / totals.clip(1)
+        if widths.any():
+            look = {"height": 0.62, "color": colour, "edgecolor": "white", "lw": 1}
+            bars = ax.barh(range(len(counts)), widths, left=left, label=name, **look)
+            labels = [f"{width:.0f}" if width >= NARROW else "" for width in widths]
+            ax.bar_label(bars, labels, label_type="center", fontsize=9, color=text_colour(colour))
+        left = left + widths
+    ax.set_yticks(range(len(counts)), [f"{name}\n{total:,} {noun}" for name, total in zip(counts, totals, strict=True)])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set(xlim=(0, 100), ylim=(len(counts) - 0.5, -0.5), xlabel=f"share of {noun} (%)")
+    if left.any():
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
+        ax.legend(ncols=len(ax.containers), handlelength=1, columnspacing=1.2, **place)
+    ax.set_title(title, pad=28)
+    return ax
