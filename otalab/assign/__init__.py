@@ -9,22 +9,20 @@ from otalab.assign.atss import ATSS
 from otalab.assign.autoassign import AutoAssign
 from otalab.assign.base import Assigner
 from otalab.assign.cost import Cost, dynamic_k, fixed_k
-from otalab.assign.detr_cost import DetrCost
 from otalab.assign.fcos import FCOS
 from otalab.assign.foveabox import FoveaBox
 from otalab.assign.freeanchor import FreeAnchor
-from otalab.assign.hungarian import Hungarian
+from otalab.assign.hungarian import DetrCost, Hungarian
 from otalab.assign.max_iou import MaxIoU
 from otalab.assign.noisy_anchors import NoisyAnchors
 from otalab.assign.options import RENAMED, parse_options
 from otalab.assign.ota import OTA
 from otalab.assign.paa import PAA
-from otalab.assign.points import AnchorPoints
 from otalab.assign.prior import ClosestPrior, RadiusPrior
 from otalab.assign.simota import SimOTA
 from otalab.assign.sinkhorn_ota import SinkhornOTA
 from otalab.assign.tal import TaskAligned
-from otalab.assign.types import Assignment, Predictions, Targets
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.assign.uot import UOT
 from otalab.errors import InputError, current
 

@@ -6,8 +6,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Predictions, Targets
+from otalab.assign.types import AnchorPoints, Predictions, Targets
 from otalab.errors import InputError
 
 

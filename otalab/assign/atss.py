@@ -5,13 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from otalab import boxes as box_ops
-from otalab.assign.base import Assigner, from_labels
-from otalab.assign.choose import best
-from otalab.assign.options import require_counts, require_not_negative, require_positive
-from otalab.assign.points import AnchorPoints
-from otalab.assign.prior import closest_points
-from otalab.assign.regions import inside, sides
-from otalab.assign.types import Assignment, Predictions, Targets
+from otalab.assign.base import Assigner, best, from_labels
+from otalab.assign.options import require
+from otalab.assign.prior import closest_points, inside
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,9 @@ class ATSS(Assigner):
     margin: float = 0.01
 
     def __post_init__(self) -> None:
-        require_counts(topk=self.topk)
-        require_positive(scale=self.scale)
-        require_not_negative(margin=self.margin)
+        require("be a whole number of at least 1", topk=self.topk)
+        require("be positive and finite", scale=self.scale)
+        require("be finite and not negative", margin=self.margin)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         boxes = targets.boxes
@@ -46,4 +43,4 @@ class ATSS(Assigner):
         passed = excess >= excess.mean(dim=1, keepdim=True) + deviation
         allowed = torch.zeros(len(boxes), len(points), dtype=torch.bool, device=iou.device).scatter(1, near, passed)
         overlap = iou.new_zeros(allowed.shape).scatter(1, near, iou)
-        return from_labels(best(overlap, allowed & inside(points, sides(boxes), self.margin)), len(boxes))
+        return from_labels(best(overlap, allowed & inside(points, boxes, margin=self.margin)), len(boxes))

@@ -9,42 +9,33 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from otalab import boxes as box_ops
-from otalab.assign.base import Assigner, all_background, in_float64
-from otalab.assign.choose import top_k
-from otalab.assign.options import require_counts, require_not_negative
-from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import inside, sides
+from otalab.assign.base import Assigner, all_background, in_float64, top_k
+from otalab.assign.options import require
+from otalab.assign.prior import inside
 from otalab.assign.soft import EPS, absent, hard_labels, present, working, working_dtype
-from otalab.assign.types import Assignment, LossTerm, Predictions, Targets
-from otalab.errors import InputError
+from otalab.assign.types import AnchorPoints, Assignment, LossTerm, Predictions, Targets
+
+PerPair = Float[Tensor, " p"]
 
 
 @dataclass(frozen=True)
 class Insides:
-    """What the losses of an image take as given: every pair of a gt and a point inside it, p of them.
-
-    num_gt:   m
-    gt:       (p,) int64
-    point:    (p,) int64
-    label:    (p,) int64, class of the gt
-    offset:   (p, 2), from the gt's centre to the point, in strides
-    gt_boxes: (p, 4)
-    negative: (n, C), weight of each class at each point in the negative loss
-    """
+    """What the losses of an image take as given: every pair of a gt and a point inside it, p of them."""
 
     num_gt: int
     gt: Int[Tensor, " p"]
     point: Int[Tensor, " p"]
-    label: Int[Tensor, " p"]
-    offset: Float[Tensor, "p 2"]
+    label: Int[Tensor, " p"]  # class of the gt
+    offset: Float[Tensor, "p 2"]  # from the gt's centre to the point, in strides
     gt_boxes: Float[Tensor, "p 4"]
-    negative: Float[Tensor, "n C"]
+    negative: Float[Tensor, "n C"]  # weight of each class at each point in the negative loss
 
-    def per_gt(self, value: Float[Tensor, " p"]) -> Float[Tensor, " m"]:
+    def per_gt(self, value: PerPair) -> Float[Tensor, " m"]:
         """The sum over the points of each gt."""
         return value.new_zeros(self.num_gt).index_add(0, self.gt, value)
 
 
+@dataclass(eq=False, repr=False)
 class AutoAssign(Assigner, nn.Module):
     """The losses weigh every point inside a gt by confidence and by a centre prior that they learn (Sec. 3).
 
@@ -64,31 +55,21 @@ class AutoAssign(Assigner, nn.Module):
     gamma:      focal exponent of the negative loss
     """
 
-    def __init__(
-        self,
-        force_topk: bool = False,
-        topk: int = 9,
-        pos_loss_weight: float = 0.25,
-        neg_loss_weight: float = 0.75,
-        centre_loss_weight: float = 0.75,
-        reg_weight: float = 5.0,
-        confidence: float = 3.0,
-        gamma: float = 2.0,
-    ) -> None:
+    force_topk: bool = False
+    topk: int = 9
+    pos_loss_weight: float = 0.25
+    neg_loss_weight: float = 0.75
+    centre_loss_weight: float = 0.75
+    reg_weight: float = 5.0
+    confidence: float = 3.0
+    gamma: float = 2.0
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.force_topk, self.topk, self.gamma = force_topk, topk, gamma
-        self.pos_loss_weight, self.neg_loss_weight = pos_loss_weight, neg_loss_weight
-        self.centre_loss_weight, self.reg_weight, self.confidence = centre_loss_weight, reg_weight, confidence
-        require_counts(topk=topk)
-        if not 1 <= gamma < float("inf"):
-            raise InputError(f"gamma must be finite and at least 1, not {gamma}")
-        require_not_negative(
-            pos_loss_weight=pos_loss_weight,
-            neg_loss_weight=neg_loss_weight,
-            centre_loss_weight=centre_loss_weight,
-            reg_weight=reg_weight,
-            confidence=confidence,
-        )
+        require("be a whole number of at least 1", topk=self.topk)
+        require("be finite and at least 1", gamma=self.gamma)
+        weights = "pos_loss_weight", "neg_loss_weight", "centre_loss_weight", "reg_weight", "confidence"
+        require("be finite and not negative", **{name: getattr(self, name) for name in weights})
         self.register_parameter("mean", None)
         self.register_parameter("sigma", None)
 
@@ -113,7 +94,7 @@ class AutoAssign(Assigner, nn.Module):
         """What is decided before the losses."""
         boxes, labels = targets.boxes, targets.labels
         offset = (points.xy - box_ops.centres(boxes)[:, None]) / points.stride[:, None]  # (m, n, 2)
-        allowed = inside(points, sides(boxes))
+        allowed = inside(points, boxes)
         if self.force_topk:
             missing = torch.where(allowed.any(dim=1), 0, self.topk)
             allowed = allowed | top_k(self.prior(offset, labels[:, None]), missing)
@@ -130,20 +111,14 @@ class AutoAssign(Assigner, nn.Module):
             distance = (offset - self.mean[label].to(offset)).square() / variance
         return (-distance.sum(dim=-1) / 2).exp()
 
-    def probability(self, insides: Insides, predictions: Predictions) -> Float[Tensor, " p"]:
-        """That a point has both the class and the box of the gt that it lies in."""
+    def weighed(self, insides: Insides, predictions: Predictions) -> tuple[PerPair, PerPair, PerPair]:
+        """Of each pair: probability, positive weight (not yet divided by their sum in the gt) and prior."""
         boxes = predictions.boxes
         giou = box_ops.iou(boxes[insides.point], insides.gt_boxes.to(boxes), kind="giou")
         value = predictions.logits[insides.point, insides.label].to(boxes).sigmoid()
         if predictions.quality is not None:
             value = value * predictions.quality[insides.point].to(boxes).sigmoid()
-        return value * (-self.reg_weight * (1 - giou)).exp()
-
-    def weighed(
-        self, insides: Insides, predictions: Predictions
-    ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Float[Tensor, " p"]]:
-        """Of each pair: probability, positive weight (not yet divided by their sum in the gt) and prior."""
-        probability = self.probability(insides, predictions)
+        probability = value * (-self.reg_weight * (1 - giou)).exp()  # of both the class and the box
         prior = self.prior(insides.offset.to(probability), insides.label)
         return probability, (self.confidence * probability).exp() * prior, prior
 

@@ -9,15 +9,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from otalab import boxes as box_ops
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Assignment, Predictions, Targets
+from otalab.assign.types import BACKGROUND, AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
 
 
 class Assigner:
     """Turns predictions and ground truth of images into labels. Subclasses write `assign`, or `assign_images`.
 
-    Every assigner gives defined answers to strange input: see the table in docs/assigners.md.
+    What each answers to strange input is a table in docs/assigners.md.
 
     trains_quality: whether the losses behind the labels train the quality branch, so that scores may use it
     """
@@ -25,16 +24,13 @@ class Assigner:
     trains_quality: ClassVar[bool] = True
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-        """Labels for one image of valid input with at least one gt; ignore regions are not its business.
-
-        Points and boxes come in float64, labels in int64, logits in the dtype of the network and cut from its graph.
-        """
+        """Labels for one image of valid input with at least one gt; see `in_float64`. Ignore regions come later."""
         raise NotImplementedError
 
     def assign_images(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> list[Assignment]:
-        """Labels for images of valid input as it came, cut from the graph; an assigner that can do all at once does."""
+        """Labels for images of valid input as it came, in its graph; an assigner that can do all at once does."""
         return [
             self.assign(*in_float64(points, p, t)) if len(t) else self.background_only(points, p, t)
             for p, t in zip(predictions, targets, strict=True)
@@ -62,11 +58,9 @@ class Assigner:
         for lists of different length, shapes that do not fit, labels outside 0..C-1 and non-finite numbers, naming
         the first.
         """
-        if len(predictions) != len(targets):
-            raise InputError(f"{len(predictions)} images have predictions and {len(targets)} have targets")
         with torch.autocast(points.xy.device.type, enabled=False):
             validate(points, predictions, targets)
-            assignments = self.assign_images(points, [p.detach() for p in predictions], targets)
+            assignments = self.assign_images(points, predictions, targets) if predictions else []
             return [
                 a.with_ignored(inside_any(points.xy.double(), t.ignore_boxes.double()))
                 if t.ignore_boxes is not None and len(t.ignore_boxes)
@@ -78,13 +72,15 @@ class Assigner:
 def in_float64(
     points: AnchorPoints, predictions: Predictions, targets: Targets
 ) -> tuple[AnchorPoints, Predictions, Targets]:
-    """The same input with its geometry in float64. Logits stay as they are: an assigner upcasts those it reads."""
+    """The same input, cut from the graph, its geometry in float64 and its labels in int64.
+
+    Logits keep the dtype of the network: an assigner upcasts those it reads.
+    """
     predictions = predictions.detach()
-    ignore = targets.ignore_boxes
     return (
         points.to(dtype=torch.float64),
         replace(predictions, boxes=predictions.boxes.double()),
-        Targets(targets.boxes.double(), targets.labels.long(), None if ignore is None else ignore.double()),
+        replace(targets, boxes=targets.boxes.double(), labels=targets.labels.long()),
     )
 
 
@@ -93,44 +89,32 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
 
     The numbers of all images are judged by their sums, and the verdict is read from the device once.
     """
+    if len(predictions) != len(targets):
+        raise InputError(f"{len(predictions)} images have predictions and {len(targets)} have targets")
+    n, classes, numbers = len(points.xy), [], []
     for p, t in zip(predictions, targets, strict=True):
-        require_shapes(len(points), p, t)
-    sums = [x.sum(dtype=torch.float32) for p in predictions for x in (p.logits, p.boxes, p.quality) if x is not None]
-    sums += [t.ignore_boxes.sum(dtype=torch.float32) for t in targets if t.ignore_boxes is not None]
-    if sums:
-        sums.append(torch.cat([t.boxes for t in targets]).sum(dtype=torch.float32))
-        labels = torch.cat([t.labels for t in targets])
-        classes = min(p.logits.shape[1] for p in predictions)
-        if bool(torch.stack(sums).isfinite().all() & ((labels >= 0) & (labels < classes)).all()):
-            return
-    for p, t in zip(predictions, targets, strict=True):  # one is at fault, or a sum of finite numbers overflowed
-        require_labels(t.labels, p.logits.shape[1])
-        require_finite("logits", p.logits)
-        require_finite("predicted boxes", p.boxes)
-        if p.quality is not None:
-            require_finite("quality", p.quality)
-        require_finite("gt boxes", t.boxes)
-        if t.ignore_boxes is not None:
-            require_finite("ignore boxes", t.ignore_boxes)
-
-
-def require_shapes(n: int, predictions: Predictions, targets: Targets) -> None:
-    """Raise InputError when the shapes of one image disagree."""
-    m = len(targets.boxes)
-    if predictions.logits.ndim != 2 or len(predictions.logits) != n or predictions.boxes.shape != (n, 4):
-        logits, boxes = tuple(predictions.logits.shape), tuple(predictions.boxes.shape)
-        raise InputError(f"{n} anchor points need logits ({n}, C) and boxes ({n}, 4), not {logits} and {boxes}")
-    if predictions.quality is not None and predictions.quality.shape != (n,):
-        raise InputError(f"{n} anchor points need quality ({n},), not {tuple(predictions.quality.shape)}")
-    if targets.boxes.shape != (m, 4) or targets.labels.shape != (m,):
-        boxes, labels = tuple(targets.boxes.shape), tuple(targets.labels.shape)
-        raise InputError(f"gt boxes must be (m, 4) and labels (m,), not {boxes} and {labels}")
-
-
-def require_labels(labels: Int[Tensor, " m"], classes: int) -> None:
-    """Raise InputError unless all labels are in 0..classes-1."""
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise InputError(f"gt labels {labels.unique().tolist()} are not all in 0..{classes - 1}")
+        logits, boxes, gt_boxes, labels = (tuple(x.shape) for x in (p.logits, p.boxes, t.boxes, t.labels))
+        if len(logits) != 2 or logits[0] != n or boxes != (n, 4):
+            raise InputError(f"{n} anchor points need logits ({n}, C) and boxes ({n}, 4), not {logits} and {boxes}")
+        if p.quality is not None and p.quality.shape != (n,):
+            raise InputError(f"{n} anchor points need quality ({n},), not {tuple(p.quality.shape)}")
+        if gt_boxes[1:] != (4,) or labels != gt_boxes[:1]:
+            raise InputError(f"gt boxes must be (m, 4) and labels (m,), not {gt_boxes} and {labels}")
+        classes.append(logits[1])
+        numbers += [("logits", p.logits), ("predicted boxes", p.boxes), ("quality", p.quality)]
+        numbers += [("gt boxes", t.boxes), ("ignore boxes", t.ignore_boxes)]
+    numbers = [(name, values) for name, values in numbers if values is not None]
+    if not numbers:
+        return
+    finite = torch.stack([values.sum(dtype=torch.float32) for _, values in numbers]).isfinite().all()
+    labels = torch.cat([t.labels for t in targets])
+    if bool(finite & ((labels >= 0) & (labels < min(classes))).all()):
+        return
+    for t, number in zip(targets, classes, strict=True):  # one is at fault, or a sum of finite numbers overflowed
+        if not ((t.labels >= 0) & (t.labels < number)).all():
+            raise InputError(f"gt labels {t.labels.unique().tolist()} are not all in 0..{number - 1}")
+    for name, values in numbers:
+        require_finite(name, values)
 
 
 def require_finite(name: str, values: Tensor) -> None:
@@ -145,12 +129,7 @@ def require_finite(name: str, values: Tensor) -> None:
 
 def all_background(points: AnchorPoints) -> Assignment:
     """The assignment of an image without gts."""
-    device, n = points.xy.device, len(points)
-    return Assignment(
-        matched_gt=torch.full((n,), -1, dtype=torch.int64, device=device),
-        supply=torch.full((1,), n, dtype=torch.int64, device=device),
-        deficit=torch.zeros(0, dtype=torch.int64, device=device),
-    )
+    return from_labels(torch.full_like(points.level, BACKGROUND), 0)
 
 
 def inside_any(xy: Float[Tensor, "n 2"], boxes: Float[Tensor, "c 4"]) -> Bool[Tensor, " n"]:
@@ -158,14 +137,28 @@ def inside_any(xy: Float[Tensor, "n 2"], boxes: Float[Tensor, "c 4"]) -> Bool[Te
     return (box_ops.ltrb(xy[:, None], boxes).amin(dim=-1) > 0).any(dim=1)
 
 
-def from_labels(matched_gt: Int[Tensor, " n"], num_gt: int) -> Assignment:
+def from_labels(matched_gt: Int[Tensor, " n"], num_gt: int, k: int | Int[Tensor, " m"] = 0) -> Assignment:
     """An assignment by rule: each gt supplies what it got, and no transport problem stands behind it.
 
-    Ignored points (-2) count as the background's supply.
+    `k` is what each gt wanted. Ignored points (-2) count as the background's supply.
     """
-    shipped = torch.bincount(matched_gt.clamp(min=-1) + 1, minlength=num_gt + 1)
-    return Assignment(
-        matched_gt=matched_gt,
-        supply=torch.cat((shipped[1:], shipped[:1])),
-        deficit=torch.zeros_like(shipped[1:]),
-    )
+    shipped = (matched_gt.clamp(min=BACKGROUND) + 1).bincount(minlength=num_gt + 1)  # the background's first
+    return Assignment(matched_gt, supply=shipped.roll(-1), deficit=(k - shipped[1:]).clamp(min=0))
+
+
+def best(value: Float[Tensor, "m n"], allowed: Bool[Tensor, "m n"]) -> Int[Tensor, " n"]:
+    """The allowed gt of highest value at each point, the first of equals; -1 where none is allowed."""
+    value, owner = value.masked_fill(~allowed, -torch.inf).max(dim=0)
+    return owner.masked_fill(~allowed.any(dim=0), -1)
+
+
+def smallest(allowed: Bool[Tensor, "m n"], boxes: Float[Tensor, "m 4"]) -> Int[Tensor, " n"]:
+    """The gt of least area that each point may learn, the first of equals; -1 where it may learn none."""
+    return best(-box_ops.box_area(boxes)[:, None].expand(allowed.shape), allowed)
+
+
+def top_k(value: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Bool[Tensor, "m n"]:
+    """Mask of the k_i highest values of each row; of equals, the first."""
+    order = value.sort(dim=1, descending=True, stable=True).indices
+    rank = torch.arange(value.shape[1], device=value.device)
+    return torch.zeros_like(value, dtype=torch.bool).scatter(1, order, rank < k[:, None])

@@ -1,34 +1,32 @@
-"""The price of a label: Eq. 2 (gt to anchor) and Eq. 3 (background to anchor), and the supplies of Sec. 3.3.
+"""The cost of a label: Eq. 2 (gt to anchor) and Eq. 3 (background to anchor), and the supplies of Sec. 3.3.
 
-The classification loss sums over all C classes, but the one-hot targets of a gt and of the background differ in one
-class only. So c_fg = c_bg + [loss(positive) - loss(negative)](logit of the gt's class) + alpha * regression, and no
+The one-hot targets of a gt and of the background differ in one class only, so of the classification loss over all C
+classes one difference is left: c_fg = c_bg + [loss(1) - loss(0)](logit of the gt's class) + alpha * regression. No
 (m, n, C) tensor is ever made. Works in the dtype of its input; the assigners give float64.
 """
 
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from otalab import boxes as box_ops
+from otalab.assign.options import require, require_known
+from otalab.assign.types import AnchorPoints, Predictions, Targets
 from otalab.errors import InputError
 
-
-def focal(logits: Tensor, positive: bool) -> Tensor:
-    """Sigmoid focal loss, elementwise, of targets that are all 1 or all 0; its alpha is .25, its gamma 2."""
-    return sigmoid_focal_loss(logits, torch.full_like(logits, float(positive)), alpha=0.25, gamma=2.0)
-
-
-def cross_entropy(logits: Tensor, positive: bool) -> Tensor:
-    """Sigmoid (binary) cross entropy, elementwise: the focal loss without its weights."""
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(positive)), reduction="none")
-
-
-CLASSIFICATION = {"focal": focal, "ce": cross_entropy}
+CLASSIFICATION = {  # of logits and targets, elementwise
+    "focal": sigmoid_focal_loss,  # its alpha is .25, its gamma 2
+    "ce": partial(F.binary_cross_entropy_with_logits, reduction="none"),
+}
 REGRESSION = ("iou", "giou", "smooth-l1")
+Pairs = Float[Tensor, "*pairs"]  # a number per pair of a gt and an anchor point
+PairBoxes = Float[Tensor, "*#pairs 4"]
 
 
 @dataclass(frozen=True)
@@ -45,16 +43,13 @@ class Cost:
     alpha: float = 1.5
 
     def __post_init__(self) -> None:
-        if self.cls not in CLASSIFICATION:
-            raise InputError(f"classification cost {self.cls!r} is none of {', '.join(CLASSIFICATION)}")
-        if not 0 <= self.alpha < float("inf"):
-            raise InputError(f"alpha must be finite and not negative, not {self.alpha}")
-        if self.reg not in REGRESSION:
-            raise InputError(f"regression cost {self.reg!r} is none of {', '.join(REGRESSION)}")
+        require_known(CLASSIFICATION, cls=self.cls)
+        require_known(REGRESSION, reg=self.reg)
+        require("be finite and not negative", alpha=self.alpha)
 
     def background(self, logits: Float[Tensor, "n C"]) -> Float[Tensor, " n"]:
         """Eq. 3: the loss of every class against "no object"."""
-        return CLASSIFICATION[self.cls](logits, positive=False).sum(dim=-1)
+        return CLASSIFICATION[self.cls](logits, torch.zeros_like(logits)).sum(dim=-1)
 
     def classification(self, logits: Float[Tensor, "n C"], labels: Int[Tensor, " m"]) -> Float[Tensor, "m n"]:
         """First term of Eq. 2: the loss of every class against the one-hot target of each gt.
@@ -65,18 +60,12 @@ class Cost:
         if len(labels) == 0:
             return logits.new_zeros(0, len(logits))
         loss = CLASSIFICATION[self.cls]
-        positive, negative = loss(logits, positive=True), loss(logits, positive=False)
+        yes, no = loss(logits, torch.ones_like(logits)), loss(logits, torch.zeros_like(logits))
         classes = torch.arange(logits.shape[1], device=logits.device)
         present, which = labels.unique(return_inverse=True)
-        return torch.stack([torch.where(classes == c, positive, negative).sum(dim=-1) for c in present])[which]
+        return torch.stack([torch.where(classes == c, yes, no).sum(dim=-1) for c in present])[which]
 
-    def regression(
-        self,
-        iou: Float[Tensor, "*pairs"],
-        boxes: Float[Tensor, "*#pairs 4"],
-        gt_boxes: Float[Tensor, "*#pairs 4"],
-        stride: Float[Tensor, "*#pairs"],
-    ) -> Float[Tensor, "*pairs"]:
+    def regression(self, iou: Pairs, boxes: PairBoxes, gt_boxes: PairBoxes, stride: Float[Tensor, "*#pairs"]) -> Pairs:
         """Second term of Eq. 2, alpha included; `iou` is the overlap of predicted box and gt."""
         if self.reg == "iou":
             loss = box_ops.iou_loss(iou)
@@ -88,20 +77,27 @@ class Cost:
         return self.alpha * loss
 
     def over_background(
-        self,
-        class_logits: Float[Tensor, "*pairs"],
-        iou: Float[Tensor, "*pairs"],
-        boxes: Float[Tensor, "*#pairs 4"],
-        gt_boxes: Float[Tensor, "*#pairs 4"],
-        stride: Float[Tensor, "*#pairs"],
-    ) -> Float[Tensor, "*pairs"]:
+        self, class_logits: Pairs, iou: Pairs, boxes: PairBoxes, gt_boxes: PairBoxes, stride: Float[Tensor, "*#pairs"]
+    ) -> Pairs:
         """Eq. 2 minus Eq. 3 for pairs of a gt and an anchor point; the other classes cancel.
 
         class_logits are the points' logits of the gts' classes.
         """
         loss = CLASSIFICATION[self.cls]
-        difference = loss(class_logits, positive=True) - loss(class_logits, positive=False)
-        return difference + self.regression(iou, boxes, gt_boxes, stride)
+        yes, no = loss(class_logits, torch.ones_like(class_logits)), loss(class_logits, torch.zeros_like(class_logits))
+        return yes - no + self.regression(iou, boxes, gt_boxes, stride)
+
+    def dense(
+        self, points: AnchorPoints, predictions: Predictions, targets: Targets, mask: Bool[Tensor, "m n"], off_prior=inf
+    ) -> tuple[Float[Tensor, "m n"], Float[Tensor, "m1 n"]]:
+        """All IoUs and the full cost matrix, background row last, in float64; `off_prior` is added outside the mask."""
+        corner = points.xy.repeat(1, 2)  # boxes as seen from the point, which is how the authors' code measures them
+        boxes, gt_boxes = predictions.boxes - corner, targets.boxes[:, None] - corner  # (n, 4), (m, n, 4)
+        logits = predictions.logits.double()
+        iou = box_ops.iou(boxes, gt_boxes)
+        foreground = self.classification(logits, targets.labels) + self.regression(iou, boxes, gt_boxes, points.stride)
+        foreground = foreground.where(mask, foreground + off_prior)
+        return iou, torch.cat((foreground, self.background(logits)[None]))
 
 
 def dynamic_k(iou: Float[Tensor, "m n"], q: int = 20, slack: float = 0.0) -> Int[Tensor, " m"]:

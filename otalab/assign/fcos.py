@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
-from otalab.assign.base import Assigner, from_labels
-from otalab.assign.options import require_not_negative, require_ranges
-from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import centre_squares, clipped, farthest_side, inside, sides, smallest
-from otalab.assign.types import Assignment, Predictions, Targets
+from otalab import boxes as box_ops
+from otalab.assign.base import Assigner, from_labels, smallest
+from otalab.assign.options import require
+from otalab.assign.prior import inside
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,13 @@ class FCOS(Assigner):
     size_range: tuple[float, float] = (4.0, 8.0)
 
     def __post_init__(self) -> None:
-        require_not_negative(center_radius=self.center_radius)
-        require_ranges(size_range=self.size_range)
+        require("be finite and not negative", center_radius=self.center_radius)
+        require("be two positive factors, the lower first", size_range=self.size_range)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         boxes = targets.boxes
-        if self.center_radius > 0:
-            allowed = inside(points, clipped(centre_squares(points, boxes, self.center_radius), boxes))
-        else:
-            allowed = inside(points, sides(boxes))
-        farthest = farthest_side(points, boxes)
+        allowed = inside(points, boxes, self.center_radius or torch.inf)
+        farthest = box_ops.ltrb(points.xy, boxes[:, None]).amax(dim=-1)  # (m, n), as if each point were inside
         lower = torch.where(points.level == 0, -1.0, self.size_range[0] * points.stride)
         upper = torch.where(points.level == points.level[-1], torch.inf, self.size_range[1] * points.stride)
         allowed &= (farthest >= lower) & (farthest <= upper)

@@ -7,12 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from otalab import boxes as box_ops
-from otalab.assign.base import Assigner, from_labels
-from otalab.assign.options import require_ranges
-from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import smallest
-from otalab.assign.types import Assignment, Predictions, Targets
-from otalab.errors import InputError
+from otalab.assign.base import Assigner, from_labels, smallest
+from otalab.assign.options import require
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,8 @@ class FoveaBox(Assigner):
     ends: tuple[float, float] = (0.125, 16.0)
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma <= 1:
-            raise InputError(f"sigma must be above 0 and at most 1, not {self.sigma}")
-        require_ranges(size_range=self.size_range, ends=self.ends)
+        require("be above 0 and at most 1", sigma=self.sigma)
+        require("be two positive factors, the lower first", size_range=self.size_range, ends=self.ends)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         boxes, stride = targets.boxes, points.stride
@@ -46,20 +42,13 @@ class FoveaBox(Assigner):
 
     def in_fovea(self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]) -> Tensor:
         """(m, n) bool: which points lie in each gt's fovea, its borders included, once it is moved to the level."""
-        first, last = borders(points)
+        level = points.level[:, None].expand(-1, 2)  # there are no more levels than points
+        first, last = (  # the least and the greatest x and y on each point's level, (n, 2)
+            torch.zeros_like(points.xy).scatter_reduce(0, level, points.xy, how, include_self=False).gather(0, level)
+            for how in ("amin", "amax")
+        )
         half = (boxes[:, 2:] - boxes[:, :2])[:, None] / 2
         corner = boxes[:, None, :2]
         low = (corner + (1 - self.sigma) * half).maximum(first).minimum(last)  # (m, n, 2)
         high = (corner + (1 + self.sigma) * half).maximum(first).minimum(last)
         return ((points.xy >= low) & (points.xy <= high)).all(dim=-1)
-
-
-def borders(points: AnchorPoints) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]:
-    """The least and the greatest x and y that a point of the same level has, for each point."""
-    level = points.level[:, None].expand(-1, 2)
-    ends = (
-        torch.zeros_like(points.xy).scatter_reduce(0, level, points.xy, how, include_self=False)
-        for how in ("amin", "amax")
-    )
-    first, last = (end.gather(0, level) for end in ends)  # there are no more levels than points
-    return first, last

@@ -12,21 +12,16 @@ from torchvision.ops import box_convert
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, all_background, in_float64
-from otalab.assign.options import require_counts, require_fractions, require_not_negative, require_positive
-from otalab.assign.points import AnchorPoints
+from otalab.assign.options import require
 from otalab.assign.soft import EPS, absent, hard_labels, present, working, working_dtype
-from otalab.assign.types import Assignment, LossTerm, Predictions, Targets
-from otalab.errors import InputError
+from otalab.assign.types import AnchorPoints, Assignment, LossTerm, Predictions, Targets
 
 MIN_SIDE = 1e-3  # px; the logarithm of a side asks for one
 STD = (0.1, 0.1, 0.2, 0.2)  # of the deltas, RetinaNet's
 
 
 def deltas(boxes: Float[Tensor, "*#shape 4"], anchors: Float[Tensor, "*#shape 4"]) -> Float[Tensor, "*shape 4"]:
-    """Boxes as seen from anchors: offset of the centre, logarithm of the size, in standard deviations.
-
-    Sides below `MIN_SIDE`, inverted ones among them, count as that long.
-    """
+    """Boxes as seen from anchors: offset of the centre and log of the size (at least `MIN_SIDE`), in deviations."""
     box, anchor = box_convert(boxes, "xyxy", "cxcywh"), box_convert(anchors, "xyxy", "cxcywh")
     offset = (box[..., :2] - anchor[..., :2]) / anchor[..., 2:]
     ratio = box[..., 2:].clamp(min=MIN_SIDE) / anchor[..., 2:]
@@ -35,20 +30,13 @@ def deltas(boxes: Float[Tensor, "*#shape 4"], anchors: Float[Tensor, "*#shape 4"
 
 @dataclass(frozen=True)
 class Bags:
-    """What the losses of an image take as given, for no gradient goes through it.
+    """What the losses of an image take as given, for no gradient goes through it."""
 
-    point:    (m, k) int64, the bag of each gt
-    anchors:  (m, k, 4), their boxes
-    gt_boxes: (m, 4)
-    labels:   (m,) int64
-    found:    (n, C), how sure it is that the predicted box has found an object of the class, 0..1
-    """
-
-    point: Int[Tensor, "m k"]
-    anchors: Float[Tensor, "m k 4"]
+    point: Int[Tensor, "m k"]  # the bag of each gt
+    anchors: Float[Tensor, "m k 4"]  # their boxes
     gt_boxes: Float[Tensor, "m 4"]
     labels: Int[Tensor, " m"]
-    found: Float[Tensor, "n C"]
+    found: Float[Tensor, "n C"]  # how sure it is that the predicted box has found an object of the class, 0..1
 
 
 @dataclass(frozen=True)
@@ -82,14 +70,12 @@ class FreeAnchor(Assigner):
     scale: float = 8.0
 
     def __post_init__(self) -> None:
-        require_counts(pre_anchor_topk=self.pre_anchor_topk)
-        if not 0 <= self.bbox_thr < 1:
-            raise InputError(f"bbox_thr must be at least 0 and below 1, not {self.bbox_thr}")
-        if not 1 <= self.gamma < float("inf"):
-            raise InputError(f"gamma must be finite and at least 1, not {self.gamma}")
-        require_fractions(alpha=self.alpha)
-        require_not_negative(reg_weight=self.reg_weight)
-        require_positive(reg_beta=self.reg_beta, scale=self.scale)
+        require("be a whole number of at least 1", pre_anchor_topk=self.pre_anchor_topk)
+        require("be at least 0 and below 1", bbox_thr=self.bbox_thr)
+        require("be finite and at least 1", gamma=self.gamma)
+        require("be in 0..1", alpha=self.alpha)
+        require("be finite and not negative", reg_weight=self.reg_weight)
+        require("be positive and finite", reg_beta=self.reg_beta, scale=self.scale)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         bags = self.bags(points, predictions, targets)
@@ -120,18 +106,14 @@ class FreeAnchor(Assigner):
         which = targets.labels[:, None].expand(-1, n)
         return each.new_zeros(classes, n).scatter_reduce(0, which, each, "amax").T
 
-    def probability(self, bags: Bags, predictions: Predictions) -> Float[Tensor, "m k"]:
-        """That an anchor has both the class and the box of the gt in whose bag it is."""
+    def weighed(self, bags: Bags, predictions: Predictions, kept: Bool[Tensor, " n"]) -> Float[Tensor, "m k"]:
+        """Each anchor's part in the mean-max probability of its bag, which is their sum."""
         boxes = predictions.boxes
         anchors, gt_boxes = bags.anchors.to(boxes), bags.gt_boxes.to(boxes)[:, None]
         seen, wanted = deltas(boxes[bags.point], anchors), deltas(gt_boxes, anchors)
         loss = F.smooth_l1_loss(seen, wanted, reduction="none", beta=self.reg_beta).sum(dim=-1)
         logits = predictions.logits[bags.point, bags.labels[:, None]].to(boxes)
-        return logits.sigmoid() * (-self.reg_weight * loss).exp()
-
-    def weighed(self, bags: Bags, predictions: Predictions, kept: Bool[Tensor, " n"]) -> Float[Tensor, "m k"]:
-        """Each anchor's part in the mean-max probability of its bag, which is their sum."""
-        probability = self.probability(bags, predictions)
+        probability = logits.sigmoid() * (-self.reg_weight * loss).exp()  # of both the class and the box
         weight = kept[bags.point] / (1 - probability).clamp(min=EPS)
         return weight / weight.sum(dim=1, keepdim=True).clamp(min=EPS) * probability
 

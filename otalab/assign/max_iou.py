@@ -9,8 +9,8 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import BACKGROUND, IGNORED, Assignment, Predictions, Targets
+from otalab.assign.options import require
+from otalab.assign.types import BACKGROUND, IGNORED, AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
 
 
@@ -21,13 +21,9 @@ def anchor_boxes(
 
     All scales of the first ratio come first.
     """
-    boxes = []
-    for ratio in ratios:
-        for scale in scales:
-            width, height = scale / sqrt(ratio), scale * sqrt(ratio)
-            half = torch.stack((points.stride * (width / 2), points.stride * (height / 2)), dim=-1)
-            boxes.append(torch.cat((points.xy - half, points.xy + half), dim=-1))
-    return torch.stack(boxes, dim=1)
+    shapes = [(scale / sqrt(ratio) / 2, scale * sqrt(ratio) / 2) for ratio in ratios for scale in scales]
+    half = points.stride[:, None, None] * points.xy.new_tensor(shapes)  # (n, a, 2)
+    return torch.cat((points.xy[:, None] - half, points.xy[:, None] + half), dim=-1)
 
 
 @dataclass(frozen=True)
@@ -61,11 +57,8 @@ class MaxIoU(Assigner):
         low, high = self.neg_iou_thr, self.pos_iou_thr
         if not (0 <= low <= high <= 1 and high > 0):
             raise InputError(f"IoU thresholds must be 0 <= negative <= positive <= 1, not {low, high}")
-        if not 0 <= self.min_pos_iou <= 1:
-            raise InputError(f"min_pos_iou must be in 0..1, not {self.min_pos_iou}")
-        for name, values in (("scales", self.scales), ("ratios", self.ratios)):
-            if not values or not all(0 < value < float("inf") for value in values):
-                raise InputError(f"anchor {name} must be one or more positive numbers, not {values}")
+        require("be in 0..1", min_pos_iou=self.min_pos_iou)
+        require("be one or more positive numbers", scales=self.scales, ratios=self.ratios)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         anchors = anchor_boxes(points, self.scales, self.ratios)  # (n, a, 4)

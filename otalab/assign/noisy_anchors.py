@@ -7,12 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from otalab import boxes as box_ops
-from otalab.assign.base import Assigner, all_background, from_labels
-from otalab.assign.choose import best, top_k
-from otalab.assign.options import require_counts, require_fractions, require_not_negative, require_positive
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Assignment, Predictions, Targets
+from otalab.assign.base import Assigner, all_background, best, from_labels, top_k
+from otalab.assign.options import require
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
+PerPoint = Float[Tensor, " n"]
 FLOOR = 1e-6  # of 1 - x in f(x) = 1 / (1 - x) and of what is divided by
 
 
@@ -38,10 +37,10 @@ class NoisyAnchors(Assigner):
     rescale: bool = False
 
     def __post_init__(self) -> None:
-        require_counts(topk=self.topk)
-        require_positive(scale=self.scale)
-        require_fractions(alpha=self.alpha)
-        require_not_negative(gamma=self.gamma)
+        require("be a whole number of at least 1", topk=self.topk)
+        require("be positive and finite", scale=self.scale)
+        require("be in 0..1", alpha=self.alpha)
+        require("be finite and not negative", gamma=self.gamma)
 
     def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         return replace(all_background(points), score=points.xy.new_zeros(len(points), dtype=torch.float64))
@@ -52,8 +51,8 @@ class NoisyAnchors(Assigner):
         positive, owner = labels >= 0, labels.clamp(min=0)
         loc = box_ops.iou(predictions.boxes, targets.boxes[owner])
         cls = predictions.logits.gather(1, targets.labels[owner][:, None])[:, 0].double().sigmoid()
-        weight = self.weight(loc, cls, positive).where(positive, 1.0)
-        score = self.cleanliness(loc, cls, positive).where(positive, 0.0)
+        score, weight = self.softened(loc, cls, positive)
+        score, weight = score.where(positive, 0.0), weight.where(positive, 1.0)
         return replace(from_labels(labels, len(targets)), score=score, label_weight=weight, box_weight=weight)
 
     def labels(self, iou: Float[Tensor, "m n"]) -> Int[Tensor, " n"]:
@@ -62,37 +61,30 @@ class NoisyAnchors(Assigner):
         nominated = (top_k(iou, wanted) & (iou > 0)).any(dim=0)
         return best(iou, nominated.expand_as(iou))
 
-    def cleanliness(
-        self, loc: Float[Tensor, " n"], cls: Float[Tensor, " n"], positive: Bool[Tensor, " n"]
-    ) -> Float[Tensor, " n"]:
-        """The soft label of each positive."""
+    def softened(self, loc: PerPoint, cls: PerPoint, positive: Bool[Tensor, " n"]) -> tuple[PerPoint, PerPoint]:
+        """The soft label of each positive, and what its losses count."""
+
+        def mix(loc: PerPoint, cls: PerPoint) -> PerPoint:
+            return self.alpha * loc + (1 - self.alpha) * cls
+
+        f_loc, f_cls = (1 / (1 - x).clamp(min=FLOOR) for x in (loc, cls))
         if not self.rescale:
-            return self.mix(loc, cls)
-        value = self.mix(over_mean(loc, positive), over_mean(cls, positive))
+            return mix(loc, cls), over_mean(mix(f_loc, f_cls) ** self.gamma, positive)
+        least, (loc, cls, f_loc, f_cls) = (
+            mean(loc, positive),
+            (over_mean(x, positive) for x in (loc, cls, f_loc, f_cls)),
+        )
+        value = mix(loc, cls)
         low = value.where(positive, torch.inf).amin()
         span = value.where(positive, -torch.inf).amax() - low
-        least = mean(loc, positive)
-        return least + (1 - least) * (value - low) / span.clamp(min=FLOOR)
-
-    def weight(
-        self, loc: Float[Tensor, " n"], cls: Float[Tensor, " n"], positive: Bool[Tensor, " n"]
-    ) -> Float[Tensor, " n"]:
-        """What the losses of each positive count."""
-        f = [1 / (1 - x).clamp(min=FLOOR) for x in (loc, cls)]
-        if self.rescale:
-            return self.mix(*(over_mean(x, positive) for x in f)) ** self.gamma
-        return over_mean(self.mix(*f) ** self.gamma, positive)
-
-    def mix(self, loc: Float[Tensor, " n"], cls: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-        """The two of a positive in one number."""
-        return self.alpha * loc + (1 - self.alpha) * cls
+        return least + (1 - least) * (value - low) / span.clamp(min=FLOOR), mix(f_loc, f_cls) ** self.gamma
 
 
-def mean(value: Float[Tensor, " n"], chosen: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
+def mean(value: PerPoint, chosen: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
     """The mean of the chosen values, 0 of none."""
     return value.where(chosen, 0.0).sum() / chosen.sum().clamp(min=1)
 
 
-def over_mean(value: Float[Tensor, " n"], chosen: Bool[Tensor, " n"]) -> Float[Tensor, " n"]:
+def over_mean(value: PerPoint, chosen: Bool[Tensor, " n"]) -> PerPoint:
     """All values over the mean of the chosen."""
     return value / mean(value, chosen).clamp(min=FLOOR)

@@ -1,12 +1,24 @@
 """An assigner's options: read from text, and checked; what is wrong, and by which number."""
 
-from collections.abc import Sequence
 from inspect import signature
+from math import inf
 
 from otalab.errors import InputError, current
 
 RENAMED = {"centre_radius": "center_radius", "pos_iou": "pos_iou_thr", "neg_iou": "neg_iou_thr"}  # since version 0.1
 READERS = {int: int, float: float, str: str, bool: {"true": True, "false": False}.__getitem__, type(None): int}
+RULES = {
+    "be a whole number of at least 1": lambda value: value >= 1 and float(value).is_integer(),
+    "be positive and finite": lambda value: 0 < value < inf,
+    "be finite and not negative": lambda value: 0 <= value < inf,
+    "not be negative": lambda value: value >= 0,
+    "be finite and at least 1": lambda value: 1 <= value < inf,
+    "be in 0..1": lambda value: 0 <= value <= 1,
+    "be at least 0 and below 1": lambda value: 0 <= value < 1,
+    "be above 0 and at most 1": lambda value: 0 < value <= 1,
+    "be one or more positive numbers": lambda value: len(value) > 0 and all(0 < x < inf for x in value),
+    "be two positive factors, the lower first": lambda value: len(value) == 2 and 0 < value[0] <= value[1],
+}
 
 
 def parse_options(text: str, defaults) -> dict[str, bool | int | float | str]:
@@ -32,36 +44,15 @@ def parse_options(text: str, defaults) -> dict[str, bool | int | float | str]:
     return found
 
 
-def require_counts(**options: float | int) -> None:
-    """Raise InputError unless each is a whole number of at least 1."""
+def require(rule: str, **options) -> None:
+    """Raise InputError unless each option keeps the rule, one of `RULES`."""
     for name, value in options.items():
-        if not (value >= 1 and float(value).is_integer()):
-            raise InputError(f"{name} must be a whole number of at least 1, not {value}")
+        if not RULES[rule](value):
+            raise InputError(f"{name} must {rule}, not {value}")
 
 
-def require_positive(**options: float | int) -> None:
-    """Raise InputError unless each is positive and finite."""
+def require_known(known, **options: str) -> None:
+    """Raise InputError unless each option is one of the known words."""
     for name, value in options.items():
-        if not 0 < value < float("inf"):
-            raise InputError(f"{name} must be positive and finite, not {value}")
-
-
-def require_not_negative(**options: float | int) -> None:
-    """Raise InputError unless each is finite and not negative."""
-    for name, value in options.items():
-        if not 0 <= value < float("inf"):
-            raise InputError(f"{name} must be finite and not negative, not {value}")
-
-
-def require_fractions(**options: float | int) -> None:
-    """Raise InputError unless each is in 0..1."""
-    for name, value in options.items():
-        if not 0 <= value <= 1:
-            raise InputError(f"{name} must be in 0..1, not {value}")
-
-
-def require_ranges(**options: Sequence[float | int]) -> None:
-    """Raise InputError unless each is two positive numbers, the lower first."""
-    for name, value in options.items():
-        if len(value) != 2 or not 0 < value[0] <= value[1]:
-            raise InputError(f"{name} must be two positive factors, the lower first, not {value}")
+        if value not in known:
+            raise InputError(f"{name} {value!r} is none of {', '.join(known)}")

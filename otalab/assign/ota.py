@@ -8,20 +8,18 @@ are never computed, and one solver call finds the labels of all images.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from otalab.assign.base import Assigner, all_background, in_float64
+from otalab import boxes as box_ops
+from otalab.assign.base import Assigner, in_float64
 from otalab.assign.cost import Cost, dynamic_k, fixed_k
-from otalab.assign.pairs import dense_cost, joined, list_pairs, price_pairs
-from otalab.assign.points import AnchorPoints
+from otalab.assign.options import require, require_known
 from otalab.assign.prior import Candidates, ClosestPrior, RadiusPrior
-from otalab.assign.relax import Outside, relax
-from otalab.assign.types import Assignment, Predictions, Targets
-from otalab.assign.upload import upload
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError, current
 from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution
@@ -30,9 +28,20 @@ from otalab.transport.augmenting_path import augmenting_path
 from otalab.transport.methods import RENAMED
 from otalab.transport.sinkhorn import check_options
 
-EXACT_SOLVERS: dict[str, Callable[[ArcProblem], ArcSolution]] = {"augmenting-path": augmenting_path, "auction": auction}
+
+def auction_with_shares(problem: ArcProblem) -> ArcSolution:
+    """The auction, or augmenting-path if labels must be left out: it alone shares what there is evenly."""
+    found = auction(problem)
+    return augmenting_path(problem) if bool((found.deficit > 0).any()) else found
+
+
+EXACT_SOLVERS: dict[str, Callable[[ArcProblem], ArcSolution]] = {
+    "augmenting-path": augmenting_path,
+    "auction": auction_with_shares,
+}
 SOLVERS = (*EXACT_SOLVERS, "sinkhorn")
 DEFICITS = ("drop", "relax", "raise")
+Image = tuple[Predictions, Targets, Candidates]
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class OTA(Assigner):
         "drop"   leave out as few labels as possible, shared as evenly as possible, and only then at the least cost;
                  `Assignment.deficit` says whose
         "relax"  let any gt buy points outside its prior at `off_prior` on top of their cost: the linear program of
-                 the paper, whose constant makes such pairs dear instead of absent
+                 the paper, whose constant makes such pairs dear instead of absent. For study, for it looks at all pairs
         "raise"  InputError
     eps, max_iter: gamma and T of Algorithm 1, for "sinkhorn" alone
     """
@@ -70,122 +79,114 @@ class OTA(Assigner):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "solver", current(self.solver, RENAMED))
-        for name, value, known in (("solver", self.solver, SOLVERS), ("deficits", self.deficits, DEFICITS)):
-            if value not in known:
-                raise InputError(f"{name} {value!r} is none of {', '.join(known)}")
+        require_known(SOLVERS, solver=self.solver)
+        require_known(DEFICITS, deficits=self.deficits)
         check_options(eps=self.eps, max_iter=self.max_iter, tol=0.0)
-        if not self.off_prior >= 0:
-            raise InputError(f"off_prior must not be negative, not {self.off_prior}")
+        require("not be negative", off_prior=self.off_prior)
         if self.solver == "sinkhorn" and self.deficits != "drop":
             raise InputError(f"deficits {self.deficits!r} needs an exact solver: {' or '.join(EXACT_SOLVERS)}")
 
     def assign_images(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> list[Assignment]:
-        """All images at once, as blocks of one problem."""
-        counts = [len(t) for t in targets]  # lines 1 and 2
-        if sum(counts) == 0:
-            return [self.background_only(points, p, t) for p, t in zip(predictions, targets, strict=True)]
-        gts = joined([t.boxes for t in targets]).double()
-        image = upload([i for i, count in enumerate(counts) for _ in range(count)], gts.device)
-        # line 8: a gt's candidates by arithmetic on the grid of points, and from here on no other pair
+        """All images at once, as blocks of one problem; the m gts of all are numbered through."""
+        counts, n = [len(t.labels) for t in targets], len(points.xy)  # line 1
+        gts = torch.cat([t.boxes for t in targets]).double()  # line 2: given, (m, 4)
+        labels = torch.cat([t.labels for t in targets]).long()  # (m,)
+        image = torch.cat([torch.full_like(t.labels, i, dtype=torch.int64) for i, t in enumerate(targets)])  # (m,)
+
+        # line 8: a gt's candidates by arithmetic on the grid of points, and from here on no other of the pairs
         candidates = self.prior.candidates(points, gts).or_nearest(points, gts)
-        gt, slot, point, listed, pairs = list_pairs(candidates, image, len(counts))
+        each = candidates.valid.sum(dim=1)  # (m,)
+        lengths = each.tolist()  # all that the host waits for
+        a, s = sum(lengths), max(lengths, default=0)  # pairs, and the longest list
+        gt = torch.repeat_interleave(each, output_size=a)  # (a,)
+        slot = torch.arange(a, device=gts.device) - (each.cumsum(0) - each)[gt]  # (a,)
+        rank = (candidates.valid.cumsum(dim=1) - 1).where(candidates.valid, s)
+        points_of = image.new_zeros(len(gts), s + 1).scatter_(1, rank, candidates.point)[:, :s]  # (m, s), no gaps
+        point = points_of[gt, slot]  # (a,)
+
         # lines 9, 6, 7, 10 and 11: what a label costs over the background's; all classes but the gt's own cancel
-        iou, over = price_pairs(self.cost, points, predictions, targets, gt, point, pairs)
+        pairs = [sum(lengths[first:last]) for first, last in pairwise(accumulate(counts, initial=0))]  # of each image
+        parts = zip(predictions, point.split(pairs), labels[gt].split(pairs), strict=True)
+        logits, boxes = zip(*((p.logits[at, label], p.boxes[at]) for p, at, label in parts), strict=True)
+        logits, boxes = torch.cat(logits).double(), torch.cat(boxes).double()  # (a,), (a, 4)
+        gt_boxes = gts[gt]
+        iou = box_ops.iou(boxes, gt_boxes)
+        over = self.cost.over_background(logits, iou, boxes, gt_boxes, points.stride[point].double())
+
         # line 3: dynamic k, from the candidates' IoUs
-        k = self.supplies(iou.new_zeros(listed.point.shape).index_put_((gt, slot), iou))
+        iou = torch.zeros_like(points_of, dtype=torch.float64).index_put_((gt, slot), iou)  # (m, s)
+        k = dynamic_k(iou, self.q, slack=1e-6) if self.k is None else fixed_k(len(gts), self.k, gts.device)
+
         # lines 4 and 5: the background, which is free now, takes what is left and needs no row
         problem = ArcProblem(
-            cost=over.new_full(listed.point.shape, torch.inf).index_put_((gt, slot), over),
-            column=listed.point + (image * len(points))[:, None],
+            cost=torch.full_like(iou, torch.inf).index_put_((gt, slot), over),
+            column=points_of + (image * n)[:, None],
             k=k,
             block=image,
-            width=len(points),
+            width=n,
             blocks=len(counts),
         )
-        # lines 12 to 15: a row per gt, not per label; most gts get their k points by price, without a search
-        found = self.solve(problem)
+        lists = zip(candidates.point.split(counts), candidates.valid.split(counts), strict=True)
+        images = [(p, t, Candidates(*own)) for p, t, own in zip(predictions, targets, lists, strict=True)]
         if self.deficits == "relax":
-            outside = Outside(self.cost, self.off_prior, points, predictions, targets)
-            found = relax(found, EXACT_SOLVERS[self.solver], outside)
-        elif self.deficits == "raise":
-            refuse_deficit(found)
-        return self.assignments(found, points, predictions, targets, listed)  # line 16
+            problem = self.relaxed(problem, points, images)
 
-    def solve(self, problem: ArcProblem) -> ArcSolution:
-        """Who gets each point, by the chosen solver."""
+        # lines 12 to 15: a row per gt, not per label; most gts get their k points by price, without a search
         if self.solver == "sinkhorn":
             soft = arc_sinkhorn(problem, eps=self.eps, max_iter=self.max_iter)
-            return ArcSolution(problem, soft.labels(), soft.price)
-        found = EXACT_SOLVERS[self.solver](problem)
-        if self.solver != "augmenting-path" and self.deficits == "drop" and bool((found.deficit > 0).any()):
-            return augmenting_path(problem)
-        return found
+            found = ArcSolution(problem, soft.labels(), soft.price)
+        else:
+            found = EXACT_SOLVERS[self.solver](problem)
+        return self.assignments(found, points, images)  # line 16
 
-    def supplies(self, iou: Float[Tensor, "m s"]) -> Int[Tensor, " m"]:
-        """What each gt offers, from the IoUs of its candidates or fixed."""
-        if self.k is None:
-            return dynamic_k(iou, self.q, slack=1e-6)
-        return fixed_k(len(iou), self.k, iou.device)
+    def relaxed(self, problem: ArcProblem, points: AnchorPoints, images: Sequence[Image]) -> ArcProblem:
+        """The problem with all points for sale, at `off_prior` more outside the prior: of each gt the cheapest.
 
-    def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-        """The assignment of an image without gts: its problem has the background's row alone."""
-        found, none = (
-            all_background(points),
-            Candidates.of_mask(torch.ones(0, len(points), device=points.xy.device) > 0),
-        )
-        return replace(
-            found,
-            price=torch.zeros(0, dtype=torch.float64, device=points.xy.device),
-            make_cost=partial(full_cost, self.cost, points, predictions, targets, none, self.off_prior),
-            make_plan=partial(one_hot_plan, found.matched_gt, 0),
-        )
+        One more than there are labels is enough: it stays free, and then no gt's price is above what the others cost.
+        """
+        enough, stride = min(int(problem.k.sum()) + 1, problem.width), points.stride.double()
+        cheapest = []
+        for p, t, candidates in images:
+            boxes, gts, logits = p.boxes.double(), t.boxes.double()[:, None], p.logits[:, t.labels.long()].T.double()
+            over = self.cost.over_background(logits, box_ops.iou(boxes, gts), boxes, gts, stride)  # (m, n)
+            over = over.where(candidates.mask(problem.width), over + self.off_prior)
+            cheapest.append(over.topk(enough, dim=1, largest=False))
+        cost, point = (torch.cat(parts) for parts in zip(*cheapest, strict=True))
+        return replace(problem, cost=cost, column=point + (problem.block * problem.width)[:, None])
 
-    def assignments(
-        self,
-        found: ArcSolution,
-        points: AnchorPoints,
-        predictions: Sequence[Predictions],
-        targets: Sequence[Targets],
-        candidates: Candidates,
-    ) -> list[Assignment]:
+    def assignments(self, found: ArcSolution, points: AnchorPoints, images: Sequence[Image]) -> list[Assignment]:
         """The labels of each image; its dense problem is made when first asked for."""
-        counts, n = [len(t) for t in targets], len(points)
-        first = upload([0, *accumulate(counts)][:-1], found.owner.device)[:, None]
-        owner = found.owner.view(len(counts), n)
-        matched_gt = torch.where(owner >= 0, owner - first, -1)
-        background = (n - (owner >= 0).sum(dim=1)).split(1)
-        by_gt = found.shipped, found.deficit.clamp(min=0), found.price, candidates.point, candidates.valid
+        problem, gt = found.problem, torch.arange(len(found.price), device=found.owner.device)[:, None]
+        shipped = ((found.owner[problem.column] == gt) & problem.cost.isfinite()).sum(dim=1)  # (m,)
+        if self.deficits == "raise":
+            refuse_deficit(problem, shipped)
+        first, assignments = 0, []
+        for (p, t, candidates), own in zip(images, found.owner.split(problem.width), strict=True):
+            rows = slice(first, first + len(t.labels))
+            matched_gt, got = (own - first).clamp(min=-1), shipped[rows]
+            first = rows.stop
+            cut = Predictions(p.logits.detach(), p.boxes.detach())  # which keeps no graph alive
+            assignments.append(
+                Assignment(
+                    matched_gt=matched_gt,
+                    supply=torch.cat((got, problem.width - got.sum(dim=0, keepdim=True))),
+                    deficit=(problem.k[rows] - got).clamp(min=0),
+                    price=found.price[rows],
+                    make_cost=partial(self.full_cost, points, cut, t, candidates),
+                    make_plan=partial(one_hot_plan, matched_gt, len(got)),
+                )
+            )
+        return assignments
+
+    def full_cost(
+        self, points: AnchorPoints, predictions: Predictions, targets: Targets, candidates: Candidates
+    ) -> Float[Tensor, "m1 n"]:
+        """The cost matrix of the whole problem of an image, background row last."""
         off_prior = self.off_prior if self.deficits == "relax" else torch.inf
-        return [
-            Assignment(
-                matched_gt=labels,
-                supply=torch.cat((shipped, rest)),
-                deficit=deficit,
-                price=price,
-                make_cost=partial(full_cost, self.cost, points, p, t, Candidates(point, valid), off_prior),
-                make_plan=partial(one_hot_plan, labels, len(t)),
-            )
-            if len(t)
-            else self.background_only(points, p, t)
-            for labels, rest, p, t, shipped, deficit, price, point, valid in zip(
-                matched_gt, background, predictions, targets, *(x.split(counts) for x in by_gt), strict=True
-            )
-        ]
-
-
-def full_cost(
-    cost: Cost,
-    points: AnchorPoints,
-    predictions: Predictions,
-    targets: Targets,
-    candidates: Candidates,
-    off_prior: float,
-) -> Float[Tensor, "m1 n"]:
-    """The cost matrix of the whole problem of an image, background row last; `off_prior` on pairs not listed."""
-    mask = candidates.mask(len(points))
-    return dense_cost(cost, *in_float64(points, predictions, targets), mask, off_prior)[1]
+        mask = candidates.mask(len(points))
+        return self.cost.dense(*in_float64(points, predictions, targets), mask, off_prior)[1]
 
 
 def one_hot_plan(matched_gt: Int[Tensor, " n"], num_gt: int) -> Float[Tensor, "m1 n"]:
@@ -194,15 +195,13 @@ def one_hot_plan(matched_gt: Int[Tensor, " n"], num_gt: int) -> Float[Tensor, "m
     return torch.nn.functional.one_hot(owner, num_gt + 1).T.double()
 
 
-def refuse_deficit(found: ArcSolution) -> None:
+def refuse_deficit(problem: ArcProblem, shipped: Int[Tensor, " m"]) -> None:
     """Raise InputError, naming the first gt, if a gt got fewer points than it wants."""
-    short = found.deficit.nonzero()
+    short = (shipped < problem.k).nonzero()
     if len(short):
-        row = int(short[0])
-        block = found.problem.block
-        place = f"gt {row - int((block < block[row]).sum())} of image {int(block[row])}"
-        wanted, got = int(found.problem.k[row]), int(found.shipped[row])
+        row, block = int(short[0]), problem.block
         raise InputError(
-            f"{place} wants {wanted} anchor points and only {got} are left to it in its prior ({len(short)} gts are "
-            "short); lower q or k, enlarge the grid or the prior, or let deficits be 'drop' or 'relax'"
+            f"gt {row - int((block < block[row]).sum())} of image {int(block[row])} wants {int(problem.k[row])} anchor "
+            f"points and only {int(shipped[row])} are left to it in its prior ({len(short)} gts are short); lower q or "
+            "k, enlarge the grid or the prior, or let deficits be 'drop' or 'relax'"
         )

@@ -1,21 +1,26 @@
 """PAA: two Gaussians split the losses of a gt's candidates in two. Source: Kim and Lee, ECCV 2020, Sec. 3."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
-from otalab.assign.cost import Cost, focal
+from otalab.assign.cost import Cost
 from otalab.assign.max_iou import MaxIoU
-from otalab.assign.mixture import fit_two_gaussians
-from otalab.assign.options import require_counts, require_not_negative
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Assignment, Predictions, Targets
+from otalab.assign.options import require
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
 ROUNDING = 1e-12  # log densities as close as this are equal: two candidates are equally far from their mean
+TOLERANCE = 1e-3  # the fit of a sample ends when its mean log likelihood changes by less, as in scikit-learn
+MAX_STEPS = 100
+FLOOR = 1e-6  # added to each variance
+ALIKE = 1e-9  # a number is of Gaussian 0 if the other's log density is no more above: all numbers nearly equal
+PATIENCE = 10  # steps between questions whether all fits have ended: each waits for the device
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ class PAA(Assigner):
 
     def __post_init__(self) -> None:
         _ = self.first_stage  # checks `iou` and `scale`
-        require_counts(topk=self.topk)
-        require_not_negative(reg_weight=self.reg_weight)
+        require("be a whole number of at least 1", topk=self.topk)
+        require("be finite and not negative", reg_weight=self.reg_weight)
 
     @property
     def first_stage(self) -> MaxIoU:
@@ -76,7 +81,8 @@ class PAA(Assigner):
         """What the detector pays at each point for learning that gt, in float64."""
         logits = predictions.logits[point].double()
         own = logits.gather(1, targets.labels[owner, None])[:, 0]
-        classification = Cost().background(logits) + focal(own, positive=True) - focal(own, positive=False)
+        yes, no = (sigmoid_focal_loss(own, torch.full_like(own, target)) for target in (1.0, 0.0))
+        classification = Cost().background(logits) + yes - no
         overlap = box_ops.iou(predictions.boxes[point], targets.boxes[owner], kind="giou")
         return classification + self.reg_weight * (1 - overlap)
 
@@ -103,3 +109,49 @@ def rank_in_group(group: Int[Tensor, " p"]) -> Int[Tensor, " p"]:
     ordered, order = group.sort(stable=True)
     rank = torch.arange(len(group), device=group.device) - torch.searchsorted(ordered, ordered)
     return torch.empty_like(rank).scatter(0, order, rank)
+
+
+def fit_two_gaussians(
+    x: Float[Tensor, "m s"], valid: Bool[Tensor, "m s"]
+) -> tuple[Bool[Tensor, "m s"], Float[Tensor, "m s"]]:
+    """Which numbers of each row come from Gaussian 0 of two, and the log density of each under both together.
+
+    Expectation maximisation from the least and the greatest number as means, variances 1 and weights 1/2; Gaussian 0
+    is the one that started at the least, and gets numbers that both explain alike. Numbers that are not `valid` are
+    not looked at; a row of none is no error.
+    """
+    count = valid.sum(dim=1).clamp(min=1)
+    least = x.masked_fill(~valid, torch.inf).amin(dim=1, keepdim=True)
+    x = (x - least).masked_fill(~valid, 0.0)  # spares the digits that all have in common
+    greatest = x.amax(dim=1)
+    mean = torch.stack((torch.zeros_like(greatest), greatest), dim=1)  # (m, 2)
+    variance, weight = torch.ones_like(mean), torch.full_like(mean, 0.5)
+    likelihood = torch.full_like(mean[:, 0], -torch.inf)
+    ended = torch.zeros_like(valid[:, 0])
+    for step in range(1, MAX_STEPS + 1):
+        density = log_density(x, mean, variance, weight)
+        total = density.logsumexp(dim=-1)
+        share = (density - total[..., None]).exp() * valid[..., None]  # (m, s, 2)
+        mass = share.sum(dim=1) + 10 * torch.finfo(x.dtype).eps
+        new_mean = (share * x[..., None]).sum(dim=1) / mass
+        new_variance = (share * (x[..., None] - new_mean[:, None]).square()).sum(dim=1) / mass + FLOOR
+        new_weight = mass / mass.sum(dim=1, keepdim=True)
+        going = ~ended[:, None]
+        mean, variance, weight = (
+            torch.where(going, new, old)
+            for new, old in ((new_mean, mean), (new_variance, variance), (new_weight, weight))
+        )
+        before, likelihood = likelihood, (total * valid).sum(dim=1) / count
+        ended = ended | ((likelihood - before).abs() < TOLERANCE)
+        if step % PATIENCE == 0 and bool(ended.all()):
+            break
+    density = log_density(x, mean, variance, weight)
+    return density[..., 0] >= density[..., 1] - ALIKE, density.logsumexp(dim=-1)
+
+
+def log_density(
+    x: Float[Tensor, "m s"], mean: Float[Tensor, "m 2"], variance: Float[Tensor, "m 2"], weight: Float[Tensor, "m 2"]
+) -> Float[Tensor, "m s 2"]:
+    """Logarithm of each weighted Gaussian at each number."""
+    deviation = (x[..., None] - mean[:, None]).square() / variance[:, None]
+    return (weight.log() - 0.5 * (2 * math.pi * variance).log())[:, None] - 0.5 * deviation

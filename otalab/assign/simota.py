@@ -1,21 +1,18 @@
 """SimOTA: OTA's costs and dynamic k, each gt served by itself. Source: Ge et al., YOLOX, arXiv 2107.08430, Sec. 2.1."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from otalab import boxes as box_ops
-from otalab.assign.base import Assigner, from_labels
-from otalab.assign.choose import best, top_k
+from otalab.assign.base import Assigner, best, from_labels, top_k
 from otalab.assign.cost import dynamic_k
-from otalab.assign.options import require_counts, require_not_negative, require_positive
-from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import centre_squares, inside, sides
-from otalab.assign.types import Assignment, Predictions, Targets
-from otalab.errors import InputError
+from otalab.assign.options import require, require_known
+from otalab.assign.prior import inside
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
 REGIONS = ("centre", "box or centre")
 CONFLICTS = ("cost", "price")
@@ -55,12 +52,12 @@ class SimOTA(Assigner):
     conflicts: str = "cost"
 
     def __post_init__(self) -> None:
-        for name, value, known in (("region", self.region, REGIONS), ("conflicts", self.conflicts, CONFLICTS)):
-            if value not in known:
-                raise InputError(f"{name} {value!r} is none of {', '.join(known)}")
-        require_counts(q=self.q)
-        require_positive(center_radius=self.center_radius, iou_eps=self.iou_eps)
-        require_not_negative(cls_weight=self.cls_weight, iou_weight=self.iou_weight, off_region=self.off_region)
+        require_known(REGIONS, region=self.region)
+        require_known(CONFLICTS, conflicts=self.conflicts)
+        require("be a whole number of at least 1", q=self.q)
+        require("be positive and finite", center_radius=self.center_radius, iou_eps=self.iou_eps)
+        weights = {"cls_weight": self.cls_weight, "iou_weight": self.iou_weight, "off_region": self.off_region}
+        require("be finite and not negative", **weights)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         cost, k = self.problem(points, predictions, targets)
@@ -71,29 +68,22 @@ class SimOTA(Assigner):
         else:
             gain = (kth_cost(cost, k) - cost).masked_fill(~taken, -torch.inf)
             matched_gt = best(-cost, taken & (gain == gain.amax(dim=0)))
-        labels = from_labels(matched_gt, len(k))
-        return replace(labels, deficit=(k - labels.counts).clamp(min=0))
+        return from_labels(matched_gt, len(k), k)
 
     def problem(
         self, points: AnchorPoints, predictions: Predictions, targets: Targets
     ) -> tuple[Float[Tensor, "m n"], Int[Tensor, " m"]]:
         """The cost of every pair, +inf at points that can be nobody's, and the k of every gt."""
-        own, anyones = self.regions(points, targets.boxes)
+        own = somewhere = inside(points, targets.boxes, self.center_radius, margin=-torch.inf)  # each gt's own points
+        if self.region == "box or centre":
+            in_box = inside(points, targets.boxes)
+            own, somewhere = own & in_box, own | in_box
+        anyones = somewhere.any(dim=0)  # (n,)
         iou = box_ops.iou(predictions.boxes, targets.boxes[:, None])
         cost = self.cls_weight * cross_entropy(predictions, targets.labels)
         cost = cost - self.iou_weight * (iou + self.iou_eps).log() + self.off_region * ~own
         k = dynamic_k(iou.where(anyones, 0.0), self.q, slack=1e-6)
         return cost.masked_fill(~anyones, torch.inf), k
-
-    def regions(
-        self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]
-    ) -> tuple[Bool[Tensor, "m n"], Bool[Tensor, " n"]]:
-        """Each gt's own points, and those that can be somebody's."""
-        own = somewhere = inside(points, centre_squares(points, boxes, self.center_radius))
-        if self.region == "box or centre":
-            in_box = inside(points, sides(boxes))
-            own, somewhere = own & in_box, own | in_box
-        return own, somewhere.any(dim=0)
 
 
 def kth_cost(cost: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Float[Tensor, "m 1"]:

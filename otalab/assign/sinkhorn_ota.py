@@ -1,17 +1,16 @@
 """OTA as the paper has it and as its authors' code does it: Sinkhorn-Knopp, and a decoding of its approximate plan."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from otalab.assign.base import Assigner
+from otalab.assign.base import Assigner, from_labels
 from otalab.assign.cost import Cost, dynamic_k, fixed_k
-from otalab.assign.pairs import dense_cost
-from otalab.assign.points import AnchorPoints
+from otalab.assign.options import require
 from otalab.assign.prior import ClosestPrior, RadiusPrior
-from otalab.assign.types import Assignment, Predictions, Targets
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
 from otalab.transport.sinkhorn import check_options
 
@@ -39,13 +38,12 @@ class SinkhornOTA(Assigner):
 
     def __post_init__(self) -> None:
         check_options(eps=self.eps, max_iter=self.max_iter, tol=0.0)
-        if not 0 <= self.off_prior < float("inf"):
-            raise InputError(f"off_prior must be finite and not negative, not {self.off_prior}")
+        require("be finite and not negative", off_prior=self.off_prior)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         m, n = len(targets), len(points)
         mask = self.prior(points, targets.boxes)
-        iou, cost = dense_cost(self.cost, points, predictions, targets, mask, self.off_prior)
+        iou, cost = self.cost.dense(points, predictions, targets, mask, self.off_prior)
         k = dynamic_k(iou * mask if self.prior_k else iou, self.q) if self.k is None else fixed_k(m, self.k, iou.device)
         if k.sum() > n:
             raise InputError(
@@ -56,15 +54,8 @@ class SinkhornOTA(Assigner):
         plan, f = sinkhorn_of_the_authors(cost, supply.double(), self.eps, self.max_iter)
         share = plan / plan.amax(dim=1, keepdim=True) if self.rescale else plan
         owner = share.argmax(dim=0)  # the first of equal shares wins
-        got = torch.zeros_like(supply).index_add_(0, owner, torch.ones_like(owner))[:-1]
-        return Assignment(
-            matched_gt=owner.masked_fill(owner == m, -1),
-            supply=supply,
-            deficit=(k - got).clamp(min=0),
-            make_cost=lambda: cost,
-            make_plan=lambda: plan,
-            price=f[:-1] - f[-1],
-        )
+        matched = from_labels(owner.masked_fill(owner == m, -1), m, k)
+        return replace(matched, supply=supply, make_cost=lambda: cost, make_plan=lambda: plan, price=f[:-1] - f[-1])
 
 
 def sinkhorn_of_the_authors(

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from otalab.assign.base import from_labels
-from otalab.assign.choose import best
+from otalab.assign.base import best, from_labels
 from otalab.assign.types import Assignment, Predictions
 
 EPS = 1e-12  # the reference's, in every place where it keeps a number from 0

@@ -3,17 +3,13 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from otalab import boxes as box_ops
-from otalab.assign.base import Assigner, all_background, from_labels
-from otalab.assign.choose import best, top_k
+from otalab.assign.base import Assigner, all_background, best, from_labels, top_k
 from otalab.assign.cost import fixed_k
-from otalab.assign.options import require_counts, require_not_negative
-from otalab.assign.points import AnchorPoints
-from otalab.assign.regions import inside, sides
-from otalab.assign.types import Assignment, Predictions, Targets
+from otalab.assign.options import require
+from otalab.assign.prior import inside
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
 MARGIN = 0.01  # px that a point must lie inside its gt
 EPS = 1e-7  # that an alignment is normalised by no zero
@@ -36,8 +32,8 @@ class TaskAligned(Assigner):
     beta: float = 6.0
 
     def __post_init__(self) -> None:
-        require_counts(topk=self.topk)
-        require_not_negative(alpha=self.alpha, beta=self.beta)
+        require("be a whole number of at least 1", topk=self.topk)
+        require("be finite and not negative", alpha=self.alpha, beta=self.beta)
 
     def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         return replace(all_background(points), score=points.xy.new_zeros(len(points), dtype=torch.float64))
@@ -48,16 +44,9 @@ class TaskAligned(Assigner):
         probability = predictions.logits[:, targets.labels].double().sigmoid().T
         alignment = probability**self.alpha * iou**self.beta  # (m, n)
         taken = top_k(alignment, fixed_k(m, self.topk, boxes.device)) & (alignment > 0)
-        matched_gt = best(iou, taken & inside(points, sides(boxes), MARGIN))
+        matched_gt = best(iou, taken & inside(points, boxes, margin=MARGIN))
         mine = matched_gt == torch.arange(m, device=boxes.device)[:, None]
-        score = normalised(alignment.where(mine, 0.0), iou.where(mine, 0.0))
+        alignment, iou = alignment.where(mine, 0.0), iou.where(mine, 0.0)
+        peak = alignment.amax(dim=1, keepdim=True) + EPS
+        score = (alignment / peak * iou.amax(dim=1, keepdim=True)).sum(dim=0)  # (n,), 0 for the background
         return replace(from_labels(matched_gt, m), score=score, box_weight=score)
-
-
-def normalised(alignment: Float[Tensor, "m n"], iou: Float[Tensor, "m n"]) -> Float[Tensor, " n"]:
-    """The score of each point: its gt's highest IoU for the best aligned, less for the others, 0 for the background.
-
-    Both tensors are 0 but for each point's own gt.
-    """
-    peak = alignment.amax(dim=1, keepdim=True) + EPS
-    return (alignment / peak * iou.amax(dim=1, keepdim=True)).sum(dim=0)

@@ -1,18 +1,114 @@
-"""What every assigner is given and what it gives: predictions, ground truth, and who learns what."""
+"""What every assigner is given and what it gives: anchor points, predictions, ground truth, and who learns what."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from otalab.errors import InputError
 from otalab.transport import Certificate, TransportProblem, certify
 
 BACKGROUND = -1
 IGNORED = -2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How anchor points lie: on (height, width) cells a level, at (i + offset) * stride."""
+
+    maps: tuple[tuple[int, int], ...]
+    strides: tuple[int, ...]
+    offset: float
+
+
+@dataclass(frozen=True)
+class AnchorPoints:
+    """The locations that can learn an object: all cells of all FPN levels, finest level first, row-major.
+
+    xy:     (n, 2) float, position in image px
+    stride: (n,) float, px step of the point's level
+    level:  (n,) int64, index of the level, 0 is the finest
+    grid:   how they lie, if known: then a prior finds a gt's points by arithmetic and looks at no other
+    """
+
+    xy: Float[Tensor, "n 2"]
+    stride: Float[Tensor, " n"]
+    level: Int[Tensor, " n"]
+    grid: Grid | None = None
+
+    @classmethod
+    def for_image(
+        cls,
+        size: tuple[int, int],
+        strides: Sequence[int] = (8, 16, 32, 64, 128),
+        offset: float = 0.5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "AnchorPoints":
+        """Points of an image of `size` (height, width) px: ceil(H/s) x ceil(W/s) a level, at (i + offset) * s.
+
+        Raises InputError if a size or stride is not positive.
+        """
+        if any(s <= 0 for s in strides):
+            raise InputError(f"strides {list(strides)} must be positive")
+        maps = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
+        return cls.for_feature_maps(maps, strides, offset, device, dtype)
+
+    @classmethod
+    def for_feature_maps(
+        cls,
+        maps: Sequence[tuple[int, int]],
+        strides: Sequence[int],
+        offset: float = 0.5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "AnchorPoints":
+        """Points of feature maps of the given (height, width) in cells, one for each stride.
+
+        Raises InputError if there are not as many maps as strides, or a size or stride is not positive.
+        """
+        if len(maps) != len(strides):
+            raise InputError(f"{len(maps)} feature maps but {len(strides)} strides")
+        if any(h < 1 or w < 1 or s <= 0 for (h, w), s in zip(maps, strides, strict=True)):
+            raise InputError(f"feature maps {list(maps)} and strides {list(strides)} must be positive")
+        make = {"device": device, "dtype": dtype}
+        xy, stride, level = [], [], []
+        for index, ((h, w), s) in enumerate(zip(maps, strides, strict=True)):
+            y, x = torch.meshgrid(torch.arange(h, **make), torch.arange(w, **make), indexing="ij")
+            xy.append((torch.stack((x, y), dim=-1).reshape(-1, 2) + offset) * s)
+            stride.append(torch.full((h * w,), s, **make))
+            level.append(torch.full((h * w,), index, device=device, dtype=torch.int64))
+        grid = Grid(tuple((h, w) for h, w in maps), tuple(strides), offset)
+        return cls(torch.cat(xy), torch.cat(stride), torch.cat(level), grid)
+
+    def __len__(self) -> int:
+        return len(self.stride)
+
+    @cached_property
+    def grid_tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Stride (float64), width, height and first point of each level of the grid, (levels, 1) each."""
+        width, height = zip(*((w, h) for h, w in self.grid.maps), strict=True)
+        start = accumulate((h * w for h, w in self.grid.maps[:-1]), initial=0)
+        table = torch.tensor([width, height, [*start], self.grid.strides], device="cpu")[..., None]
+        if self.xy.is_cuda:
+            table = table.pin_memory()  # only then is it copied without waiting for what the device is doing
+        width, height, start, stride = table.to(self.xy.device, non_blocking=True)
+        return stride.double(), width, height, start
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "AnchorPoints":
+        """The same points on another device or in another float dtype."""
+        xy, stride = (x.to(device=device, dtype=dtype) for x in (self.xy, self.stride))
+        return AnchorPoints(xy, stride, self.level.to(device=device), self.grid)
+
+    def boxes(self, scale: float | int = 8) -> Float[Tensor, "n 4"]:
+        """A square box of `scale` strides a side on every point, for the assigners that compare anchor boxes."""
+        half = self.stride[:, None] * (scale / 2)
+        return torch.cat((self.xy - half, self.xy + half), dim=-1)
 
 
 @dataclass(frozen=True)

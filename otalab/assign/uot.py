@@ -9,11 +9,9 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
-from otalab.assign.detr_cost import DetrCost
-from otalab.assign.options import require_counts, require_not_negative, require_positive
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Assignment, Predictions, Targets
-from otalab.errors import InputError
+from otalab.assign.hungarian import DetrCost
+from otalab.assign.options import require
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.transport.unbalanced import unbalanced_sinkhorn
 
 FLOOR = 1e-8  # of the largest cost, by which all are divided
@@ -51,12 +49,10 @@ class UOT(Assigner):
     max_iter: int = 70
 
     def __post_init__(self) -> None:
-        require_counts(k=self.k, max_iter=self.max_iter)
-        require_positive(reg=self.reg)
-        require_not_negative(background=self.background)
-        for name, value in (("tau_pred", self.tau_pred), ("tau_gt", self.tau_gt)):
-            if not value >= 0:  # infinity is a limit of its own
-                raise InputError(f"{name} must not be negative, not {value}")
+        require("be a whole number of at least 1", k=self.k, max_iter=self.max_iter)
+        require("be positive and finite", reg=self.reg)
+        require("be finite and not negative", background=self.background)
+        require("not be negative", tau_pred=self.tau_pred, tau_gt=self.tau_gt)  # infinity is a limit of its own
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         m, n = len(targets), len(points)
@@ -73,13 +69,8 @@ class UOT(Assigner):
             max_iter=self.max_iter,
         )
         owner = found.plan.argmax(dim=0)
-        matched = from_labels(owner.masked_fill(owner == m, -1), m)
-        return replace(
-            matched,
-            deficit=(self.k - matched.counts).clamp(min=0),
-            make_cost=lambda: cost,
-            make_plan=lambda: found.plan * n,
-        )
+        matched = from_labels(owner.masked_fill(owner == m, -1), m, self.k)
+        return replace(matched, make_cost=lambda: cost, make_plan=lambda: found.plan * n)
 
     def priced(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Float[Tensor, "m1 n"]:
         """The cost of every pair, the background last, over the largest."""

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from otalab.assign.base import Assigner
 from otalab.assign.ota import OTA
-from otalab.assign.points import AnchorPoints
 from otalab.assign.prior import RadiusPrior
-from otalab.assign.types import BACKGROUND, Assignment, Predictions, Targets
+from otalab.assign.types import BACKGROUND, AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
 
 

@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from otalab.assign.choose import best, top_k
+from otalab.assign.base import best, top_k
 from otalab.assign.simota import kth_cost
 from otalab.lessons.verdict import Hint, ask, checker, hint_if, numbers
 

@@ -9,8 +9,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import IGNORED, Assignment, Targets
+from otalab.assign.types import IGNORED, AnchorPoints, Assignment, Targets
 from otalab.errors import one_line
 from otalab.viz.style import INK, MUTED, PAPER, array, bare, chip, gt_colour, image_array, plural
 

@@ -10,8 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Targets
+from otalab.assign.types import AnchorPoints, Targets
 from otalab.errors import InputError
 from otalab.viz.boxes import draw_box
 from otalab.viz.style import MUTED, PAPER, array, bare, chip, gt_colour, style, title_figure

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from PIL.Image import Dither
 from torch import Tensor
 
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Assignment, Targets
+from otalab.assign.types import AnchorPoints, Assignment, Targets
 from otalab.errors import InputError
 from otalab.viz.boxes import draw_assignment, tally
 from otalab.viz.output import pixels

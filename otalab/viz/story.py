@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Assignment, Targets
+from otalab.assign.types import AnchorPoints, Assignment, Targets
 from otalab.lab.compare_assigners import FamilyComparison, Row
 from otalab.viz.boxes import dot_sizes, draw_assignment, draw_boxes, ring_points, show_image
 from otalab.viz.style import INK, MUTED, array, image_array, plural, style, title_figure

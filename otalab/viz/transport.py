@@ -15,8 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from otalab.assign.points import AnchorPoints
-from otalab.assign.types import Assignment, Targets
+from otalab.assign.types import AnchorPoints, Assignment, Targets
 from otalab.errors import InputError
 from otalab.viz.style import HATCH, INK, MUTED, PAPER, array, bare, chip, gt_colour, plural
 

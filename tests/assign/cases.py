@@ -9,6 +9,8 @@ from otalab.assign import AnchorPoints, Predictions, Targets
 STAGES = ("initial", "early", "middle", "late", "equal")
 SCENES = ("normal", "crowd", "tiny", "huge", "border", "duplicates", "outside", "on the grid")
 
+KINDS = [(STAGES[(i + i // 8) % 5], SCENES[i % 8]) for i in range(16)]  # every scene at two stages, every stage
+
 
 @dataclass(frozen=True)
 class Case:

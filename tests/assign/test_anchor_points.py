@@ -9,10 +9,10 @@ from otalab.assign import AnchorPoints
 from otalab.errors import InputError
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(
-    st.integers(1, 300),
-    st.integers(1, 300),
+    st.integers(1, 200),
+    st.integers(1, 200),
     st.lists(st.sampled_from([4, 8, 16, 32, 64, 128]), min_size=1, max_size=4),
     st.sampled_from([0.0, 0.5]),
 )

@@ -23,22 +23,22 @@ def test_an_unknown_name_is_an_error_that_lists_the_known():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("label", [-1, 4, 1000])
-def test_a_label_that_is_no_class_is_an_error_that_names_it(name, label):
+def test_a_label_that_is_no_class_is_an_error_that_names_it(name):
     points, predictions, targets = make_case(0, num_gt=3, num_classes=4)
-    labels = targets.labels.clone()
-    labels[1] = label
-    with pytest.raises(InputError, match=rf"{label}.* are not all in 0\.\.3"):
-        build_assigner(name)(points, predictions, Targets(targets.boxes, labels))
+    for label in (-1, 4, 1000):
+        labels = targets.labels.clone()
+        labels[1] = label
+        with pytest.raises(InputError, match=rf"{label}.* are not all in 0\.\.3"):
+            build_assigner(name)(points, predictions, Targets(targets.boxes, labels))
 
 
 @pytest.mark.parametrize("what", ["predicted boxes", "gt boxes"])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_coordinate_that_is_not_finite_is_an_error_that_names_its_place(name, what):
+def test_a_coordinate_that_is_not_finite_is_an_error_that_names_its_place(what):
     points, predictions, targets = make_case(0, num_gt=3)
     (targets if what == "gt boxes" else predictions).boxes[2, 1] = float("nan")
-    with pytest.raises(InputError, match=rf"{what}: 1 non-finite values, the first is nan at \(2, 1\)"):
-        build_assigner(name)(points, predictions, targets)
+    for name in NAMES:
+        with pytest.raises(InputError, match=rf"{what}: 1 non-finite values, the first is nan at \(2, 1\)"):
+            build_assigner(name)(points, predictions, targets)
 
 
 def test_finite_values_whose_sum_overflows_are_no_error():
@@ -78,10 +78,9 @@ def test_shapes_that_do_not_fit_are_errors_even_where_nobody_checks_annotations(
         validate(points, [predictions], [targets])
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("name", NAMES)
-def test_low_precision_input_gets_the_labels_of_the_same_numbers_in_float64(name, dtype):
-    for seed in range(3):
+def test_low_precision_input_gets_the_labels_of_the_same_numbers_in_float64(name):
+    for seed, dtype in enumerate((torch.float16, torch.bfloat16, torch.float32)):
         case = make_case(seed, num_gt=6, scene="crowd").to(dtype)
         low, high = build_assigner(name)(*case), build_assigner(name)(*case.to(torch.float64))
         assert low.matched_gt.tolist() == high.matched_gt.tolist()
@@ -221,7 +220,7 @@ def test_an_ignore_region_without_gts_leaves_the_rest_background():
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in BY_ORDER])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(6)), seed=st.integers(0, 1000))
 @example(order=[1, 2, 3, 4, 0, 5], seed=10)  # two gts whose shares of a point tie: there the first gt gets it
 def test_a_permutation_of_the_gts_permutes_the_labels(name, order, seed):

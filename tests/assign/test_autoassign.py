@@ -12,7 +12,7 @@ from otalab.assign import AnchorPoints, Predictions, Targets
 from otalab.assign.autoassign import AutoAssign
 from otalab.errors import InputError
 
-from .cases import SCENES, STAGES, Case, make_case
+from .cases import KINDS, Case, make_case
 from .golden.cases import read, with_objectness
 from .golden.record_autoassign import case_of, prior_of
 from .own_losses import answer, normalised, sizes
@@ -69,8 +69,7 @@ def losses_by_loop(case, kept, mean, sigma, topk):
     return 0.25 * positive, 0.75 * negative, 0.75 * centre, sum_of_priors, bags
 
 
-@pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "scene"), KINDS)
 def test_losses_are_those_of_the_definition(stage, scene):
     for seed, topk in enumerate((0, 5)):
         case = make_case(seed, (64, 96), num_gt=5, num_classes=3, stage=stage, scene=scene, strides=(8, 16))

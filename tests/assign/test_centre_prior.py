@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otalab.assign import AnchorPoints, ClosestPrior, RadiusPrior
-from otalab.assign.prior import Candidates
 from otalab.errors import InputError
 
 from .cases import SCENES, make_case
@@ -87,7 +86,7 @@ def test_no_gts_make_an_empty_prior(prior):
 def test_only_gts_without_a_point_get_the_nearest():
     points, _, targets = make_case(0, num_gt=12, scene="tiny")
     mask = RadiusPrior()(points, targets.boxes)
-    full = Candidates.of_mask(mask).or_nearest(points, targets.boxes).mask(len(points))
+    full = RadiusPrior().candidates(points, targets.boxes).or_nearest(points, targets.boxes).mask(len(points))
     empty = ~mask.any(dim=1)
     assert 0 < empty.sum() < 12
     assert torch.equal(full[~empty], mask[~empty])
@@ -98,7 +97,7 @@ def test_only_gts_without_a_point_get_the_nearest():
         assert distance[full[gt]] == distance.min()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     size=st.tuples(st.integers(8, 200), st.integers(8, 200)),
@@ -114,10 +113,9 @@ def test_candidates_found_by_arithmetic_are_those_of_the_mask(seed, size, stride
     mask, n = prior(points, boxes), len(points)
     found = prior.candidates(points, boxes)
     assert torch.equal(found.mask(n), mask)
-    assert torch.equal(prior.candidates(scattered, boxes).mask(n), mask)
-    assert torch.equal(
-        found.or_nearest(points, boxes).mask(n), Candidates.of_mask(mask).or_nearest(scattered, boxes).mask(n)
-    )
+    listed = prior.candidates(scattered, boxes)
+    assert torch.equal(listed.mask(n), mask)
+    assert torch.equal(found.or_nearest(points, boxes).mask(n), listed.or_nearest(scattered, boxes).mask(n))
     assert found.valid.sum() == mask.sum()  # none is listed twice
 
 

@@ -10,7 +10,7 @@ from otalab.assign import AnchorPoints, Predictions, Targets
 from otalab.assign.freeanchor import FreeAnchor
 from otalab.errors import InputError
 
-from .cases import SCENES, STAGES, make_case
+from .cases import KINDS, make_case
 from .golden.cases import read
 from .own_losses import answer, sizes
 from .strange_gts import STRANGE, few_points, sound, strange_case
@@ -75,8 +75,7 @@ def labels_by_loop(bags, n):
     return [max(shares, key=shares.get) if shares else -1 for shares in takers]
 
 
-@pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "scene"), KINDS)
 def test_losses_and_labels_are_those_of_the_definition(stage, scene):
     for seed, options in enumerate(({}, {"pre_anchor_topk": 7, "bbox_thr": 0.3, "gamma": 1.5, "alpha": 0.25})):
         points, predictions, targets = make_case(

@@ -8,8 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from otalab.assign import AnchorPoints, Predictions, Targets
-from otalab.assign.detr_cost import DetrCost, extent
-from otalab.assign.hungarian import Hungarian
+from otalab.assign.hungarian import DetrCost, Hungarian, extent
 from otalab.errors import InputError
 
 from .cases import SCENES, STAGES, make_case

@@ -124,8 +124,8 @@ def test_ignored_points_count_as_supply_of_the_background_and_have_no_loss():
         ({"neg_iou_thr": -0.1}, r"not \(-0.1, 0.5\)"),
         ({"pos_iou_thr": float("nan")}, "nan"),
         ({"min_pos_iou": -1.0}, "min_pos_iou must be in 0..1, not -1.0"),
-        ({"scales": ()}, r"anchor scales must be .*, not \(\)"),
-        ({"ratios": (1.0, 0.0)}, r"anchor ratios must be .*, not \(1.0, 0.0\)"),
+        ({"scales": ()}, r"scales must be .*, not \(\)"),
+        ({"ratios": (1.0, 0.0)}, r"ratios must be .*, not \(1.0, 0.0\)"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):

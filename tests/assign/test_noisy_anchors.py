@@ -10,7 +10,7 @@ from otalab.assign import Predictions, Targets
 from otalab.assign.noisy_anchors import NoisyAnchors
 from otalab.errors import InputError
 
-from .cases import SCENES, STAGES, make_case
+from .cases import KINDS, SCENES, STAGES, make_case
 from .strange_gts import STRANGE, few_points, sound, strange_case, swapped
 
 
@@ -70,8 +70,7 @@ def test_labels_scores_and_weights_are_those_of_the_definition(scene, options):
         assert torch.equal(assignment.box_weight, assignment.label_weight)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize(("stage", "scene"), KINDS)
 def test_scores_are_probabilities_and_weights_have_a_mean_of_one_at_every_stage(stage, scene):
     for seed in range(3):
         case = make_case(seed, stage=stage, scene=scene)

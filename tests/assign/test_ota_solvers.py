@@ -8,7 +8,7 @@ from otalab.assign import build_assigner
 from otalab.errors import InputError
 from otalab.transport import TransportProblem, solve
 
-from .cases import SCENES, STAGES, make_case
+from .cases import KINDS, make_case
 
 SOLVERS = ("augmenting-path", "auction", "sinkhorn")
 
@@ -18,8 +18,7 @@ def total(assignment) -> float:
     return float((assignment.cost.nan_to_num(posinf=0) * assignment.plan).sum())
 
 
-@pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "scene"), KINDS)
 def test_the_auction_finds_the_optimum_too(scene, stage):
     for seed in range(2):
         case = make_case(seed, num_gt=10, scene=scene, stage=stage)

@@ -8,8 +8,7 @@ from torchvision.ops import generalized_box_iou, sigmoid_focal_loss
 
 from otalab.assign import Predictions, Targets
 from otalab.assign.max_iou import MaxIoU
-from otalab.assign.mixture import fit_two_gaussians
-from otalab.assign.paa import PAA
+from otalab.assign.paa import PAA, fit_two_gaussians
 from otalab.errors import InputError
 
 from .cases import SCENES, make_case
@@ -156,7 +155,7 @@ def test_no_numbers_at_all_are_no_error():
         ({"iou": 0.0}, r"not \(0.0, 0.0\)"),
         ({"iou": 1.5}, r"not \(1.5, 1.5\)"),
         ({"topk": 0}, "topk must be a whole number of at least 1, not 0"),
-        ({"scale": -8.0}, r"anchor scales must be .*, not \(-8.0,\)"),
+        ({"scale": -8.0}, r"scales must be .*, not \(-8.0,\)"),
         ({"reg_weight": -1.0}, "reg_weight must be finite and not negative, not -1.0"),
     ],
 )

@@ -13,9 +13,13 @@ from .strange import SCENARIOS, answer, rows
 DOC = Path(__file__).parents[2] / "docs" / "assigners.md"
 
 
-@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "NaN logits"])
 @pytest.mark.parametrize("name", ASSIGNERS)
-def test_labels_are_gts_weights_are_finite_and_losses_too(name, scenario):
+def test_labels_are_gts_weights_are_finite_and_losses_too(name):
+    for scenario in SCENARIOS.keys() - {"NaN logits"}:
+        assert_sound(name, scenario)
+
+
+def assert_sound(name, scenario):
     points, predictions, targets = SCENARIOS[scenario]()
     if answer(name, scenario) == "error":
         assert name in ("ota-paper", "ota-official") and scenario in ("60 gts", "4 points")  # more supply than points

@@ -10,7 +10,7 @@ from otalab.assign import AnchorPoints, Predictions, Targets
 from otalab.assign.tal import TaskAligned
 from otalab.errors import InputError
 
-from .cases import SCENES, STAGES, make_case
+from .cases import KINDS, STAGES, make_case
 from .golden.cases import positives, read
 
 
@@ -35,8 +35,7 @@ def tal_by_loop(points, predictions, targets, topk=13, alpha=1.0, beta=6.0):
     return labels, scores
 
 
-@pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(("stage", "scene"), KINDS)
 def test_labels_and_scores_are_those_of_the_definition(stage, scene):
     for seed, options in enumerate(({}, {"topk": 4, "alpha": 0.5, "beta": 2.0})):
         case = make_case(seed, (64, 96), num_gt=7, num_classes=3, stage=stage, scene=scene)

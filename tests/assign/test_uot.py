@@ -9,8 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from otalab import boxes as box_ops
 from otalab.assign import Targets
-from otalab.assign.detr_cost import DetrCost
-from otalab.assign.hungarian import Hungarian
+from otalab.assign.hungarian import DetrCost, Hungarian
 from otalab.assign.uot import UOT
 from otalab.errors import InputError
 from otalab.transport import TransportProblem, solve
@@ -54,8 +53,8 @@ def labels(plan):
 )
 def test_plan_and_labels_are_those_of_the_definition(scene, options):
     settings = {"background": 10.0, "tau_pred": 1.0, "tau_gt": 1.0, "k": 5, "max_iter": 70} | options
-    for seed in range(3):
-        case = make_case(seed, (64, 96), num_gt=5, stage=STAGES[seed + 1], scene=scene)
+    for seed in range(2):
+        case = make_case(seed, (64, 80), num_gt=5, stage=STAGES[seed + 1], scene=scene)
         points, predictions, targets = case
         assignment = UOT(**options)(*case)
         if settings.get("cost", DetrCost()) is None:
@@ -106,7 +105,7 @@ def test_free_points_leave_every_gt_to_its_cheapest_point():
 
 
 def test_sums_that_must_be_met_make_it_the_hungarian_matching():
-    for seed in range(4):
+    for seed in range(2):
         case = make_case(seed, (64, 96), num_gt=6, scene="crowd")
         assignment = UOT(tau_pred=INF, tau_gt=INF, k=1, reg=2e-3, max_iter=4000)(*case)
         assert assignment.counts.tolist() == [1] * 6
@@ -116,7 +115,7 @@ def test_sums_that_must_be_met_make_it_the_hungarian_matching():
 
 
 def test_with_more_units_a_gt_it_is_the_balanced_transport_of_ota():
-    for seed in range(4):
+    for seed in range(2):
         case = make_case(seed, (64, 96), num_gt=4, scene="crowd")
         assignment = UOT(tau_pred=INF, tau_gt=INF, k=6, reg=2e-3, max_iter=4000)(*case)
         n = len(case.points)
@@ -138,15 +137,15 @@ def test_the_price_of_missing_a_wish_moves_the_gts_from_none_to_all_of_their_uni
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_most_points_of_a_dense_grid_are_background_and_every_gt_has_some(stage):
-    for seed in range(3):
-        case = make_case(seed, (320, 416), num_gt=8, stage=stage)
+    for seed in range(2):
+        case = make_case(seed, (256, 320), num_gt=8, stage=stage)
         assignment = sound(UOT(), case)
         assert (assignment.counts > 0).all()
         assert assignment.counts.sum() < len(case.points) / 8
 
 
 def test_shares_over_the_backgrounds_fall_with_the_cost_over_it_at_one_price_a_gt_and_prove_nothing():
-    case = make_case(0, num_gt=4, scene="crowd")
+    case = make_case(0, (64, 96), num_gt=4, scene="crowd")
     assignment = UOT(tau_pred=INF, tau_gt=INF, max_iter=3000)(*case)
     share = assignment.plan[:-1] / assignment.plan[-1]
     over = assignment.cost[:-1] - assignment.cost[-1]
@@ -159,14 +158,12 @@ def test_shares_over_the_backgrounds_fall_with_the_cost_over_it_at_one_price_a_g
 @pytest.mark.parametrize("name", STRANGE)
 @pytest.mark.parametrize("options", [{}, SSD, {"tau_pred": 0.0}, {"tau_pred": INF, "tau_gt": INF}])
 def test_strange_gts_disturb_nobody(name, options):
-    for strides in ((8, 16, 32, 64, 128), (8,)):
-        case = strange_case(name, strides=strides)
-        assignment = sound(UOT(**options), case)
-        assert not assignment.positive.all()
-        if name in ("one gt", "outside", "zero area", "inverted"):
-            assert assignment.counts[0] > 0 or options is SSD
-            if options is SSD:
-                assert not assignment.counts[1:].any()
+    assignment = sound(UOT(**options), strange_case(name))
+    assert not assignment.positive.all()
+    if name in ("one gt", "outside", "zero area", "inverted"):
+        assert assignment.counts[0] > 0 or options is SSD
+        if options is SSD:
+            assert not assignment.counts[1:].any()
 
 
 @pytest.mark.parametrize("options", [{}, SSD, {"tau_pred": INF, "tau_gt": INF}])

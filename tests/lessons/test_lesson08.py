@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from otalab.assign.choose import top_k
+from otalab.assign.base import top_k
 from otalab.lessons import lesson08
 
 
