@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 
-from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels, smallest
 from otalab.assign.options import require
 from otalab.assign.prior import inside
@@ -31,7 +30,8 @@ class FCOS(Assigner):
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         boxes = targets.boxes
         allowed = inside(points, boxes, self.center_radius or torch.inf)
-        farthest = box_ops.ltrb(points.xy, boxes[:, None]).amax(dim=-1)  # (m, n), as if each point were inside
+        (x, y), (x1, y1, x2, y2) = points.xy.T.contiguous(), boxes.T[..., None]
+        farthest = torch.maximum(torch.maximum(x - x1, x2 - x), torch.maximum(y - y1, y2 - y))  # (m, n) side, px
         lower = torch.where(points.level == 0, -1.0, self.size_range[0] * points.stride)
         upper = torch.where(points.level == points.level[-1], torch.inf, self.size_range[1] * points.stride)
         allowed &= (farthest >= lower) & (farthest <= upper)

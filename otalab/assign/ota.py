@@ -62,7 +62,8 @@ class OTA(Assigner):
         "drop"   leave out as few labels as possible, shared as evenly as possible, and only then at the least cost;
                  `Assignment.deficit` says whose
         "relax"  let any gt buy points outside its prior at `off_prior` on top of their cost: the linear program of
-                 the paper, whose constant makes such pairs dear instead of absent. For study, for it looks at all pairs
+                 the paper, whose constant makes such pairs dear instead of absent. Where gts do buy, all pairs are
+                 looked at, which takes its time
         "raise"  InputError
     eps, max_iter: gamma and T of Algorithm 1, for "sinkhorn" alone
     """
@@ -130,8 +131,6 @@ class OTA(Assigner):
         )
         lists = zip(candidates.point.split(counts), candidates.valid.split(counts), strict=True)
         images = [(p, t, Candidates(*own)) for p, t, own in zip(predictions, targets, lists, strict=True)]
-        if self.deficits == "relax":
-            problem = self.relaxed(problem, points, images)
 
         # lines 12 to 15: a row per gt, not per label; most gts get their k points by price, without a search
         if self.solver == "sinkhorn":
@@ -139,7 +138,22 @@ class OTA(Assigner):
             found = ArcSolution(problem, soft.labels(), soft.price)
         else:
             found = EXACT_SOLVERS[self.solver](problem)
+        if self.deficits == "relax" and self.buys_outside(found, images):
+            found = EXACT_SOLVERS[self.solver](self.relaxed(problem, points, images))
         return self.assignments(found, points, images)  # line 16
+
+    def buys_outside(self, found: ArcSolution, images: Sequence[Image]) -> bool:
+        """Whether a gt lacks a point, or its price might be above what the cheapest point outside could cost it.
+
+        No box costs less than the gt itself, and no class less than the highest logit that the image has for it.
+        """
+        least = [torch.empty(0, dtype=torch.float64, device=found.price.device)]
+        for p, t, _ in images:
+            if len(t):
+                gts, logits = t.boxes.double(), p.logits.amax(dim=0)[t.labels.long()].double()
+                exact, unit = torch.ones_like(logits), torch.ones_like(logits)
+                least.append(self.cost.over_background(logits, exact, gts, gts, unit))
+        return bool(((found.deficit > 0) | (found.price > torch.cat(least) + self.off_prior)).any())
 
     def relaxed(self, problem: ArcProblem, points: AnchorPoints, images: Sequence[Image]) -> ArcProblem:
         """The problem with all points for sale, at `off_prior` more outside the prior: of each gt the cheapest.
