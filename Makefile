@@ -24,7 +24,7 @@ demo: $(READY)   ## verify the solvers, train a mini detector, write runs/demo/r
 	$(RUN) -m otalab demo
 
 test: $(READY)   ## all tests
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist worksteal
 
 fast: $(READY)   ## the tests that take seconds
 	$(RUN) -m pytest -m 'not slow'

@@ -1,6 +1,8 @@
 """The book of the lessons: it builds without a warning, every link in it leads somewhere, and it needs no network."""
 
+import fcntl
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-ROOMS = ("transport", "assign", "detect", "data", "viz", "lessons")
+ROOMS = ("transport", "assign", "detect", "data", "lab", "viz", "lessons")
 LOADS = dict.fromkeys(("script", "img", "iframe", "source", "video", "audio", "embed"), "src")
 LOADS |= {"object": "data", "link": "href", "image": "href", "use": "href"}
 STYLE_LOADS = re.compile(r"""(?:@import\s+|url\()\s*["']?(?:url\(["']?)?([^"')\s;]+)""")
@@ -93,8 +95,18 @@ def test_the_checker_sees_links_that_lead_nowhere_and_leaves_others_alone(tmp_pa
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory) -> Path:
-    """The book, built as `make book` builds it, apart from the place."""
-    folder = tmp_path_factory.mktemp("book")
+    """The book, built as `make book` builds it, apart from the place; processes side by side share it."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with (shared / "book.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return built(shared / "book")
+
+
+def built(folder: Path) -> Path:
+    """The folder of the pages."""
+    if (folder / "html").exists():
+        return folder / "html"
     (recipe,) = re.findall(r"\$\(RUN\) -m (sphinx .*)", (ROOT / "Makefile").read_text())
     recipe = recipe.replace("build/book-trees", str(folder / "trees")).replace("build/book", str(folder / "html"))
     said = subprocess.run([sys.executable, "-m", *recipe.split()], cwd=ROOT, capture_output=True, text=True)
