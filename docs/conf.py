@@ -69,8 +69,10 @@ python_maximum_signature_line_length = 90
 add_module_names = False
 
 # Folders that prose points to, and the page that tells of them; None: the words stay, without a link.
-FOLDERS = {f"otalab/{room}": f"docs/api/{room}" for room in ("transport", "assign", "detect", "data", "viz", "lessons")}
-FOLDERS |= {"benchmarks": "benchmarks/README", "notebooks/solutions": "notebooks/README", "tests": None}
+ROOMS = ("transport", "assign", "detect", "data", "lab", "viz", "lessons")
+FOLDERS = {f"otalab/{room}": f"docs/api/{room}" for room in ROOMS}
+FOLDERS |= dict.fromkeys(("notebooks", "notebooks/solutions"), "notebooks/README")
+FOLDERS |= {"benchmarks": "benchmarks/README", "docs": "docs/index", "otalab/cli": None, "tests": None}
 
 
 class SourceParser(Parser):

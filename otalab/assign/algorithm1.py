@@ -14,9 +14,9 @@ from otalab.errors import InputError
 def algorithm1(
     points: AnchorPoints, predictions: Predictions, targets: Targets, *, alpha=1.5, q=20, radius=2.5, gamma=0.0, T=50
 ) -> Int[Tensor, " n"]:
-    """The gt that each anchor point learns, -1 for the background, in float64 on the CPU. Ignore regions come later.
+    """The gt that each anchor point learns, -1 for the background, in float64 on the CPU.
 
-    gamma = 0 is exact. gamma > 0 is the paper's way, T Sinkhorn iterations; InputError for more labels than points.
+    gamma = 0 is exact. gamma > 0 takes T Sinkhorn iterations, as the paper; InputError for more labels than points.
     """
     m, n = len(targets), len(points)  # line 1
     inputs = points.xy, points.stride[:, None], predictions.logits, predictions.boxes, targets.boxes  # line 2: given

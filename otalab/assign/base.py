@@ -24,7 +24,7 @@ class Assigner:
     trains_quality: ClassVar[bool] = True
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-        """Labels for one image of valid input with at least one gt; see `in_float64`. Ignore regions come later."""
+        """Labels for one image of valid input with at least one gt; see `in_float64`."""
         raise NotImplementedError
 
     def assign_images(
@@ -54,9 +54,9 @@ class Assigner:
     ) -> list[Assignment]:
         """Labels for every image of a batch; the images share `points`.
 
-        Runs without gradients, outside autocast and in float64, whatever the dtype of the input. Raises InputError
-        for lists of different length, shapes that do not fit, labels outside 0..C-1 and non-finite numbers, naming
-        the first.
+        Runs without gradients and outside autocast. Geometry and costs are computed in float64, whatever the dtype of
+        the input. Points in ignore regions become -2 afterwards. Raises InputError for lists of different length,
+        shapes that do not fit, labels outside 0..C-1 and non-finite numbers, naming the first.
         """
         with torch.autocast(points.xy.device.type, enabled=False):
             validate(points, predictions, targets)

@@ -30,7 +30,7 @@ from otalab.transport.sinkhorn import check_options
 
 
 def auction_with_shares(problem: ArcProblem) -> ArcSolution:
-    """The auction, or augmenting-path if labels must be left out: it alone shares what there is evenly."""
+    """The auction; where labels must be left out, augmenting-path, which shares what there is evenly."""
     found = auction(problem)
     return augmenting_path(problem) if bool((found.deficit > 0).any()) else found
 
@@ -41,14 +41,16 @@ EXACT_SOLVERS: dict[str, Callable[[ArcProblem], ArcSolution]] = {
 }
 SOLVERS = (*EXACT_SOLVERS, "sinkhorn")
 DEFICITS = ("drop", "relax", "raise")
-Image = tuple[Predictions, Targets, Candidates]
+PerImage = tuple[Predictions, Targets, Candidates]
 
 
 @dataclass(frozen=True)
 class OTA(Assigner):
-    """Algorithm 1 solved exactly, in float64, on the admissible pairs alone; `algorithm1` defines its labels.
+    """Algorithm 1 solved exactly, in float64, on the admissible pairs alone.
 
-    Where the authors' code errs, this does not: forbidden pairs are absent instead of dear, so no float32 sum can
+    With the default options `algorithm1` defines its labels.
+
+    Where the authors' code errs, this does not: forbidden pairs are absent instead of expensive, so no float32 sum can
     make a point of them; a gt between the points gets the nearest, if less than a stride away; gts that want more
     points than there are get what exists; equal gts with equal k get equally many, as far as whole points allow.
 
@@ -62,10 +64,10 @@ class OTA(Assigner):
         "drop"   leave out as few labels as possible, shared as evenly as possible, and only then at the least cost;
                  `Assignment.deficit` says whose
         "relax"  let any gt buy points outside its prior at `off_prior` on top of their cost: the linear program of
-                 the paper, whose constant makes such pairs dear instead of absent. Where gts do buy, all pairs are
+                 the paper, whose constant makes such pairs expensive instead of absent. Where gts do buy, all pairs are
                  looked at, which takes its time
         "raise"  InputError
-    eps, max_iter: gamma and T of Algorithm 1, for "sinkhorn" alone
+    eps, max_iter: for "sinkhorn" alone; gamma and T of Algorithm 1 and of `algorithm1`
     """
 
     cost: Cost = field(default_factory=Cost)
@@ -83,7 +85,8 @@ class OTA(Assigner):
         require_known(SOLVERS, solver=self.solver)
         require_known(DEFICITS, deficits=self.deficits)
         check_options(eps=self.eps, max_iter=self.max_iter, tol=0.0)
-        require("not be negative", off_prior=self.off_prior)
+        require("not be negative", off_prior=self.off_prior, k=self.k or 0)
+        require("be a whole number of at least 1", q=self.q)
         if self.solver == "sinkhorn" and self.deficits != "drop":
             raise InputError(f"deficits {self.deficits!r} needs an exact solver: {' or '.join(EXACT_SOLVERS)}")
 
@@ -100,24 +103,26 @@ class OTA(Assigner):
         candidates = self.prior.candidates(points, gts).or_nearest(points, gts)
         each = candidates.valid.sum(dim=1)  # (m,)
         lengths = each.tolist()  # all that the host waits for
-        a, s = sum(lengths), max(lengths, default=0)  # pairs, and the longest list
-        gt = torch.repeat_interleave(each, output_size=a)  # (a,)
-        slot = torch.arange(a, device=gts.device) - (each.cumsum(0) - each)[gt]  # (a,)
-        rank = (candidates.valid.cumsum(dim=1) - 1).where(candidates.valid, s)
-        points_of = image.new_zeros(len(gts), s + 1).scatter_(1, rank, candidates.point)[:, :s]  # (m, s), no gaps
-        point = points_of[gt, slot]  # (a,)
+        num_pairs, longest = sum(lengths), max(lengths, default=0)  # of the candidates' lists
+        gt = torch.repeat_interleave(each, output_size=num_pairs)  # (num_pairs,)
+        slot = torch.arange(num_pairs, device=gts.device) - (each.cumsum(0) - each)[gt]  # (num_pairs,)
+        rank = (candidates.valid.cumsum(dim=1) - 1).where(candidates.valid, longest)
+        points_of = image.new_zeros(len(gts), longest + 1).scatter_(1, rank, candidates.point)[
+            :, :longest
+        ]  # (m, longest), no gaps
+        point = points_of[gt, slot]  # (num_pairs,)
 
         # lines 9, 6, 7, 10 and 11: what a label costs over the background's; all classes but the gt's own cancel
         pairs = [sum(lengths[first:last]) for first, last in pairwise(accumulate(counts, initial=0))]  # of each image
         parts = zip(predictions, point.split(pairs), labels[gt].split(pairs), strict=True)
         logits, boxes = zip(*((p.logits[at, label], p.boxes[at]) for p, at, label in parts), strict=True)
-        logits, boxes = torch.cat(logits).double(), torch.cat(boxes).double()  # (a,), (a, 4)
+        logits, boxes = torch.cat(logits).double(), torch.cat(boxes).double()  # (num_pairs,), (a, 4)
         gt_boxes = gts[gt]
         iou = box_ops.iou(boxes, gt_boxes)
         over = self.cost.over_background(logits, iou, boxes, gt_boxes, points.stride[point].double())
 
         # line 3: dynamic k, from the candidates' IoUs
-        iou = torch.zeros_like(points_of, dtype=torch.float64).index_put_((gt, slot), iou)  # (m, s)
+        iou = torch.zeros_like(points_of, dtype=torch.float64).index_put_((gt, slot), iou)  # (m, longest)
         k = dynamic_k(iou, self.q, slack=1e-6) if self.k is None else fixed_k(len(gts), self.k, gts.device)
 
         # lines 4 and 5: the background, which is free now, takes what is left and needs no row
@@ -142,20 +147,20 @@ class OTA(Assigner):
             found = EXACT_SOLVERS[self.solver](self.relaxed(problem, points, images))
         return self.assignments(found, points, images)  # line 16
 
-    def buys_outside(self, found: ArcSolution, images: Sequence[Image]) -> bool:
-        """Whether a gt lacks a point, or its price might be above what the cheapest point outside could cost it.
+    def buys_outside(self, found: ArcSolution, images: Sequence[PerImage]) -> bool:
+        """Whether a gt lacks a point, or its price is above `off_prior` + the least that any point could cost it.
 
-        No box costs less than the gt itself, and no class less than the highest logit that the image has for it.
+        That least is the cost of a box equal to the gt's, at the highest logit that the image has for its class.
         """
         least = [torch.empty(0, dtype=torch.float64, device=found.price.device)]
         for p, t, _ in images:
             if len(t):
                 gts, logits = t.boxes.double(), p.logits.amax(dim=0)[t.labels.long()].double()
-                exact, unit = torch.ones_like(logits), torch.ones_like(logits)
-                least.append(self.cost.over_background(logits, exact, gts, gts, unit))
+                perfect_iou, stride = torch.ones_like(logits), torch.ones_like(logits)
+                least.append(self.cost.over_background(logits, perfect_iou, gts, gts, stride))
         return bool(((found.deficit > 0) | (found.price > torch.cat(least) + self.off_prior)).any())
 
-    def relaxed(self, problem: ArcProblem, points: AnchorPoints, images: Sequence[Image]) -> ArcProblem:
+    def relaxed(self, problem: ArcProblem, points: AnchorPoints, images: Sequence[PerImage]) -> ArcProblem:
         """The problem with all points for sale, at `off_prior` more outside the prior: of each gt the cheapest.
 
         One more than there are labels is enough: it stays free, and then no gt's price is above what the others cost.
@@ -170,7 +175,7 @@ class OTA(Assigner):
         cost, point = (torch.cat(parts) for parts in zip(*cheapest, strict=True))
         return replace(problem, cost=cost, column=point + (problem.block * problem.width)[:, None])
 
-    def assignments(self, found: ArcSolution, points: AnchorPoints, images: Sequence[Image]) -> list[Assignment]:
+    def assignments(self, found: ArcSolution, points: AnchorPoints, images: Sequence[PerImage]) -> list[Assignment]:
         """The labels of each image; its dense problem is made when first asked for."""
         problem, gt = found.problem, torch.arange(len(found.price), device=found.owner.device)[:, None]
         shipped = ((found.owner[problem.column] == gt) & problem.cost.isfinite()).sum(dim=1)  # (m,)

@@ -13,12 +13,12 @@ from otalab.errors import InputError, first_line, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status.
+    """Run a command; returns the exit status. Help, version and a wrong flag raise SystemExit, as argparse has it.
 
     0 all went well; 1 a check failed; 2 the input is at fault, or asks for more memory than there is; 3 otalab itself
     is; one line on stderr says how, whatever was raised. 130 interrupted; 141 the reader of the output went away.
     """
-    wait_briefly()
+    limit_openmp_spin()
     try:
         if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal cannot show is no fault
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status_of(error)
 
 
-def wait_briefly() -> None:
+def limit_openmp_spin() -> None:
     """Shorten how long OpenMP's threads spin at a barrier, unless the user has set it; before torch is imported.
 
     GNU OpenMP, which torch brings on Linux, spins 300,000 times. Beside a busy process that wastes the core which the

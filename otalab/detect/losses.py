@@ -11,6 +11,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from otalab import boxes as box_ops
 from otalab.assign import Assignment, Predictions, Targets
+from otalab.errors import InputError
 
 WEIGHTS = {"classification": 1.0, "box": 2.0, "quality": 0.5}  # the authors' code
 
@@ -27,6 +28,8 @@ def detection_losses(
     """
     if assignments and all(a.make_losses is not None for a in assignments):
         return own_losses(predictions, assignments)
+    if any(p.quality is None for p in predictions):
+        raise InputError("the detector's losses need the quality of every prediction, and one has none")
     logits, classes, label_weight, boxes, gt_boxes, quality, box_weight = [], [], [], [], [], [], []
     for p, t, a in zip(predictions, targets, assignments, strict=True):
         positive, kept = a.positive, a.kept

@@ -32,12 +32,14 @@ logger = logging.getLogger(__name__)
 def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> dict[str, float]:
     """Train a detector and evaluate it; returns the final metrics.
 
-    Opens with what it will see, and what is left out and why: printed with `progress`, and kept as data.txt. Writes
+    First says what it will see, and what is left out and why: printed with `progress`, and kept as data.txt. Writes
     into `config.out` also config.json, log.jsonl (a line for every step and every evaluation), checkpoint.pt after each
     epoch, model.safetensors and metrics.json. With `resume` the run goes on after its last whole epoch and ends with
-    the weights of a run that was never stopped; `device` and `workers` may differ. Raises InputError for input at fault
-    before anything is written, for a loader process that was killed, and when the loss or its gradient is not finite,
-    naming step (from 1, as in the log) and images; the last checkpoint stays as it is.
+    the weights of a run that was never stopped. Another `device` rounds otherwise, and other `workers` augment
+    otherwise.
+
+    Raises InputError for input at fault, before anything is written; for a loader process that was killed; and when the
+    loss or its gradient is not finite, naming step (from 1, as in the log) and images. The last checkpoint stays then.
     """
     out = Path(config.out)
     device = pick_device(config.device)

@@ -145,7 +145,7 @@ def exact_checks(found: dict[str, TransportSolution], reference: TransportSoluti
     optimum, paid = reference.objective, reference.certificate.paid
     claims = {
         "exact solvers agree (relative)": lambda s: over((s.objective - optimum).abs(), paid),
-        "exact solvers prove it (relative gap)": lambda s: s.certificate.relative_excess(TIGHT).item(),
+        "exact solvers prove it (relative excess)": lambda s: s.certificate.relative_excess(TIGHT).item(),
         "exact plans meet their sums (relative)": sums_missed,
     }
     checks = []

@@ -64,6 +64,14 @@ def test_sinkhorn_cannot_relax_or_refuse():
         build_assigner("ota", solver="sinkhorn", deficits="relax")
 
 
+@pytest.mark.parametrize("name", ["ota", "ota-paper"])
+def test_a_k_or_q_that_cannot_be_is_refused_when_the_assigner_is_built(name):
+    with pytest.raises(InputError, match="q must be a whole number of at least 1, not 0"):
+        build_assigner(name, q=0)
+    with pytest.raises(InputError, match="not -1"):
+        build_assigner(name, k=-1)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("deficits", ["drop", "relax"])
 def test_a_batch_is_a_loop(solver, deficits):

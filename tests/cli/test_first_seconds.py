@@ -43,7 +43,7 @@ def test_a_library_that_is_imported_would_be_seen():
         ({"OMP_WAIT_POLICY": "ACTIVE"}, (None, "ACTIVE")),
     ],
 )
-def test_threads_wait_briefly_for_each_other_unless_the_user_says_how(given, expected):
+def test_threads_limit_openmp_spin_for_each_other_unless_the_user_says_how(given, expected):
     """The environment is set before torch, which reads it once, is imported."""
     program = (
         "import os, sys, types, otalab.cli.main as c\n"

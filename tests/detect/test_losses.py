@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from otalab.assign import Assignment, Predictions, Targets
 from otalab.assign.types import LossTerm
 from otalab.detect.losses import detection_losses, mean_over_processes
+from otalab.errors import InputError
 
 RTOL = 1e-8  # torchvision's GIoU adds 1e-7 px^2 to the areas it divides by; those here are larger than 10 px^2
 
@@ -199,3 +200,10 @@ def test_two_processes_divide_by_the_mean_of_their_positives(tmp_path):
         assert said["mean"] == 2.5 and said["count"] == positives  # and the count is not overwritten
         alone = point_by_point(*scene([MATCHED[rank]], seed=rank))
         assert said["losses"] == pytest.approx({k: v * positives / 2.5 for k, v in alone.items()}, rel=RTOL)
+
+
+def test_predictions_without_a_quality_are_refused():
+    predictions, targets, assignments = scene([[0, -1, 2]])
+    without = [replace(p, quality=None) for p in predictions]
+    with pytest.raises(InputError, match="need the quality"):
+        detection_losses(without, targets, assignments)

@@ -9,7 +9,7 @@ from otalab.transport import METHODS, TransportProblem
 NAN = float("nan")
 CLAIMS = {
     "agree": "exact solvers agree (relative)",
-    "prove": "exact solvers prove it (relative gap)",
+    "prove": "exact solvers prove it (relative excess)",
     "sums": "exact plans meet their sums (relative)",
     "pot": "Sinkhorn equals POT's (largest plan entry)",
     "newton sums": "Newton's plan meets its sums",
