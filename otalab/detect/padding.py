@@ -112,7 +112,7 @@ class RealBatchNorm2d(nn.BatchNorm2d):
         batch, channels, height, width = x.shape
         cells = mask.flatten().nonzero().squeeze(1)
         rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
-        real = self.normalised(rows.index_select(0, cells).T[None, :, :, None])[0, :, :, 0].T
+        real = self.normalised(rows.index_select(0, cells).T[None, ..., None]).squeeze((0, 3)).T
         rows = torch.zeros_like(rows).index_copy_(0, cells, real)
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
