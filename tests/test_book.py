@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-ROOMS = ("transport", "assign", "detect", "data", "lab", "viz", "lessons")
+ROOMS = ("transport", "assign", "detect", "data", "viz", "lessons")
 LOADS = dict.fromkeys(("script", "img", "iframe", "source", "video", "audio", "embed"), "src")
 LOADS |= {"object": "data", "link": "href", "image": "href", "use": "href"}
 STYLE_LOADS = re.compile(r"""(?:@import\s+|url\()\s*["']?(?:url\(["']?)?([^"')\s;]+)""")
