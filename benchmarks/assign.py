@@ -18,13 +18,13 @@ from otalab.lab.timing import (
     Table,
     Timer,
     assign_table,
-    clamped,
     make_scene,
     textbook,
     textbook_cost,
     textbook_sinkhorn,
     timings,
 )
+from otalab.transport.sinkhorn import log_sum_exp
 
 OTHERS = ("ota-official", "fcos")
 SLOW_ROUNDS = 3  # at most, where the textbook takes ten seconds and more
@@ -35,7 +35,7 @@ def batch_table(name: str, images: list[Scene], timer: Timer) -> Table:
     ota = build_assigner("ota")
     ways: dict[str, Callable] = {
         "a loop of textbooks": lambda: [textbook(*scene) for scene in images],
-        "the same, exponents clamped at -80": lambda: [textbook(*scene, log_sum_exp=clamped) for scene in images],
+        "the same, exponents clamped at -80": lambda: [textbook(*scene, log_sum_exp=log_sum_exp) for scene in images],
         "a loop of ota": lambda: [ota(*scene) for scene in images],
         "ota, assign_batch": lambda: assign_batch(ota, images),
     }
@@ -55,7 +55,7 @@ def deficit_table(scene: Scene, timer: Timer) -> Table:
     missing = int(drop(*scene).deficit.sum())
     ways = {
         "the textbook's Sinkhorn alone, its matrix given": lambda: textbook_sinkhorn(cost, supply),
-        "the same, exponents clamped at -80": lambda: textbook_sinkhorn(cost, supply, clamped),
+        "the same, exponents clamped at -80": lambda: textbook_sinkhorn(cost, supply, log_sum_exp),
         "textbook: (m, n, C) losses, 50 full Sinkhorn iterations": lambda: textbook(*scene),
         "ota, deficits='drop', from the logits": lambda: drop(*scene),
         "ota, deficits='relax', from the logits": lambda: relax(*scene),

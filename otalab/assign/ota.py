@@ -163,9 +163,10 @@ class OTA(Assigner):
     def relaxed(self, problem: ArcProblem, points: AnchorPoints, images: Sequence[PerImage]) -> ArcProblem:
         """The problem with all points for sale, at `off_prior` more outside the prior: of each gt the cheapest.
 
-        One more than there are labels is enough: it stays free, and then no gt's price is above what the others cost.
+        One more than its image has labels is enough: it stays free, so no gt's price is above what the others cost.
         """
-        enough, stride = min(int(problem.k.sum()) + 1, problem.width), points.stride.double()
+        most, stride = int(problem.per_block(problem.k.double()).max()), points.stride.double()
+        enough = min(most + 1, problem.width)
         cheapest = []
         for p, t, candidates in images:
             boxes, gts, logits = p.boxes.double(), t.boxes.double()[:, None], p.logits[:, t.labels.long()].T.double()
@@ -177,8 +178,7 @@ class OTA(Assigner):
 
     def assignments(self, found: ArcSolution, points: AnchorPoints, images: Sequence[PerImage]) -> list[Assignment]:
         """The labels of each image; its dense problem is made when first asked for."""
-        problem, gt = found.problem, torch.arange(len(found.price), device=found.owner.device)[:, None]
-        shipped = ((found.owner[problem.column] == gt) & problem.cost.isfinite()).sum(dim=1)  # (m,)
+        problem, shipped = found.problem, found.held.sum(dim=1)  # (m,)
         if self.deficits == "raise":
             refuse_deficit(problem, shipped)
         first, assignments = 0, []

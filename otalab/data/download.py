@@ -180,16 +180,16 @@ def fetch_coco(
 def _fetch_archive(
     name: str, folder: Path, there: bool, progress: bool, choose: Callable[[str], bool] | None = None
 ) -> None:
-    """Fetch one of COCO's archives, extract it and remove it, unless its files are there.
-
-    An archive that is still there says that a process was killed while it extracted it.
-    """
+    """Fetch one of COCO's archives, or take the one in `folder`; extract and remove it, unless its files are there."""
     url = COCO_URLS[name]
-    archive = folder / f".{url.rpartition('/')[2]}"
-    if not there or archive.exists():
-        fetch(url, archive, COCO_MD5[name], progress)
-        safe_extract(archive, folder, choose, progress)
-        archive.unlink()
+    archive = folder / url.rpartition("/")[2]
+    held = archive.with_name(f".{archive.name}")  # while it is extracted: still there, a process was killed meanwhile
+    if there and not held.exists():
+        return
+    if not held.exists():
+        fetch(url, archive, COCO_MD5[name], progress).replace(held)
+    safe_extract(held, folder, choose, progress)
+    held.unlink()
 
 
 def _fetch_subset(content: dict, folder: Path, count: int, longest_side: int | None, seed: int, progress: bool) -> None:

@@ -15,9 +15,8 @@ def free_memory() -> int | None:
     with suppress(OSError, KeyError, ValueError):  # no control group, or its limit is "max"
         group = Path("/sys/fs/cgroup")
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        known.append(
-            limit - used + _numbers(group / "memory.stat")["inactive_file"]
-        )  # the kernel gives up caches first
+        caches = _numbers(group / "memory.stat")["inactive_file"]  # which the kernel gives up first
+        known.append(limit - used + caches)
     return min(known, default=None)
 
 

@@ -178,8 +178,6 @@ def loader_faults_told(workers: int) -> Iterator[None]:
     """Make one line of what loader processes raise; of a killed one torch tells wherever the run then is."""
     try:
         yield
-    except InputError as error:  # a loader process sends its traceback along; the message is at the end
-        raise InputError(str(error).rpartition("otalab.errors.InputError: ")[2].strip()) from error
     except (OSError, RuntimeError) as error:
         killed = re.search(r"DataLoader worker .*(exited unexpectedly|killed by signal)", str(error))
         if not workers or not (killed or isinstance(error, OSError)):

@@ -85,6 +85,7 @@ def verify(
     """
     check_options(eps=eps, max_iter=max_iter, tol=0.0)
     given = {"eps": eps, "max_iter": max_iter}
+    methods = None if methods is None else [current(method, RENAMED) for method in methods]
     runs, unanswered, failures = {}, {}, []
     for method in in_order(methods):
         options = {name: given[name] for name in ENTROPIC.get(method, ())}
@@ -118,7 +119,7 @@ class NoAnswer(Exception):
 
 def in_order(methods: Sequence[str] | None) -> list[str]:
     """The methods, each once, after an exact one to compare them with. Raises InputError for an unknown name."""
-    chosen = list(dict.fromkeys(METHODS if methods is None else [current(method, RENAMED) for method in methods]))
+    chosen = list(dict.fromkeys(METHODS if methods is None else methods))
     for method in chosen:
         if method not in METHODS:
             raise InputError(f"no method {method!r}; there are {', '.join(METHODS)}")

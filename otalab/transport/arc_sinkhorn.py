@@ -79,10 +79,7 @@ def arc_sinkhorn(problem: ArcProblem, *, eps: float = 0.1, max_iter: int = 50) -
     best = exponent.new_zeros(problem.num_columns).scatter_reduce_(0, arcs, exponent.flatten(), "amax")
     share = (exponent - best[column]).clamp_(min=FARTHEST).exp_() * is_arc  # (m, s)
     background = best.neg().clamp_(min=FARTHEST).exp_()  # (columns,)
-    shares, by_block = (
-        share.view(-1),
-        background.view(problem.blocks, problem.width),
-    )  # views
+    shares, by_block = share.view(-1), background.view(problem.blocks, problem.width)  # of the same numbers
     by_block *= (left > 0)[:, None]
     for _ in range(max_iter):
         sums = background.index_add(0, arcs, shares).clamp_(min=TINY)

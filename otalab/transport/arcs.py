@@ -78,7 +78,7 @@ class ArcSolution:
     @cached_property
     def held(self) -> Bool[Tensor, "m s"]:
         """Arcs whose column the row took."""
-        row = torch.arange(len(self.problem), device=self.owner.device)[:, None]
+        row = torch.arange(len(self.price), device=self.owner.device)[:, None]
         return (self.owner[self.problem.column] == row) & self.problem.cost.isfinite()
 
     @cached_property

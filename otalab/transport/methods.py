@@ -139,9 +139,8 @@ def _mended(solution: TransportSolution, which: torch.Tensor, fractions: bool) -
     batch = [part if solution.problem.batched else part[None] for part in parts.values()]  # views, to write into
     for at in which.flatten().nonzero().flatten().tolist():
         cost, plan = costs[at], batch[0][at].cpu().numpy()
-        for part, values in zip(
-            batch, optimal_plan(cost, plan) if fractions else (plan, *prices(cost, plan)), strict=True
-        ):
+        mended = optimal_plan(cost, plan) if fractions else (plan, *prices(cost, plan))
+        for part, values in zip(batch, mended, strict=True):
             part[at] = torch.from_numpy(values)
     return replace(solution, **parts)
 

@@ -54,10 +54,8 @@ def newton(problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, ma
     choice = (is_open.sum(1) > 1) & (demand > 0)  # (B, n)
     plan = torch.where(is_open & ~choice.unsqueeze(1), demand.unsqueeze(1), 0.0)
     count = int(choice.sum(1).max())
-    place = choice.byte().argsort(dim=1, descending=True, stable=True)[
-        :, :count
-    ]  # (B, c), after a problem's own others
-    mine = choice.gather(1, place)  # the rest fill up a problem that has fewer
+    place = choice.byte().argsort(dim=1, descending=True, stable=True)[:, :count]  # (B, c): first those with a choice,
+    mine = choice.gather(1, place)  # then others that fill up a problem which has fewer
     routes = place.unsqueeze(1).expand(-1, cost.shape[1], -1)  # (B, m, c)
     chosen = cost.gather(2, routes).masked_fill_(~is_open.gather(2, routes), torch.inf)
     chosen.masked_fill_(~mine.unsqueeze(1), 0.0)

@@ -139,6 +139,13 @@ def test_relax_of_more_labels_than_points_ships_a_label_to_every_point():
     assert assignment.deficit.sum() == 20
 
 
+def test_relax_ships_every_label_of_gts_that_all_want_the_same_points():
+    case = make_case(0, num_gt=1)
+    alike = Targets(case.targets.boxes.repeat(6, 1), case.targets.labels.repeat(6))
+    assignment = build_assigner("ota", deficits="relax", off_prior=0.0, k=9)(case.points, case.predictions, alike)
+    assert assignment.counts.tolist() == [9] * 6 and assignment.certificate.is_optimal()
+
+
 def test_a_batch_relaxes_only_the_images_in_need():
     cases = [crowded(0), make_case(1, (96, 128), num_gt=2), crowded(2, num_gt=30, scene="huge")]
     points, assigner = cases[0].points, build_assigner("ota", deficits="relax")

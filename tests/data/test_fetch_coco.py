@@ -65,6 +65,14 @@ def test_an_archive_that_a_killed_process_did_not_extract_to_its_end_is_extracte
     assert len(coco.asked) == asked
 
 
+def test_an_archive_that_its_owner_brought_along_is_not_fetched_again(coco, tmp_path):
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco" / "val2017.zip").write_bytes(coco.files["val2017.zip"])
+    folder = fetch_coco(tmp_path / "coco", "val", progress=False)
+    assert len(CocoDataset.from_folder(folder, "val")) == 12
+    assert not any("val2017.zip" in str(asked) for asked in coco.asked)
+
+
 def test_what_a_killed_process_left_of_a_photo_is_removed(coco, tmp_path):
     images = fetch_coco(tmp_path / "coco", "val", max_images=3, longest_side=32, progress=False) / "val" / "images"
     before = sorted(images.iterdir())

@@ -162,3 +162,12 @@ def test_exact_plans_can_be_certified_in_fractions_too(small):
     assert verification.as_dict()["exact"]["emd"]["gap"] == "0"
     thirds = Case("", TransportProblem([[1.0, 2.0]], [1.0], [1 / 3, 2 / 3]))
     assert verify(thirds, repeats=1, exact=True, methods=["emd"]).passed  # though float64 thirds miss their sum a bit
+
+
+def test_a_method_asked_for_by_its_old_name_that_refuses_is_an_error_too():
+    uneven = replace(FRACTIONAL, title="fractions")
+    with (
+        pytest.warns(DeprecationWarning),
+        pytest.raises(InputError, match="augmenting-path does not solve 'fractions'"),
+    ):
+        verify(uneven, methods=["emd", "price-path"])
