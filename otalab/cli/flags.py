@@ -95,8 +95,10 @@ def parser() -> Parser:
 
     add = add_command(commands, "train", "train:run_train", "train a detector on a COCO-format folder")
     add_settings(add)
-    resume = "go on with the run in --out; it keeps its settings, but --device, --workers and --out itself may change"
+    resume = "go on with the run in --out; it keeps its settings, but those of machine and housekeeping may change"
     add("--resume", action="store_true", help=resume)
+
+    add = add_command(commands, "recipes", "train:run_recipes", "print the settings that `train --recipe` knows")
 
     add = add_command(commands, "eval", "train:run_eval", "COCO average precision of a trained detector")
     add("checkpoint", help="a run's folder, or its model.safetensors")
@@ -164,14 +166,18 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         if get_origin(kind) is types.UnionType:  # "int | None": the flag takes an int, leaving it out means None
             kind = get_args(kind)[0]
         if get_origin(kind) is tuple:
-            options |= {"nargs": "+", "metavar": "NAME"}
-            kind = str
+            kind = get_args(kind)[0]
+            options |= {"nargs": "+", "metavar": "NAME" if kind is str else kind.__name__.upper()}
         elif not options["choices"]:
             options["metavar"] = kind.__name__.upper()
         help = field.metadata["help"]
-        if field.default is not None:
-            help += f" (default: {field.default})"
-        add("--" + field.name.replace("_", "-"), type=kind, help=help, **options)
+        if kind is bool:
+            options = {"dest": field.name, "default": argparse.SUPPRESS, "action": argparse.BooleanOptionalAction}
+            help += f" (default: {'yes' if field.default else 'no'})"
+        else:
+            options["type"] = kind
+            help += "" if field.default is None else f" (default: {field.default})"
+        add("--" + field.name.replace("_", "-"), help=help, **options)
 
 
 def at_most(most: int) -> Callable[[str], int]:

@@ -1,22 +1,44 @@
 """`otalab train` and `otalab eval`: both end in a table of average precision."""
 
 import argparse
+import os
+import textwrap
 from dataclasses import fields
 
 from otalab.detect.config import TrainConfig
+from otalab.detect.recipes import RECIPES
 from otalab.files import write_json
+
+GLUE = "\0"  # keeps a flag and its values on one line
 
 
 def run_train(a: argparse.Namespace) -> None:
     """What is not given is left to TrainConfig; a setting at fault is told before torch is imported."""
     given = {field.name: getattr(a, field.name) for field in fields(TrainConfig) if field.name in a}
-    if given.get("categories"):
-        given["categories"] = tuple(given["categories"])
-    config = TrainConfig(**given)
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    recipe = given.pop("recipe", None)
+    config = TrainConfig.from_recipe(recipe, **given) if recipe else TrainConfig(**given)
     from otalab.detect.train import train
 
-    print_metrics(train(config, resume=a.resume))
-    print(f"\nweights: {config.out}/model.safetensors   log: {config.out}/log.jsonl")
+    metrics = train(config, resume=a.resume)
+    if os.environ.get("RANK", "0") == "0":
+        print_metrics(metrics)
+        print(f"\nweights: {config.out}/model.safetensors   log: {config.out}/log.jsonl")
+
+
+def run_recipes(a: argparse.Namespace) -> None:
+    """Each recipe: its name, what it is for, and its settings as flags."""
+    for name, (purpose, settings) in RECIPES.items():
+        print(f"{name}: {purpose}\n")
+        flags = " ".join(as_flag(key, value) for key, value in settings.items() if value is not None)
+        lines = textwrap.wrap(flags, 96, break_on_hyphens=False)
+        print(textwrap.indent("\n".join(lines).replace(GLUE, " "), "    "), end="\n\n")
+
+
+def as_flag(name: str, value: object) -> str:
+    """A setting as the command line has it, in one piece for `textwrap`."""
+    values = value if isinstance(value, tuple) else (value,)
+    return GLUE.join(("--" + name.replace("_", "-"), *map(str, values)))
 
 
 def run_eval(a: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 `model.safetensors` holds the evaluated weights and, in its header, all that is needed to build the model again, and a
 sum by which damage is told: a flipped bit gives other weights, but never an error by itself.
-`checkpoint.pt` holds the state of a run after an epoch, and is loaded with `weights_only=True`: it runs no code.
+`checkpoint.pt` holds the state of a run after a step, and is loaded with `weights_only=True`: it runs no code.
 """
 
 import hashlib
@@ -17,11 +17,12 @@ from safetensors.torch import save
 
 from otalab.detect.config import MOST_BATCH, MOST_SIDE
 from otalab.detect.detector import Detector, build_detector
+from otalab.detect.device import memory_format
 from otalab.errors import InputError, first_line, quoted
 from otalab.files import write_whole
 
 EVAL_BATCH = 16  # images at a time where nothing else is known
-STATE = {"config", "epoch", "model", "average", "optimizer"}  # what the state of a run consists of
+STATE = {"config", "step", "model", "average", "optimizer", "scaler"}  # what the state of a run consists of
 
 
 def save_model(
@@ -72,7 +73,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[De
         raise InputError(f"{path} is not a whole otalab checkpoint ({first_line(error)})") from error
     model = build_detector(**description["settings"], load_weights=False)
     model.load_state_dict(tensors)
-    return model.to(device).eval(), description
+    return model.to(device, memory_format=memory_format("auto", torch.device(device))).eval(), description
 
 
 def content_sum(description: dict, tensors: dict[str, torch.Tensor]) -> str:
@@ -147,12 +148,19 @@ def load_state(path: Path) -> dict:
         raise InputError(f"{path} is not a whole checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict) or not state.keys() >= STATE:
         raise InputError(f"{path} is not a checkpoint of a run")
-    if not isinstance(state["config"], dict) or not is_count(state["epoch"]):
-        raise InputError(f"{path} is not a checkpoint of a run: its epoch is {quoted(state['epoch'])}")
+    if not isinstance(state["config"], dict) or not is_count(state["step"]):
+        raise InputError(f"{path} is not a checkpoint of a run: its step is {quoted(state['step'])}")
     return state
 
 
-def restore(path: Path, state: dict, model: Detector, average: Detector, optimizer: torch.optim.Optimizer) -> None:
+def restore(
+    path: Path,
+    state: dict,
+    model: Detector,
+    average: Detector,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> None:
     """Bring what `save_state` was given back to where it came from; `path` is for messages.
 
     The optimizer's settings stay its own: they follow from the run's. Raises InputError when the state is that of
@@ -165,6 +173,8 @@ def restore(path: Path, state: dict, model: Detector, average: Detector, optimiz
         kept = state["optimizer"]["state"]
         check_moments(kept, [parameter for group in optimizer.param_groups for parameter in group["params"]])
         optimizer.load_state_dict(optimizer.state_dict() | {"state": kept})
+        if scaler.is_enabled():
+            scaler.load_state_dict(state["scaler"])
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} does not fit the detector: {first_line(error)}") from error
 

@@ -3,10 +3,14 @@
 import sys
 from dataclasses import dataclass, field, fields
 
+from otalab.detect.recipes import RECIPES
 from otalab.errors import InputError
 
 MOST_EPOCHS, MOST_BATCH, MOST_WORKERS, MOST_SIDE = 10**6, 2**16, 256, 2**14
 MANY = 10**9
+BACKBONES = ("tiny", "mobilenet_v2", "resnet18", "resnet50", "resnet101", "resnext101_64x4d")
+PRECISIONS = ("float32", "bfloat16", "float16")
+MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
 LARGEST = sys.float_info.max
 
 
@@ -19,13 +23,14 @@ def setting(default, help: str, low=None, high=LARGEST, choices: tuple[str, ...]
 class TrainConfig:
     """A training run, reproducible from these values alone (same machine, same number of threads).
 
-    `otalab train --help` says what each is.
+    `otalab train --help` says what each is. `TrainConfig.from_recipe` starts from settings that belong together.
     """
 
+    recipe: str | None = setting(None, "settings that belong together, see `otalab recipes`", choices=tuple(RECIPES))
     data: str = setting("data/shapes", "folder with train and val splits in COCO format")
     out: str = setting("runs/train", "folder for checkpoints, log and results")
     # model
-    backbone: str = setting("tiny", "feature extractor", choices=("tiny", "mobilenet_v2", "resnet18", "resnet50"))
+    backbone: str = setting("tiny", "feature extractor", choices=BACKBONES)
     weights_backbone: str | None = setting(None, "torchvision's weights entry for the backbone, e.g. DEFAULT")
     assigner: str = setting("ota", "label assignment: ota, fcos, atss, simota, ... or with options, ota:q=10")
     # data
@@ -34,38 +39,84 @@ class TrainConfig:
     background: int = setting(0, "how many training images without a box take part, chosen by the seed", 0, MANY)
     size: int | None = setting(None, "shorter image side in px; none keeps the images' size", 1, MOST_SIDE)
     max_size: int | None = setting(None, "longest image side in px, after resizing", 1, MOST_SIDE)
+    sizes: tuple[int, ...] | None = setting(
+        None, "shorter sides in px, drawn at random in training; size stays that of evaluation", 1, MOST_SIDE
+    )
     augment: str = setting("flip", "strength of augmentation", choices=("none", "flip", "light", "strong"))
     workers: int = setting(
         0, "processes that load images as they are needed; 0 keeps all of them in memory", 0, MOST_WORKERS
     )
+    group: bool = setting(True, "images of like shape share a batch, so that they pad each other little")
     # optimisation
     epochs: int = setting(12, "passes over the training images", 1, MOST_EPOCHS)
-    batch_size: int = setting(16, "images a step", 1, MOST_BATCH)
+    steps: int | None = setting(None, "steps of the whole run, instead of epochs", 1, MANY)
+    batch_size: int = setting(16, "images per step, of all processes together", 1, MOST_BATCH)
+    accumulate: int = setting(1, "parts that a step's images are taken in, one after another", 1, MOST_BATCH)
     optimizer: str = setting("adamw", "adamw, or sgd with momentum 0.9", choices=("adamw", "sgd"))
     lr: float = setting(1e-3, "peak learning rate", 1e-12)
+    lr_batch: int | None = setting(
+        None, "the batch size that lr is meant for: another batch_size scales it in proportion", 1, MOST_BATCH
+    )
     backbone_lr: float = setting(1.0, "learning rate of the backbone as a multiple of lr", 0)
     weight_decay: float = setting(0.05, "weight decay; none on norms and biases", 0)
     schedule: str = setting("cosine", "cosine to 0, or step: a tenth after 2/3 and 8/9", choices=("cosine", "step"))
-    warmup: int = setting(100, "steps of linear warm-up from lr / 1000", 0, MANY)
+    warmup: int = setting(100, "steps of linear warm-up from lr / 1000, at most the run's", 0, MANY)
     clip: float = setting(10.0, "largest norm of the gradient; 0 does not clip", 0)
     ema: float = setting(
         0.998, "decay of the weights' moving average that is evaluated and saved; 0 for none", 0, 0.999999
     )
+    # the machine
+    precision: str = setting("float32", "of the network; labels and losses stay in float32", choices=PRECISIONS)
+    memory_format: str = setting("auto", "layout of images; auto goes by the processor", choices=MEMORY_FORMATS)
+    compile: bool = setting(False, "compile backbone and head by torch.compile")
     # housekeeping
     eval_every: int = setting(0, "evaluate after each so many epochs; 0 only at the end", 0, MANY)
+    checkpoint_every: int = setting(0, "save the run's state after each so many steps; 0 after each epoch", 0, MANY)
+    tensorboard: bool = setting(False, "write the log for TensorBoard too")
     seed: int = setting(0, "seed of weights, order and augmentation", 0, 2**32 - 1)
     device: str = setting("auto", "cpu, cuda or auto")
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            name, value, low, high = f.name, getattr(self, f.name), f.metadata["low"], f.metadata["high"]
-            if low is not None and value is not None and not low <= value <= high:
-                span = f"of at least {low}, and finite" if high == LARGEST else f"from {low} to {high}"
-                raise InputError(f"{name} is {value}; it must be a number {span}")
+            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
+            if value is None:
+                continue
+            for number in () if low is None else value if isinstance(value, tuple) else (value,):
+                if not low <= number <= high:
+                    span = f"of at least {low}, and finite" if high == LARGEST else f"from {low} to {high}"
+                    raise InputError(f"{f.name} is {number}; it must be a number {span}")
             choices = f.metadata["choices"]
             if choices and value not in choices:
-                raise InputError(f"{name} {value!r} is none of {', '.join(choices)}")
-        if self.max_size is not None and (self.size is None or self.max_size < self.size):
+                raise InputError(f"{f.name} {value!r} is none of {', '.join(choices)}")
+        largest = max((self.size or 0, *(self.sizes or ())))
+        if self.max_size is not None and (self.size is None or self.max_size < largest):
             raise InputError(
-                f"max_size is {self.max_size}, size is {self.size}; max_size bounds a given size from above"
+                f"max_size is {self.max_size}, size is {largest or None}; max_size bounds a given size from above"
             )
+        if self.sizes and self.size is None:
+            raise InputError(f"sizes is {self.sizes}, but size, at which the run evaluates, is not given")
+        if self.batch_size % self.accumulate:
+            raise InputError(f"a batch of {self.batch_size} images cannot be taken in {self.accumulate} equal parts")
+
+    @classmethod
+    def from_recipe(cls, name: str, **changes) -> "TrainConfig":
+        """The settings of a recipe, with changes. Raises InputError for an unknown name."""
+        if name not in RECIPES:
+            raise InputError(f"recipe {name!r} is none of {', '.join(RECIPES)}")
+        settings = RECIPES[name][1] | ({"steps": None} if changes.get("epochs") else {})
+        return cls(**{"recipe": name, **settings, **changes})
+
+    @property
+    def longest(self) -> int | None:
+        """The longest side in px, after resizing: ten times `size` where `max_size` is not given."""
+        return None if self.size is None else self.max_size or 10 * max(self.size, *(self.sizes or (0,)))
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """The (shorter, longest) side in px that evaluation resizes images to."""
+        return None if self.size is None else (self.size, self.longest)
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate after warm-up, in proportion to the batch where `lr_batch` is given."""
+        return self.lr * self.batch_size / (self.lr_batch or self.batch_size)

@@ -57,9 +57,10 @@ class Detector(nn.Module):
             points, predictions = self.predict(images)
             truth = [as_targets(t) for t in targets]
             padding = in_padding(points, images)
-            assignments = self.assign(points, predictions, truth)
-            assignments = [a.with_ignored(beyond) for a, beyond in zip(assignments, padding, strict=True)]
-            return detection_losses(predictions, truth, assignments)
+            with torch.autocast(points.xy.device.type, enabled=False):  # labels and losses are never in half precision
+                assignments = self.assign(points, predictions, truth)
+                assignments = [a.with_ignored(beyond) for a, beyond in zip(assignments, padding, strict=True)]
+                return detection_losses(predictions, truth, assignments)
         require_images(images)
         seen = [self.resize(image) for image in images]
         points, predictions = self.predict(seen)
@@ -97,13 +98,13 @@ class Detector(nn.Module):
         return self.assigner.assign_batch(points, predictions, targets)
 
     def batch(self, images: list[Tensor]) -> Float[Tensor, "b 3 H W"]:
-        """Images, normalised, padded right and below to the largest and to a multiple of 32 px."""
+        """Images, normalised, padded right and below to the largest: those of one size are not padded."""
         require_images(images)
-        height, width = (-(-max(image.shape[side] for image in images) // 32) * 32 for side in (1, 2))
+        height, width = (max(image.shape[side] for image in images) for side in (1, 2))
         batch = images[0].new_zeros(len(images), 3, height, width)
         for slot, image in zip(batch, images, strict=True):
             slot[:, : image.shape[-2], : image.shape[-1]] = (image - self.mean) / self.std
-        return batch.contiguous(memory_format=torch.channels_last)
+        return batch
 
     def resize(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h2 w2"]:
         """The image at the size that evaluation asks for."""

@@ -5,16 +5,19 @@ import importlib.util
 import io
 from dataclasses import dataclass
 from itertools import zip_longest
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.ops import box_convert
 
 from otalab.data.coco import CocoDataset, collate
 from otalab.detect.detector import Detector
+from otalab.detect.distributed import gathered, num_processes, rank
 from otalab.errors import InputError
 from otalab.progress import progress_bar
 
@@ -61,19 +64,31 @@ def open_split(folder: str | Path, split: str, class_names: list[str], cache: bo
 
 @torch.inference_mode()
 def detect(model: Detector, dataset: CocoDataset, batch_size: int = 16, progress: bool = True) -> list[dict]:
-    """The model's detections on every image, as COCO results: boxes xywh px, COCO's own category ids."""
+    """The model's detections on every image, as COCO results: boxes xywh px, COCO's own category ids.
+
+    Images of like shape share a batch, and in a distributed run each process takes its share; the results come in the
+    order of the data set, and all processes have them all.
+    """
     device = next(model.parameters()).device
     model.eval()
-    results = []
-    loader = DataLoader(dataset, batch_size, collate_fn=collate)
+    order = sorted(range(len(dataset)), key=lambda i: tuple(dataset.sizes[i]))[rank() :: num_processes()]
+    loader = DataLoader(dataset, batch_size, sampler=order, collate_fn=collate)
+    found = []
     for images, targets in progress_bar(loader, unit="batch", desc="evaluate", disable=not progress, leave=False):
-        for found, target in zip(model([i.to(device) for i in images]), targets, strict=True):
-            boxes = box_convert(found["boxes"].double(), "xyxy", "xywh")
-            image = int(target["image_id"])
-            for box, label, score in zip(*(x.tolist() for x in (boxes, found["labels"], found["scores"])), strict=True):
-                category = dataset.category_ids[label]
-                results.append({"image_id": image, "category_id": category, "bbox": box, "score": score})
-    return results
+        for detections, target in zip(model([i.to(device) for i in images]), targets, strict=True):
+            rows = coco_rows(detections, int(target["image_id"]), dataset.category_ids)
+            found.append((order[len(found)], rows))
+    return [row for _, rows in sorted(gathered(found), key=itemgetter(0)) for row in rows]
+
+
+def coco_rows(detections: dict[str, Tensor], image_id: int, category_ids: list[int]) -> list[dict]:
+    """An image's detections as COCO results."""
+    boxes = box_convert(detections["boxes"].double(), "xyxy", "xywh")
+    values = (boxes, detections["labels"], detections["scores"])
+    return [
+        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+        for box, label, score in zip(*(v.tolist() for v in values), strict=True)
+    ]
 
 
 def coco_metrics(ground_truth: dict, results: list[dict], backend: str | None = None) -> dict[str, float]:

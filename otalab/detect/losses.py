@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +10,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from otalab import boxes as box_ops
 from otalab.assign import Assignment, Predictions, Targets
+from otalab.detect.distributed import mean_over_processes, num_processes
 from otalab.errors import InputError
 
 WEIGHTS = {"classification": 1.0, "box": 2.0, "quality": 0.5}  # the authors' code
@@ -22,7 +22,7 @@ def detection_losses(
     """The losses of a batch, weighted, to be summed: those that the assignments bring along, or else the detector's.
 
     The detector's are focal, GIoU and IoU-branch losses, each summed over the batch and divided by the number of
-    positives (their weight, if they have one), averaged over processes, at least 1. Predictions have a quality; its
+    positives, see `count_positives`, at least one in all processes. Predictions have a quality; its
     target is the IoU of the predicted box at assignment time. Ignored points (-2) have no loss at all. A positive with
     a score learns that instead of 1 by the quality focal loss (Li et al., NeurIPS 2020, Sec. 3, beta 2).
     """
@@ -53,8 +53,19 @@ def detection_losses(
         "box": generalized_box_iou_loss(boxes, gt_boxes) * box_weight,
         "quality": F.binary_cross_entropy_with_logits(quality, iou, reduction="none") * box_weight,
     }
-    normaliser = mean_over_processes(box_weight.sum()).clamp(min=1)
+    normaliser = at_least_one(count_positives(assignments))
     return {name: WEIGHTS[name] * loss.sum() / normaliser for name, loss in losses.items()}
+
+
+def count_positives(assignments: Sequence[Assignment]) -> Float[Tensor, ""]:
+    """Positives of a batch, or their weight if they have one, averaged over processes, float64."""
+    weights = [at(a.box_weight, a.positive, a.matched_gt.new_empty(0, dtype=torch.float64)) for a in assignments]
+    return mean_over_processes(torch.cat(weights).sum())
+
+
+def at_least_one(count: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """What losses are divided by, given the mean over processes of what they count: at least one in all of them."""
+    return count.clamp(min=1 / num_processes())
 
 
 def own_losses(predictions: Sequence[Predictions], assignments: Sequence[Assignment]) -> dict[str, Float[Tensor, ""]]:
@@ -64,7 +75,7 @@ def own_losses(predictions: Sequence[Predictions], assignments: Sequence[Assignm
     for name in images[0]:
         total = torch.stack([image[name].total for image in images]).sum()
         count = torch.stack([image[name].count for image in images]).sum()
-        losses[name] = total / mean_over_processes(count).clamp(min=1)
+        losses[name] = total / at_least_one(mean_over_processes(count))
     return losses
 
 
@@ -77,12 +88,3 @@ def quality_focal_loss(logits: Float[Tensor, "k C"], target: Float[Tensor, "k C"
 def at(weight: Float[Tensor, " n"] | None, mask: Tensor, like: Tensor) -> Float[Tensor, " k"]:
     """The weights of the points in the mask, in the dtype of `like`; ones if there are none."""
     return like.new_ones(int(mask.sum())) if weight is None else weight[mask].to(like)
-
-
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes of a distributed run; the value itself in a single process."""
-    if dist.is_available() and dist.is_initialized():
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value

@@ -18,23 +18,24 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     settings = [
         {
             "params": parameters,
-            "lr": config.lr * (config.backbone_lr if in_backbone else 1),
+            "lr": config.peak_lr * (config.backbone_lr if in_backbone else 1),
             "weight_decay": config.weight_decay if decayed else 0.0,
         }
         for (in_backbone, decayed), parameters in groups.items()
     ]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(settings, lr=config.lr, momentum=0.9)
-    return torch.optim.AdamW(settings, lr=config.lr)
+        return torch.optim.SGD(settings, lr=config.peak_lr, momentum=0.9)
+    return torch.optim.AdamW(settings, lr=config.peak_lr)
 
 
 def lr_factor(step: int, total: int, config: TrainConfig) -> float:
     """The learning rate at `step` of `total` as a fraction of its peak: a pure function, so a run can be resumed."""
-    if step < config.warmup:
-        return 1e-3 + (1 - 1e-3) * step / config.warmup
+    warmup = min(config.warmup, total)
+    if step < warmup:
+        return 1e-3 + (1 - 1e-3) * step / warmup
     if config.schedule == "step":
         return 0.1 ** sum(step >= total * part for part in (2 / 3, 8 / 9))
-    done = (step - config.warmup) / max(1, total - config.warmup)
+    done = (step - warmup) / max(1, total - warmup)
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 

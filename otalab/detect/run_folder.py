@@ -1,17 +1,19 @@
 """The folder of a training run: what it holds, and how a run goes on from it."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from otalab.detect.checkpoint import load_state, restore
+import torch
+
+from otalab.detect.checkpoint import load_state, restore, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector
 from otalab.errors import InputError
-from otalab.files import sweep, to_json, write_json, write_whole
+from otalab.files import to_json, write_whole
 
 FILES = ("config.json", "log.jsonl", "data.txt", "metrics.json")  # that a run writes over
-MAY_CHANGE = ("out", "device", "workers")  # a folder may move, and a resume use another machine
+MAY_CHANGE = ("out", "device", "workers", "checkpoint_every", "eval_every", "tensorboard", "recipe")  # no weight does
 
 
 def require_free(out: Path, resume: bool) -> None:
@@ -36,55 +38,113 @@ def is_config(path: Path) -> bool:
     return isinstance(content, dict) and content.keys() >= {"data", "out", "assigner", "epochs"}
 
 
-def start(out: Path, config: TrainConfig, model: Detector, average: Detector, optimizer) -> int:
-    """Prepare the run's folder, load its last state if it has one, and return the first epoch to run.
+@dataclass
+class Run:
+    """What a run is made of, and what its checkpoint keeps: all that is needed to go on after `step` steps.
 
-    Raises InputError when the state is damaged, of another detector, or of a run with other settings.
+    Order, augmentation and random numbers follow from the seed and the step, so that there is no state of theirs.
     """
-    path = out / "checkpoint.pt"
-    sweep(out)  # a killed run may have left half a checkpoint
-    if not path.exists():
-        write_json(out / "config.json", asdict(config))
-        (out / "log.jsonl").unlink(missing_ok=True)
-        return 0
-    state = load_state(path)
-    stored, given, default = state["config"], kept_settings(config), kept_settings(TrainConfig())
-    for name, value in given.items():
-        old = stored.get(name, default[name])  # a run from before a setting existed had its default
-        if old != value:
-            raise InputError(f"{out} was started with {name}={old}, not {value}; a resumed run keeps its settings")
-    if state["epoch"] > config.epochs:
-        raise InputError(f"{path} is of epoch {state['epoch']}, but the run has {config.epochs}")
-    restore(path, state, model, average, optimizer)
-    log = out / "log.jsonl"  # what will be run again is forgotten
-    write_text(log, [to_json(line) for line in read_log(log) if line["epoch"] < state["epoch"]] if log.exists() else [])
-    return state["epoch"]
+
+    config: TrainConfig
+    model: Detector
+    ema_model: Detector
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
+
+    @property
+    def out(self) -> Path:
+        """The run's folder."""
+        return Path(self.config.out)
+
+    def save(self) -> None:
+        """Write checkpoint.pt, whole."""
+        state = {
+            "config": kept_settings(self.config),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.ema_model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        save_state(self.out / "checkpoint.pt", state)
+
+    def load(self, total: int) -> None:
+        """Go on from checkpoint.pt, if there is one.
+
+        Raises InputError when it is damaged, of another detector, of more steps than `total`, or of a run with other
+        settings.
+        """
+        path = self.out / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = load_state(path)
+        stored, given, default = state["config"], kept_settings(self.config), kept_settings(TrainConfig())
+        for name, value in given.items():
+            old = stored.get(name, default[name])  # a run from before a setting existed had its default
+            if old != value:
+                raise InputError(
+                    f"{self.out} was started with {name}={old}, not {value}; a resumed run keeps its settings"
+                )
+        if state["step"] > total:
+            raise InputError(f"{path} is of step {state['step']}, but the run has {total}")
+        restore(path, state, self.model, self.ema_model, self.optimizer, self.scaler)
+        self.step = state["step"]
 
 
-def run_state(config: TrainConfig, epoch: int, model: Detector, average: Detector, optimizer) -> dict:
-    """All that a run needs to go on after `epoch` epochs."""
-    return {
-        "config": kept_settings(config),
-        "epoch": epoch,
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
+class RunLog:
+    """log.jsonl, and the same for TensorBoard where asked for. Lines after `step`, to be run again, are dropped.
+
+    Raises InputError where TensorBoard is not installed.
+    """
+
+    def __init__(self, out: Path, step: int, tensorboard: bool = False) -> None:
+        self.path = out / "log.jsonl"
+        former = read_log(self.path) if step and self.path.exists() else []
+        self.lines = [line for line in former if line["step"] <= step]
+        write_text(self.path, [to_json(line) for line in self.lines])
+        self.board = open_tensorboard(out / "tensorboard", step) if tensorboard else None
+
+    def write(self, line: dict) -> None:
+        """Append one line. Raises InputError when the disk is full."""
+        self.lines.append(line)
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(to_json(line) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from error
+        if self.board is not None:
+            for name, value in (line | line.get("metrics", {})).items():
+                if isinstance(value, int | float) and name != "step":
+                    self.board.add_scalar(f"{'eval' if 'metrics' in line else 'train'}/{name}", value, line["step"])
+            self.board.flush()
+
+    def best_ap(self) -> float:
+        """The highest AP of the evaluations so far; -1 if there was none."""
+        found = [line["metrics"]["AP"] for line in self.lines if "metrics" in line]
+        return max((ap for ap in found if ap is not None and ap == ap), default=-1.0)
+
+    def evaluated(self, step: int) -> dict | None:
+        """The metrics at that step, if it was evaluated."""
+        return next((line["metrics"] for line in self.lines if "metrics" in line and line["step"] == step), None)
+
+
+def open_tensorboard(folder: Path, step: int):
+    """A writer of TensorBoard's files that forgets what comes after `step`."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("tensorboard is not installed; it is in the extra 'tensorboard'") from error
+    return SummaryWriter(folder, purge_step=step + 1)
 
 
 def kept_settings(config: TrainConfig) -> dict:
     """The settings that a resumed run must share, as JSON holds them."""
     names = [f.name for f in fields(config) if f.name not in MAY_CHANGE]
     return json.loads(json.dumps({name: getattr(config, name) for name in names}))
-
-
-def write_line(log: Path, line: dict) -> None:
-    """Append one line to the run's log. Raises InputError when the disk is full."""
-    try:
-        with log.open("a", encoding="utf-8") as file:
-            file.write(to_json(line) + "\n")
-    except OSError as error:
-        raise InputError(f"cannot write {log}: {error.strerror or error}") from error
 
 
 def write_text(path: Path, lines: list[str]) -> None:

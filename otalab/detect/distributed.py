@@ -1,0 +1,84 @@
+"""One process or many: `torchrun` starts them, and what they must agree on is exchanged here.
+
+torch.distributed and DistributedDataParallel are used as they are: the loop stays that of one process, with these few
+words in it. In a run of a single process each of them is the identity.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that `torchrun` started, for the time of a run; yields the device of this one.
+
+    NCCL between GPUs, one for each process of a machine, and gloo between CPUs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if in_group() else 0
+
+
+def num_processes() -> int:
+    """How many processes take part in the run."""
+    return dist.get_world_size() if in_group() else 1
+
+
+def in_group() -> bool:
+    """Whether this process is one of several."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes."""
+    if in_group():
+        value = value.clone()
+        dist.all_reduce(value)
+        value = value / dist.get_world_size()
+    return value
+
+
+def gathered(rows: list) -> list:
+    """The rows of all processes, in the order of the processes."""
+    if not in_group():
+        return rows
+    parts: list[list] = [[] for _ in range(num_processes())]
+    dist.all_gather_object(parts, rows)
+    return [row for part in parts for row in part]
+
+
+def from_first(value: object) -> object:
+    """What the first process has."""
+    box = [value]
+    if in_group():
+        dist.broadcast_object_list(box)
+    return box[0]
+
+
+def parallel(model: nn.Module, every_weight: bool) -> nn.Module:
+    """The model with its gradients averaged over processes; every_weight: each step uses all that learn."""
+    return DistributedDataParallel(model, find_unused_parameters=not every_weight) if in_group() else model
+
+
+def without_averaging(model: nn.Module) -> AbstractContextManager:
+    """Within it, gradients stay in their process; the next step outside averages what has gathered."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

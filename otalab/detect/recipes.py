@@ -1,0 +1,59 @@
+"""Recipes: settings of `TrainConfig` that belong together, for `otalab train --recipe NAME`; flags override them.
+
+The paper's are those of its Section 4.1 and of the authors' configuration. The others are ours, measured on a CPU.
+"""
+
+PAPER = {
+    "data": "data/coco",
+    "backbone": "resnet50",
+    "weights_backbone": "IMAGENET1K_V1",
+    "optimizer": "sgd",
+    "lr": 0.01,
+    "lr_batch": 16,
+    "batch_size": 16,
+    "weight_decay": 1e-4,
+    "warmup": 1000,
+    "schedule": "step",
+    "steps": 90_000,
+    "size": 800,
+    "max_size": 1333,
+    "augment": "flip",
+    "background": 0,
+    "clip": 0.0,
+    "ema": 0.0,
+    "workers": 4,
+    "checkpoint_every": 2000,
+}
+TWICE = {"steps": 180_000, "sizes": (640, 672, 704, 736, 768, 800)}
+SUBSET = PAPER | {"steps": None, "epochs": 24, "size": 512, "max_size": 853, "augment": "light", "ema": 0.999}
+PHOTOS = {
+    "backbone": "mobilenet_v2",
+    "weights_backbone": "IMAGENET1K_V1",
+    "augment": "light",
+    "batch_size": 8,
+    "lr": 1e-3,
+    "backbone_lr": 0.3,
+    "warmup": 100,
+    "epochs": 20,
+    "eval_every": 5,
+}
+
+RECIPES: dict[str, tuple[str, dict[str, object]]] = {
+    "paper-r50-1x": ("the paper's: FCOS-ResNet-50 on COCO, 90,000 steps of 16 images, 800 px", PAPER),
+    "paper-r50-2x-ms": (
+        "twice as long, images of 640 to 800 px",
+        PAPER | TWICE,
+    ),
+    "paper-r101-2x-ms": (
+        "the same with ResNet-101",
+        PAPER | TWICE | {"backbone": "resnet101"},
+    ),
+    "paper-x101-2x-ms": (
+        "the same with ResNeXt-101 64x4d",
+        PAPER | TWICE | {"backbone": "resnext101_64x4d"},
+    ),
+    "subset-r18": ("5,000 to 10,000 photos on one GPU, an hour or two", SUBSET | {"backbone": "resnet18"}),
+    "subset-r50": ("the same with ResNet-50", SUBSET),
+    "laptop": ("some hundred photos of COCO at 320 px on a CPU, within the hour", PHOTOS | {"data": "data/coco"}),
+    "cells": ("BCCD's blood cells on a CPU, within twenty minutes", PHOTOS | {"data": "data/bccd"}),
+}

@@ -1,0 +1,59 @@
+"""What a run is worth on its way: average precision, the best weights so far, and a page to look at."""
+
+from pathlib import Path
+
+from otalab.data.coco import CocoDataset
+from otalab.detect.checkpoint import save_model
+from otalab.detect.distributed import from_first
+from otalab.detect.evaluate import coco_metrics, detect
+from otalab.detect.limits import evaluation_batch
+from otalab.detect.run_folder import Run, RunLog
+from otalab.files import write_json
+
+
+class RunEvaluator:
+    """Evaluates the weights of a run and leaves in its folder what it saw.
+
+    description: what `save_model` needs beside the weights. log: None in all processes but the first, which writes
+    """
+
+    def __init__(self, run: Run, valset: CocoDataset, log: RunLog | None, description: dict) -> None:
+        self.run, self.valset, self.log, self.description = run, valset, log, description
+        self.batch_size = evaluation_batch(valset.sizes, run.model.image_size, run.config.batch_size)
+
+    def evaluate(self, epoch: int, remark=None) -> dict[str, float]:
+        """The metrics of the run's present step, from the log if it was evaluated there before it stopped.
+
+        Every process takes a share of the images. Writes best.safetensors if none was better, detections.json and
+        report.html. remark: is told a line of text.
+        """
+        run, log = self.run, self.log
+        known = from_first(log.evaluated(run.step) if log else None)
+        if known is not None:
+            return known
+        results = detect(run.ema_model, self.valset, self.batch_size, progress=False)
+        metrics = coco_metrics(self.valset.ground_truth(), results)
+        if log:
+            if not metrics["AP"] <= log.best_ap():
+                self.save("best.safetensors")
+            write_json(run.out / "detections.json", results)
+            log.write({"step": run.step, "epoch": epoch, "metrics": metrics})
+            if remark:
+                remark(f"epoch {epoch + 1}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
+            self.report()
+        return metrics
+
+    def finish(self, metrics: dict[str, float]) -> None:
+        """Leave the weights and metrics of a run that has come to its end."""
+        if self.log:
+            self.save("model.safetensors")
+            write_json(self.run.out / "metrics.json", metrics)
+            self.report()
+
+    def save(self, name: str) -> Path:
+        """Write the averaged weights into the run's folder."""
+        save_model(self.run.out / name, self.run.ema_model, batch_size=self.run.config.batch_size, **self.description)
+        return self.run.out / name
+
+    def report(self) -> None:
+        """Write report.html."""
