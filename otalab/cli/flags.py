@@ -113,11 +113,13 @@ def parser() -> Parser:
         "predict:run",
         "detect the objects of images: boxes and drawn pictures",
         description="Detect the objects of images: for each, the boxes as JSON and a picture with the boxes drawn in. "
-        "Photos are looked at upright, as viewers show them, and boxes are in px of the upright photo. For an image "
-        "that cannot be read a line says why, the others are still predicted, and the exit status is 2.",
+        "A folder stands for the images directly in it, in natural order: frame2 before frame10. Photos are looked at "
+        "upright, as viewers show them, and boxes are in px of the upright photo. For an image that cannot be read a "
+        "line says why, the others are still predicted, and the exit status is 2.",
     )
     add("checkpoint", help="a run's folder, or its model.safetensors")
-    add("images", nargs="+", type=Path, help="image files")
+    images = "image files, folders of image files, or patterns such as 'frames/*.jpg'"
+    add("images", nargs="+", type=Path, help=images)
     add("--out", type=Path, default="runs/predict", help="folder for NAME.json and NAME.png (default: %(default)s)")
     add("--threshold", type=float, default=0.45, help="least score to keep, 0..1 (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
