@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ["--" + field.name.replace("_", "-") for field in fields(TrainConfig)] + ["--resume"],
     "eval": ["checkpoint", "--data", "--split", "--backend", "--batch-size", "--device", "--json"],
     "predict": ["checkpoint", "images", "--out", "--threshold", "--device"],
+    "export": ["checkpoint", "--format", "--out", "--size", "--batch"],
     "bench": ["--rounds", "--json"],
     "data": ["shapes", "coco", "summary"],
     "data shapes": ["--out", "--train", "--val", "--seed", "--overwrite"],
