@@ -129,10 +129,10 @@ def parser() -> Parser:
         "export",
         "export:run",
         "write a trained detector as ONNX or torch.export",
-        description="Write a trained detector as a file that runs without otalab. It takes images, float32 (N, 3, H, W) "
-        "in 0..1, and gives boxes (N, points, 4), xyxy in px, and scores (N, points, classes) in 0..1; removing "
-        "overlaps (NMS) is left to you. The file is run on a random image, and kept only if it computes what the "
-        "detector does. docs/use.md has a program that detects with it.",
+        description="Write a trained detector as a file that runs without otalab. It takes images, float32 "
+        "(N, 3, H, W) in 0..1, and gives boxes (N, points, 4), xyxy in px, and scores (N, points, classes) in 0..1. "
+        "Dropping boxes that overlap better ones (NMS) is left to you. The file is run on a random image, and kept "
+        "only if it computes what the detector does. docs/use.md has a program that detects with it.",
     )
     add("checkpoint", help="a run's folder, or its model.safetensors")
     add("--format", choices=("onnx", "torch"), default="onnx", help="onnx: FILE.onnx; torch: FILE.pt2 (default: onnx)")

@@ -122,15 +122,16 @@ def metadata(model: Detector, description: dict) -> dict[str, str]:
 @torch.inference_mode()
 def expected(model: Detector, images: Float[Tensor, "n 3 h w"]) -> Outputs:
     """What the detector itself predicts, at the points outside its padding to a multiple of 32 px."""
-    points, predictions = model.predict(list(images))
-    real = ~in_padding(points, images)[0]
+    several = list(images)
+    points, predictions = model.predict(several)
+    real = ~in_padding(points, several)[0]
     boxes, logits, quality = (
         torch.stack([getattr(one, name)[real] for one in predictions]) for name in ("boxes", "logits", "quality")
     )
     return boxes, class_scores(logits, quality if model.assigner.trains_quality else None)
 
 
-def compare(found: Outputs, wanted: Outputs, images: Tensor) -> Exported:
+def compare(found: Sequence[Tensor], wanted: Outputs, images: Tensor) -> Exported:
     """How far outputs are from those wanted. Raises CheckFailed beyond TOLERANCE."""
     shapes = [tuple(x.shape) for x in found]
     if shapes != [tuple(x.shape) for x in wanted]:
