@@ -80,6 +80,8 @@ def export(
     ending that is not the format's, sizes that are missing or too large, and packages that are not installed.
     """
     out = Path(out)
+    if format not in SUFFIXES:
+        raise InputError(f"format {format!r} is none of {', '.join(SUFFIXES)}")
     if out.suffix != SUFFIXES[format]:
         raise InputError(f"cannot export to {out}: the name of a file of format {format} ends in {SUFFIXES[format]}")
     if format == "onnx":

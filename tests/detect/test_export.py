@@ -168,6 +168,7 @@ def test_a_file_that_computes_something_else_is_not_kept(detector_folder, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("a.onnx", "coreml", (32, 32)), "format 'coreml' is none of onnx, torch"),
         (("a.pt", "onnx", (32, 32)), "a.pt: the name of a file of format onnx ends in .onnx"),
         (("a.onnx", "torch", (32, 32)), "a.onnx: the name of a file of format torch ends in .pt2"),
         (("a.pt2", "torch", None), "images of any size; choose that of the exported one: --size HEIGHT WIDTH"),
