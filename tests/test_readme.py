@@ -1,4 +1,4 @@
-"""README.md keeps its word, and docs/use.md: examples run, commands parse, links lead somewhere, numbers were printed."""
+"""README.md and docs/use.md keep their word: examples run, commands parse, links lead somewhere, numbers are real."""
 
 import contextlib
 import io
