@@ -1,4 +1,4 @@
-"""README.md keeps its word: examples run, commands parse, links lead somewhere, numbers were printed."""
+"""README.md and docs/use.md keep their word: examples run, commands parse, links lead somewhere, numbers are real."""
 
 import contextlib
 import io
@@ -15,9 +15,10 @@ from otalab.lessons import lesson10
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+USE = (ROOT / "docs" / "use.md").read_text()
 PAGES = [str(page.relative_to(ROOT)) for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])]
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = re.findall(r"^    (otalab (?:.*\\\n)*.*)$", README, flags=re.MULTILINE)
+EXAMPLES = re.findall(r"```python\n(.*?)```", README + USE, flags=re.DOTALL)
+COMMANDS = re.findall(r"^    (otalab (?:.*\\\n)*.*)$", README + USE, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))

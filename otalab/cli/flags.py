@@ -115,14 +115,33 @@ def parser() -> Parser:
         "predict:run",
         "detect the objects of images: boxes and drawn pictures",
         description="Detect the objects of images: for each, the boxes as JSON and a picture with the boxes drawn in. "
-        "Photos are looked at upright, as viewers show them, and boxes are in px of the upright photo. For an image "
-        "that cannot be read a line says why, the others are still predicted, and the exit status is 2.",
+        "A folder stands for the images directly in it, in natural order: frame2 before frame10. Photos are looked at "
+        "upright, as viewers show them, and boxes are in px of the upright photo. For an image that cannot be read a "
+        "line says why, the others are still predicted, and the exit status is 2.",
     )
     add("checkpoint", help="a run's folder, or its model.safetensors")
-    add("images", nargs="+", type=Path, help="image files")
+    images = "image files, folders of image files, or patterns such as 'frames/*.jpg'"
+    add("images", nargs="+", type=Path, help=images)
     add("--out", type=Path, default="runs/predict", help="folder for NAME.json and NAME.png (default: %(default)s)")
     add("--threshold", type=float, default=0.45, help="least score to keep, 0..1 (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
+
+    add = add_command(
+        commands,
+        "export",
+        "export:run",
+        "write a trained detector as ONNX or torch.export",
+        description="Write a trained detector as a file that runs without otalab. It takes images, float32 "
+        "(N, 3, H, W) in 0..1, and gives boxes (N, points, 4), xyxy in px, and scores (N, points, classes) in 0..1. "
+        "Dropping boxes that overlap better ones (NMS) is left to you. The file is run on a random image, and kept "
+        "only if it computes what the detector does. docs/use.md has a program that detects with it.",
+    )
+    add("checkpoint", help="a run's folder, or its model.safetensors")
+    add("--format", choices=("onnx", "torch"), default="onnx", help="onnx: FILE.onnx; torch: FILE.pt2 (default: onnx)")
+    add("--out", type=Path, required=True, metavar="FILE", help="file to write")
+    square = "height and width of the images (default: a square of the side that the detector resizes to)"
+    add("--size", nargs=2, type=count, metavar=("H", "W"), help=square)
+    add("--batch", type=count, default=1, metavar="N", help="images at a time (default: %(default)s)")
 
     add = add_command(commands, "bench", "bench:run", "time label assignment against the textbook way")
     add("--rounds", type=at_most(1000), default=7, help="interleaved rounds; medians are kept (default: %(default)s)")

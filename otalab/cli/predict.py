@@ -3,6 +3,7 @@
 import argparse
 
 from otalab.cli.main import tell
+from otalab.data.find_images import find_images
 from otalab.detect.device import pick_device
 from otalab.detect.predict import predict
 from otalab.errors import InputError
@@ -11,7 +12,7 @@ from otalab.errors import InputError
 def run(a: argparse.Namespace) -> int:
     """An image at fault is told, and the others follow."""
     status = 0
-    for said in predict(a.checkpoint, a.images, a.out, a.threshold, pick_device(a.device)):
+    for said in predict(a.checkpoint, find_images(a.images), a.out, a.threshold, pick_device(a.device)):
         if isinstance(said, InputError):
             status = tell(said)
         else:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
@@ -13,7 +14,7 @@ from otalab.assign import AnchorPoints, Predictions
 class PostProcess:
     """Threshold, top k a level, class-wise NMS, top k an image, clip: in this order, after the authors' code.
 
-    A score is sqrt(sigmoid(logit) * sigmoid(quality)), or sigmoid(logit) where predictions have no quality.
+    Scores are those of `class_scores`.
     """
 
     score_threshold: float = 0.05
@@ -26,9 +27,7 @@ class PostProcess:
 
         A box of which nothing is left inside the image is dropped.
         """
-        scores = predictions.logits.sigmoid()
-        if predictions.quality is not None:
-            scores = (scores * predictions.quality.sigmoid()[:, None]).sqrt()  # (n, C)
+        scores = class_scores(predictions.logits, predictions.quality)
         boxes, labels, kept_scores = [], [], []
         for level in range(len(points.level.unique())):
             on_level = points.level == level
@@ -47,3 +46,11 @@ class PostProcess:
         boxes, labels, scores = clip_boxes_to_image(boxes[keep], size), labels[keep], scores[keep]
         seen = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # not those that lie in the padding
         return {"boxes": boxes[seen], "labels": labels[seen], "scores": scores[seen]}
+
+
+def class_scores(
+    logits: Float[Tensor, "*points C"], quality: Float[Tensor, "*points"] | None
+) -> Float[Tensor, "*points C"]:
+    """sqrt(sigmoid(logit) * sigmoid(quality)), or sigmoid(logit) where predictions have no quality."""
+    scores = logits.sigmoid()
+    return scores if quality is None else (scores * quality.sigmoid()[..., None]).sqrt()

@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ["--" + field.name.replace("_", "-") for field in fields(TrainConfig)] + ["--resume"],
     "eval": ["checkpoint", "--data", "--split", "--backend", "--batch-size", "--device", "--json"],
     "predict": ["checkpoint", "images", "--out", "--threshold", "--device"],
+    "export": ["checkpoint", "--format", "--out", "--size", "--batch"],
     "bench": ["--rounds", "--json"],
     "data": ["shapes", "coco", "summary"],
     "data shapes": ["--out", "--train", "--val", "--seed", "--overwrite"],
@@ -159,6 +160,19 @@ def test_predict_writes_boxes_and_a_picture(detector_folder, shapes, tmp_path, c
     assert {row["label"] for row in rows} <= {"circle", "square", "triangle", "star", "ring", "cross"}
     with Image.open(tmp_path / "out" / "000001.png") as picture:
         assert picture.format == "PNG" and min(picture.size) >= 64
+
+
+def test_predict_takes_a_folder_of_frames_in_order_and_keeps_their_names(detector_folder, shapes, tmp_path, capsys):
+    photos, frames = shapes / "val" / "images", tmp_path / "frames"
+    frames.mkdir()
+    for number in (10, 9, 1):
+        shutil.copy(photos / "000001.png", frames / f"frame{number}.png")
+    (frames / "notes.txt").write_text("not an image")
+    assert otalab("predict", detector_folder, frames, photos / "*2.png", "--out", tmp_path / "out") == 0
+    lines = capsys.readouterr().out.splitlines()
+    expected = [*(frames / f"frame{number}.png" for number in (1, 9, 10)), photos / "000002.png"]
+    assert [line.split(": ")[0] for line in lines] == [str(path) for path in expected]
+    assert {path.stem for path in (tmp_path / "out").iterdir()} == {"frame1", "frame9", "frame10", "000002"}
 
 
 def test_predict_finds_nothing_of_score_one(detector_folder, shapes, tmp_path, capsys):

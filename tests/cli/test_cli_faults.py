@@ -146,6 +146,13 @@ def test_predict_tells_of_an_image_that_is_not_there(detector_folder, tmp_path, 
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("path", ["folder", "none*.jpg"])
+def test_predict_tells_of_a_path_without_an_image_before_it_loads_the_model(path, tmp_path, refused):
+    (tmp_path / "folder").mkdir()
+    said = refused("predict", tmp_path / "no checkpoint", tmp_path / path, "--out", tmp_path / "out")
+    assert "no image " in said and str(tmp_path / path) in said
+
+
 def test_predict_overwrites_no_image_and_no_result_of_its_own(detector_folder, own_shapes, refused):
     photos = own_shapes / "val" / "images"
     before = (photos / "000001.png").read_bytes()

@@ -1,0 +1,60 @@
+"""The image files that a user means: files, folders of them, and patterns."""
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from otalab.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The image files that paths stand for, in the order given.
+
+    A folder stands for the image files directly in it. A pattern stands for those that it matches ("frames/*.jpg"; **
+    is folders of any depth). Both come in natural order: frame2 before frame10. Every other path stands for itself,
+    whether or not there is such a file. A warning says once how many files are left out since they are no images.
+
+    Raises InputError for a folder or a pattern without an image.
+    """
+    found, skipped = [], 0
+    for path in paths:
+        if path.is_dir():
+            where, files = f"directly in folder {path}", only_files(path.iterdir())
+        elif glob.has_magic(str(path)) and not os.path.lexists(path):  # photo[1].jpg may be a file's name
+            where, files = f"matches {path}", only_files(map(Path, glob.glob(str(path), recursive=True)))
+        else:
+            found.append(path)
+            continue
+        images = [file for file in files if looks_like_image(file)]
+        if not images:
+            others = f", only other files ({len(files)})" if files else ""
+            raise InputError(f"no image {where}{others}")
+        found += sorted(images, key=natural)
+        skipped += len(files) - len(images)
+    if skipped:
+        logger.warning("left out: %d files that are no images by their names", skipped)
+    return found
+
+
+def only_files(paths: Iterable[Path]) -> list[Path]:
+    """The paths without folders."""
+    return [path for path in paths if not path.is_dir()]
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file has the ending of an image format that Pillow reads, and is not hidden."""
+    kind = Image.registered_extensions().get(path.suffix.lower())  # registered: Pillow's MPEG is no image
+    return kind in Image.OPEN and Image.MIME.get(kind, "").startswith("image/") and not path.name.startswith(".")
+
+
+def natural(path: Path) -> list:
+    """A key by which numbers in names sort as numbers: frame2 before frame10, frame02 beside frame2."""
+    pieces = re.split("([0-9]+)", str(path))
+    return [[int(piece) if i % 2 else piece.casefold() for i, piece in enumerate(pieces)], str(path)]

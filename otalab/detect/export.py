@@ -1,0 +1,184 @@
+"""A trained detector as a file that runs without otalab: ONNX, or a program of torch.export.
+
+The file holds backbone, head and decoding for images of one size, and ends in dense boxes and scores. Suppression of
+overlaps (NMS) is left to the runtime: how many boxes it keeps depends on the image, and many runtimes, quantisers and
+accelerators take fixed shapes alone, or have an NMS of their own. docs/use.md has a short one.
+"""
+
+import importlib.util
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from otalab.assign import AnchorPoints
+from otalab.boxes import around
+from otalab.detect.checkpoint import load_model
+from otalab.detect.detector import Detector, in_padding
+from otalab.detect.limits import EVAL_PIXELS
+from otalab.detect.postprocess import class_scores
+from otalab.errors import InputError
+from otalab.files import write_whole
+
+Outputs = tuple[Float[Tensor, "n points 4"], Float[Tensor, "n points C"]]
+OUTPUTS = ("boxes", "scores")
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+TOLERANCE = 1e-3  # of an output's largest value
+
+
+class CheckFailed(RuntimeError):
+    """An exported model does not compute what the detector does."""
+
+
+class DenseDetector(nn.Module):
+    """What is exported: images (N, 3, H, W) float32 in 0..1, all of one size, to boxes and scores at every point.
+
+    Boxes (N, points, 4) are xyxy px and may reach beyond the image; scores (N, points, C) lie in 0..1. Points are
+    those of `AnchorPoints.for_image`: ceil(H / s) x ceil(W / s) a level. H and W need not be multiples of 32, since
+    the detector's padding changes nothing.
+    """
+
+    def __init__(self, model: Detector, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.backbone, self.head = model.backbone, model.head
+        self.trains_quality = model.assigner.trains_quality
+        self.register_buffer("mean", model.mean)
+        self.register_buffer("std", model.std)
+        self.register_buffer("xy", AnchorPoints.for_image(size, model.backbone.strides, device=model.mean.device).xy)
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Outputs:
+        logits, sides, quality = self.head(self.backbone((images - self.mean) / self.std))
+        return around(self.xy, sides), class_scores(logits, quality if self.trains_quality else None)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how far it is from the detector on a random image."""
+
+    images: tuple[int, ...]  # shape of the input
+    boxes: tuple[int, ...]  # shapes of the outputs
+    scores: tuple[int, ...]
+    boxes_differ: float  # largest difference, px
+    scores_differ: float
+    relative: float  # the larger of both, each in parts of its output's largest value
+
+
+def export(
+    checkpoint: str | Path, out: Path, format: str = "onnx", size: Sequence[int] | None = None, batch: int = 1
+) -> Exported:
+    """Write the detector of a checkpoint as `DenseDetector`, as "onnx" (.onnx) or "torch" (.pt2).
+
+    size: height and width of the images, px; None takes the square of the shorter side that the detector resizes to
+
+    The file names its classes: see `metadata`. It is run on a random image before it takes its place, and is not kept
+    if it differs from the detector. Raises CheckFailed then, and InputError for a missing or damaged checkpoint, an
+    ending that is not the format's, sizes that are missing or too large, and packages that are not installed.
+    """
+    out = Path(out)
+    if format not in SUFFIXES:
+        raise InputError(f"format {format!r} is none of {', '.join(SUFFIXES)}")
+    if out.suffix != SUFFIXES[format]:
+        raise InputError(f"cannot export to {out}: the name of a file of format {format} ends in {SUFFIXES[format]}")
+    if format == "onnx":
+        require_onnx()
+    model, description = load_model(checkpoint)
+    height, width = image_size(model, size, batch)
+    dense = DenseDetector(model, (height, width)).eval().requires_grad_(False)
+    images = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+    program = torch.export.export(dense, (images,))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    content = onnx_bytes if format == "onnx" else torch_bytes
+    run = run_onnx if format == "onnx" else run_torch
+    with write_whole(out) as temporary:
+        temporary.write_bytes(content(program, metadata(model, description)))
+        return compare(run(temporary, images), expected(model, images), images)
+
+
+def image_size(model: Detector, size: Sequence[int] | None, batch: int) -> tuple[int, int]:
+    """Height and width of the images of an exported model. Raises InputError when they are missing or too large."""
+    if size is None and model.image_size is None:
+        raise InputError("the detector takes images of any size; choose that of the exported one: --size HEIGHT WIDTH")
+    height, width = size or (model.image_size[0],) * 2
+    if batch * height * width > EVAL_PIXELS:
+        raise InputError(
+            f"{batch} images of {width} x {height} px are {batch * height * width:,} px, more than the {EVAL_PIXELS:,} "
+            "that an exported model may take; try a smaller --size or --batch"
+        )
+    return height, width
+
+
+def metadata(model: Detector, description: dict) -> dict[str, str]:
+    """What a runtime needs beside the outputs, each value as JSON: names and COCO ids of the classes, and for NMS
+    the score_threshold, nms_iou and per_image (boxes) that the detector itself uses."""
+    values = {key: description[key] for key in ("class_names", "category_ids")} | asdict(model.postprocess)
+    del values["per_level"]  # the points do not tell their levels
+    return {key: json.dumps(value) for key, value in values.items()}
+
+
+@torch.inference_mode()
+def expected(model: Detector, images: Float[Tensor, "n 3 h w"]) -> Outputs:
+    """What the detector itself predicts, at the points outside its padding to a multiple of 32 px."""
+    several = list(images)
+    points, predictions = model.predict(several)
+    real = ~in_padding(points, several)[0]
+    boxes, logits, quality = (
+        torch.stack([getattr(one, name)[real] for one in predictions]) for name in ("boxes", "logits", "quality")
+    )
+    return boxes, class_scores(logits, quality if model.assigner.trains_quality else None)
+
+
+def compare(found: Sequence[Tensor], wanted: Outputs, images: Tensor) -> Exported:
+    """How far outputs are from those wanted. Raises CheckFailed beyond TOLERANCE."""
+    shapes = [tuple(x.shape) for x in found]
+    if shapes != [tuple(x.shape) for x in wanted]:
+        raise CheckFailed(f"the exported model's outputs have shapes {shapes}, not the detector's")
+    differ = [(a - b).abs().max().item() for a, b in zip(found, wanted, strict=True)]
+    relative = [d / b.abs().max().item() for d, b in zip(differ, wanted, strict=True)]
+    if not all(part <= TOLERANCE for part in relative):  # NaN is not
+        raise CheckFailed(
+            f"the exported model differs from the detector by {differ[0]:.2g} px in boxes and {differ[1]:.2g} in "
+            f"scores, more than {TOLERANCE:g} of the largest; nothing was written"
+        )
+    return Exported(tuple(images.shape), *shapes, *differ, max(relative))
+
+
+def require_onnx() -> None:
+    """Raise InputError unless what writes and runs ONNX is installed."""
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"{', '.join(missing)} is not installed; format onnx needs the extra 'export'")
+
+
+def onnx_bytes(program: torch.export.ExportedProgram, metadata: dict[str, str]) -> bytes:
+    """The program as the content of an ONNX file, weights and metadata in it."""
+    onnx = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["images"], output_names=OUTPUTS)
+    onnx.model.metadata_props.update(metadata)
+    return onnx.model_proto.SerializeToString()
+
+
+def run_onnx(path: Path, images: Tensor) -> Outputs:
+    """Outputs of an ONNX file, by ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    boxes, scores = session.run(OUTPUTS, {"images": images.numpy()})
+    return torch.from_numpy(boxes), torch.from_numpy(scores)
+
+
+def torch_bytes(program: torch.export.ExportedProgram, metadata: dict[str, str]) -> bytes:
+    """The program as the content of a .pt2 file, the metadata as its extra files."""
+    content = io.BytesIO()  # torch's own file does not tell a full disk from other faults
+    torch.export.save(program, content, extra_files=metadata)
+    return content.getvalue()
+
+
+@torch.inference_mode()
+def run_torch(path: Path, images: Tensor) -> Outputs:
+    """Outputs of a .pt2 file."""
+    return torch.export.load(path).module()(images)
