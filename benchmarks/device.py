@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.common import cpu
+from otalab.lab.timing import Table
 
 T = TypeVar("T")
 
@@ -73,6 +74,14 @@ def attempt(way: str, measure: Callable[[], T]) -> T | Failed:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return failed
+
+
+@dataclass(frozen=True)
+class Found(Table):
+    """A table of what was counted or reckoned, in no rounds."""
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.name}: {self.task}", type(self.rows[0]).head, *map(str, self.rows)])
 
 
 def failed_last(rows: list) -> list:

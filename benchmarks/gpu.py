@@ -20,6 +20,7 @@ import torch
 from benchmarks.common import FOLDER, as_json, shown
 from benchmarks.device import (
     Failed,
+    Found,
     HostWaits,
     attempt,
     cuda_synchronisations,
@@ -128,7 +129,7 @@ class Waits:
     idle: float | None
     by_kind: dict[str, int]
 
-    head: ClassVar[str] = f"{'step':<26}{'operations':>12}{'waits':>7}{'by CUDA':>9}{'in them':>10}{'idle':>9}  what waits"
+    head: ClassVar[str] = f"{'step':<26}{'operations':>12}{'waits':>7}{'by CUDA':>9}{'in them':>10}{'idle':>9}  what"
 
     def __str__(self) -> str:
         counts = f"{self.operations:>12}{self.waits:>7}{optional(self.by_cuda, 'd', 9)}"
@@ -137,12 +138,12 @@ class Waits:
         return f"{self.way:<26}{counts}{self.percent:>8.1f} %{idle}  {kinds}"
 
 
-def waits_table(device: torch.device, quick: bool, timer: Timer) -> Table:
+def waits_table(device: torch.device, quick: bool, timer: Timer) -> Found:
     """A step of each model, and of otalab's without assignment."""
     setting = settings_of(device, quick)[0]
     models = {"otalab": OtalabStep, "otalab, recorded labels": recorded_step, "torchvision": torchvision_step}
     rows = [attempt(name, partial(waits_row, name, build, setting, device)) for name, build in models.items()]
-    return Table("host waits", f"one step, {setting}", 1, failed_last(rows))
+    return Found("host waits", f"one step, {setting}", 1, failed_last(rows))
 
 
 def recorded_step(setting: Setting, device: torch.device) -> Callable[[], None]:
@@ -241,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with one_thread():
         for name, measure in TABLES.items():
             table = attempt(name, partial(measure, device, given.quick, Timer(given.rounds)))
-            table = Table(name, "not measured", 0, [table]) if isinstance(table, Failed) else table
+            table = Found(name, "failed", 0, [table]) if isinstance(table, Failed) else table
             done.append(shown(table))
             cuda = torch.version.cuda if device.type == "cuda" else None
             about = {"device": name_of(device), "cuda": cuda}

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from benchmarks.device import attempt, failed_last, optional
+from benchmarks.device import Found, attempt, failed_last, optional
 from benchmarks.training import predictions_to, targets_to
 from otalab.assign import ASSIGNERS, Assignment, build_assigner
-from otalab.lab.timing import Scene, Table, make_scene
+from otalab.lab.timing import Scene, make_scene
 
 CPU = torch.device("cpu")
 SOFT = ("score", "label_weight", "box_weight")
@@ -33,18 +33,20 @@ class Labels:
     dearer: float | None
     weights: float | None
 
-    head: ClassVar[str] = f"{'assigner':<24}{'points':>10}{'differ':>9}{'in images':>11}{'dearer by':>11}{'weights':>11}"
+    head: ClassVar[str] = (
+        f"{'assigner':<20}{'points':>10}{'differ':>9}{'in images':>11}{'dearer by':>11}{'weights':>11}"
+    )
 
     def __str__(self) -> str:
         soft = optional(self.dearer, ".1e", 11) + optional(self.weights, ".1e", 11)
-        return f"{self.way:<24}{self.points:>10,}{self.differ:>9}{self.images:>11}{soft}"
+        return f"{self.way:<20}{self.points:>10,}{self.differ:>9}{self.images:>11}{soft}"
 
 
-def labels_table(device: torch.device, quick: bool) -> Table:
+def labels_table(device: torch.device, quick: bool) -> Found:
     """A row for each assigner."""
     scenes = varied_scenes(quick)
     rows = [attempt(name, partial(labels_row, name, scenes, device)) for name in ASSIGNERS]
-    return Table("labels", f"{len(scenes)} images assigned on the CPU and on {device.type}", 1, failed_last(rows))
+    return Found("labels", f"{len(scenes)} images assigned on the CPU and on {device.type}", 1, failed_last(rows))
 
 
 def varied_scenes(quick: bool) -> list[Scene]:
