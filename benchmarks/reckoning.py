@@ -24,9 +24,14 @@ class Figure:
 
     head: ClassVar[str] = f"{'':<78}{'value':>12}"
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The value as it is printed, without its unit."""
         digits = 0 if self.value >= 1000 or self.value == int(self.value) else 1 if self.value >= 10 else 2
-        return f"{self.what:<78}{self.value:>12,.{digits}f} {self.unit}"
+        return f"{self.value:,.{digits}f}"
+
+    def __str__(self) -> str:
+        return f"{self.what:<78}{self.text:>12} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Pace:
         loaders = "" if self.loaders is None else f"{self.loaders:.1f}"
         return (
             f"{self.tflops:<18}{self.hours:>14.1f}{self.hours_of_eight:>9.1f}{self.step_seconds:>9.2f}"
-            f"{self.solver_percent:>8.1f} %{self.images_a_second:>10.1f}{loaders:>9}"
+            f"{self.solver_percent:>8.2f} %{self.images_a_second:>10.1f}{loaders:>9}"
         )
 
 
