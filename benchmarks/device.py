@@ -1,0 +1,189 @@
+"""What measuring on a GPU needs, and does no harm on a CPU: ends that are waited for, host waits, memory, idle time."""
+
+import gc
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.common import cpu
+from otalab.lab.timing import Table
+
+T = TypeVar("T")
+
+
+def name_of(device: torch.device) -> str:
+    """The card's or the processor's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu()
+
+
+def finish(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def finished(call: Callable[[], object], device: torch.device) -> Callable[[], None]:
+    """The call, ended only when the device has done its work: a way for a `Timer`."""
+
+    def run() -> None:
+        call()
+        finish(device)
+
+    return run
+
+
+def optional(value: float | None, form: str, width: int) -> str:
+    """The number in a column of that width, or blanks."""
+    return " " * width if value is None else f"{value:>{width}{form}}"
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A row that could not be measured, and why."""
+
+    head: ClassVar[str] = "not measured"
+
+    way: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.way}: {self.why}"
+
+    @property
+    def for_want_of_memory(self) -> bool:
+        return self.why == "out of memory"
+
+
+def attempt(way: str, measure: Callable[[], T]) -> T | Failed:
+    """What `measure` returns, or a row that says what it raised; so that one failure costs one row."""
+    try:
+        return measure()
+    except torch.cuda.OutOfMemoryError:
+        failed = Failed(way, "out of memory")
+    except Exception as error:  # whatever a device, a driver or a library raises
+        failed = Failed(way, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+    gc.collect()  # here the exception is gone, and with it the tensors that its traceback held
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return failed
+
+
+@dataclass(frozen=True)
+class Found(Table):
+    """A table of what was counted or reckoned, in no rounds."""
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.name}: {self.task}", type(self.rows[0]).head, *map(str, self.rows)])
+
+
+def failed_last(rows: list) -> list:
+    """The rows in their order, but those not measured at the end, so that the others head the table."""
+    return sorted(rows, key=lambda row: isinstance(row, Failed))
+
+
+def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
+    """The most memory that tensors held during a call, in bytes; None on a CPU, which does not count it."""
+    if device.type != "cuda":
+        call()
+        return None
+    finish(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    finish(device)
+    return torch.cuda.max_memory_allocated(device)
+
+
+class HostWaits(TorchDispatchMode):
+    """Counts dispatched operations, and those at which the host has to wait for a GPU, with the seconds spent in them.
+
+    It finds by name what reads a value, and what needs a value to know the size of its result; and copies between
+    devices that are not asked to be `non_blocking`. On a CPU nothing is copied between devices, the rest counts alike:
+    it stands in for a GPU.
+    """
+
+    NEED_VALUES: ClassVar[tuple[str, ...]] = (
+        *("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "bincount"),
+        *("_unique", "_unique2", "unique_dim", "unique_consecutive"),
+    )
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device, self.operations, self.seconds = device, 0, 0.0
+        self.waits: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        start = time.perf_counter()
+        result = function(*args, **kwargs)
+        self.operations += 1
+        if kind := self.kind(function.name().removeprefix("aten::").partition(".")[0], args, kwargs, result):
+            self.waits[kind] += 1
+            self.seconds += time.perf_counter() - start
+        return result
+
+    def kind(self, name: str, args: tuple, kwargs: dict, result: object) -> str | None:
+        """How the operation makes the host wait; None if it does not."""
+        if name in ("_to_copy", "copy_") and isinstance(result, Tensor):
+            source = args[0] if name == "_to_copy" else args[1]
+            asked = kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])
+            return None if asked or source.device.type == result.device.type else "copy between devices"
+        if not (args and isinstance(args[0], Tensor) and args[0].device.type == self.device.type):
+            return None  # the host's own numbers
+        if name == "_local_scalar_dense":
+            return "number read"
+        if name in self.NEED_VALUES:
+            return name.strip("_")
+        if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+            masks = [i for i in args[1] if i is not None and i.dtype in (torch.bool, torch.uint8)]
+            return "mask as index" if masks else None
+        if name == "repeat_interleave" and kwargs.get("output_size") is None:
+            return "repeat_interleave"
+        return None
+
+
+def cuda_synchronisations(call: Callable[[], object], device: torch.device) -> int | None:
+    """Synchronising operations of a call as CUDA itself reports them; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            call()
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    return sum("synchronizing CUDA operation" in str(warning.message) for warning in seen)
+
+
+def idle_share(call: Callable[[], object], device: torch.device) -> float | None:
+    """The share of a call's time in which the GPU ran no kernel and copied nothing; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    taken = []
+    for _ in range(3):
+        start = time.perf_counter()
+        finished(call, device)()
+        taken.append(time.perf_counter() - start)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        finished(call, device)()
+    on_device = (e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA)
+    spans = sorted((e.time_range.start, e.time_range.end) for e in on_device if not e.name.startswith("Optimizer."))
+    return 1 - covered(spans) / 1e6 / median(taken)
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """The length of the union of intervals, which are sorted by their start."""
+    total, reached = 0.0, float("-inf")
+    for start, end in spans:
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

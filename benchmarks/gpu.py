@@ -1,0 +1,255 @@
+"""A GPU's table: labels beside the CPU's, steps beside torchvision's, waits of the host, the share of assignment.
+
+python -m benchmarks.gpu [--quick] [--device cuda|cpu] [--rounds N] [--json FILE]
+
+Takes under four minutes on a GPU. The file is written anew after each table, and what fails becomes a row that says
+why. On a CPU the images are small: that shows that the command works, and no more.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import ClassVar
+
+import torch
+
+from benchmarks.common import FOLDER, as_json, shown
+from benchmarks.device import (
+    Failed,
+    Found,
+    HostWaits,
+    attempt,
+    cuda_synchronisations,
+    failed_last,
+    finished,
+    idle_share,
+    name_of,
+    optional,
+    peak_bytes,
+)
+from benchmarks.gpu_labels import labels_table
+from benchmarks.training import OtalabStep, Setting, torchvision_step
+from otalab.assign import build_assigner
+from otalab.detect.device import pick_device
+from otalab.errors import InputError
+from otalab.files import write_json
+from otalab.lab.timing import Table, Timer, one_thread
+
+SOLVERS = ("ota", "ota:solver=auction", "ota:solver=sinkhorn", "ota-paper", "ota-official", "fcos")
+MODELS: dict[str, Callable[[Setting, torch.device], Callable[[], None]]] = {
+    "otalab": OtalabStep,
+    "torchvision": torchvision_step,
+}
+
+
+def settings_of(device: torch.device, quick: bool) -> list[Setting]:
+    """Steps of a GPU's size, of one that a CPU can do, or of a test's."""
+    if quick:
+        return [Setting("tiny", (128, 128), batch, num_gt=3) for batch in (1, 2)]
+    if device.type == "cpu":
+        return [Setting(size=(256, 320), batch=batch) for batch in (1, 2)]
+    return [Setting(batch=batch) for batch in (8, 16)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Images a second by the median step; the median of the paired ratios to torchvision's; most memory held, GB."""
+
+    way: str
+    batch: int
+    images_a_second: float
+    times_torchvision: float | None
+    peak_gb: float | None
+
+    head: ClassVar[str] = f"{'way':<16}{'batch':>7}{'images/s':>11}{'of torchvision':>17}{'peak GB':>10}"
+
+    def __str__(self) -> str:
+        ratio = optional(self.times_torchvision, ".2f", 16) + ("x" if self.times_torchvision else " ")
+        return f"{self.way:<16}{self.batch:>7}{self.images_a_second:>11.2f}{ratio}{optional(self.peak_gb, '.2f', 10)}"
+
+
+def steps_table(device: torch.device, quick: bool, timer: Timer) -> Table:
+    """Both models in turn, at each batch size."""
+    settings = settings_of(device, quick)
+    rows = [row for setting in settings for row in step_rows(setting, device, timer)]
+    return Table("step", f"{settings[0].images}, bfloat16 autocast, SGD", timer.rounds, failed_last(rows))
+
+
+def step_rows(setting: Setting, device: torch.device, timer: Timer) -> list[Step | Failed]:
+    """Each model by itself, for its memory; then those that could, in turn."""
+    names = {model: f"{model}, batch {setting.batch}" for model in MODELS}
+    peaks = {model: attempt(names[model], partial(peak_alone, model, setting, device)) for model in MODELS}
+    failed = [peak for peak in peaks.values() if isinstance(peak, Failed)]
+    left = [model for model, peak in peaks.items() if not isinstance(peak, Failed)]
+    together = ", ".join(names[model] for model in left)
+    seconds = attempt(together, partial(in_turn, left, setting, device, timer))
+    if isinstance(seconds, Failed):
+        return [*failed, seconds]
+    rows, beside = [], seconds.get("torchvision")
+    for model, own in seconds.items():
+        ratio = median(t / o for t, o in zip(beside, own, strict=True)) if beside else None
+        memory = None if peaks[model] is None else peaks[model] / 1e9
+        rows.append(Step(model, setting.batch, setting.batch / median(own), ratio, memory))
+    return [*rows, *failed]
+
+
+def peak_alone(model: str, setting: Setting, device: torch.device) -> int | None:
+    """Bytes of a model's second step, when the optimiser has its state and no other model is there."""
+    step = MODELS[model](setting, device)
+    step()
+    return peak_bytes(step, device)
+
+
+def in_turn(models: list[str], setting: Setting, device: torch.device, timer: Timer) -> dict[str, list[float]]:
+    """Seconds of a step of each model."""
+    return timer({model: finished(MODELS[model](setting, device), device) for model in models})
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Where in a step the host waits for the device.
+
+    operations  dispatched
+    waits       those at which the host has to wait, as `HostWaits` finds them; by_kind says what they are
+    by_cuda     synchronisations that CUDA reports; None on a CPU
+    percent     of the step's time that the host stands in them, while the device still works
+    idle        percent of the step's time in which the device has nothing to do: what the waits cost, and a host that
+                is too slow; None on a CPU
+    """
+
+    way: str
+    operations: int
+    waits: int
+    by_cuda: int | None
+    percent: float
+    idle: float | None
+    by_kind: dict[str, int]
+
+    head: ClassVar[str] = f"{'step':<26}{'operations':>12}{'waits':>7}{'by CUDA':>9}{'in them':>10}{'idle':>9}  what"
+
+    def __str__(self) -> str:
+        counts = f"{self.operations:>12}{self.waits:>7}{optional(self.by_cuda, 'd', 9)}"
+        idle = optional(self.idle, ".1f", 7) + ("  " if self.idle is None else " %")
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.by_kind.items())
+        return f"{self.way:<26}{counts}{self.percent:>8.1f} %{idle}  {kinds}"
+
+
+def waits_table(device: torch.device, quick: bool, timer: Timer) -> Found:
+    """A step of each model, and of otalab's without assignment."""
+    setting = settings_of(device, quick)[0]
+    models = {"otalab": OtalabStep, "otalab, recorded labels": recorded_step, "torchvision": torchvision_step}
+    rows = [attempt(name, partial(waits_row, name, build, setting, device)) for name, build in models.items()]
+    return Found("host waits", f"one step, {setting}", 1, failed_last(rows))
+
+
+def recorded_step(setting: Setting, device: torch.device) -> Callable[[], None]:
+    """A step that knows its labels."""
+    step = OtalabStep(setting, device)
+    labels = step.assign()
+    step.assign = lambda: labels
+    return step
+
+
+def waits_row(name: str, build: Callable, setting: Setting, device: torch.device) -> Waits:
+    """Counted in one step, timed in others."""
+    step = build(setting, device)
+    step()
+    with HostWaits(device) as seen:
+        finished(step, device)()
+    seconds = median(Timer(3)({name: finished(step, device)})[name])
+    kinds = dict(seen.waits.most_common())
+    idle = idle_share(step, device)
+    return Waits(
+        way=name,
+        operations=seen.operations,
+        waits=sum(kinds.values()),
+        by_cuda=cuda_synchronisations(step, device),
+        percent=100 * seen.seconds / seconds,
+        idle=None if idle is None else 100 * idle,
+        by_kind=kinds,
+    )
+
+
+@dataclass(frozen=True)
+class Share:
+    """Median seconds of a step with and without assignment, and of assignment alone; the paired median of its share."""
+
+    way: str
+    seconds: float
+    recorded_seconds: float
+    assign_seconds: float
+    percent: float
+
+    head: ClassVar[str] = f"{'assigner':<24}{'step s':>10}{'recorded s':>12}{'assign s':>10}{'share':>9}"
+
+    def __str__(self) -> str:
+        times = f"{self.seconds:>10.4f}{self.recorded_seconds:>12.4f}{self.assign_seconds:>10.4f}"
+        return f"{self.way:<24}{times}{self.percent:>7.1f} %"
+
+
+def share_table(device: torch.device, quick: bool, timer: Timer) -> Table:
+    """A row for each solver of `ota` and for two baselines, all with one model."""
+    setting = settings_of(device, quick)[0]
+    step = OtalabStep(setting, device)
+    rows = [attempt(name, partial(share_row, name, step, device, timer)) for name in SOLVERS]
+    return Table("assignment's share", f"of a step, {setting}", timer.rounds, failed_last(rows))
+
+
+def share_row(name: str, step: OtalabStep, device: torch.device, timer: Timer) -> Share:
+    """The step with assignment, the same with its labels recorded, and assignment alone, in turn."""
+    assign = partial(step.batch.assigned, build_assigner(name))
+    labels = assign()
+
+    def with_labels(way: Callable) -> None:
+        step.assign = way
+        step()
+
+    ways = {"step": partial(with_labels, assign), "recorded": partial(with_labels, lambda: labels), "assign": assign}
+    seconds = timer({way: finished(run, device) for way, run in ways.items()})
+    share = median(1 - r / s for s, r in zip(seconds["step"], seconds["recorded"], strict=True))
+    return Share(name, *(median(seconds[way]) for way in ways), 100 * share)
+
+
+TABLES = {
+    "labels": lambda device, quick, _: labels_table(device, quick),
+    "step": steps_table,
+    "host waits": waits_table,
+    "assignment's share": share_table,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print and write table by table; 1 if something other than memory was wanting."""
+    flags = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    flags.add_argument("--quick", action="store_true", help="a tiny network, to see that the command works")
+    flags.add_argument("--device", default="auto", help="cuda, cpu or auto (default: %(default)s)")
+    flags.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each way (default: %(default)s)")
+    flags.add_argument("--json", type=Path, default=FOLDER / "gpu.json", help="(default: %(default)s)")
+    given = flags.parse_args(argv)
+    try:
+        device = pick_device(given.device)
+    except InputError as error:
+        flags.error(str(error))
+    if given.rounds < 1:
+        flags.error(f"--rounds is {given.rounds}; there must be at least 1")
+    command = f"python -m benchmarks.gpu --device {device.type} --rounds {given.rounds}{' --quick' * given.quick}"
+    print(f"{name_of(device)}, PyTorch {torch.__version__}", end="\n\n", flush=True)
+    done: list[Table] = []
+    with one_thread():
+        for name, measure in TABLES.items():
+            table = attempt(name, partial(measure, device, given.quick, Timer(given.rounds)))
+            table = Found(name, "failed", 0, [table]) if isinstance(table, Failed) else table
+            done.append(shown(table))
+            cuda = torch.version.cuda if device.type == "cuda" else None
+            about = {"device": name_of(device), "cuda": cuda}
+            write_json(given.json, about | as_json(command, "wall", done))
+    failed = [row for table in done for row in table.rows if isinstance(row, Failed)]
+    return int(not all(row.for_want_of_memory for row in failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Whether every assigner finds the same labels on a GPU as on the CPU: a table of `benchmarks.gpu`."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from benchmarks.device import Found, attempt, failed_last, optional
+from benchmarks.training import predictions_to, targets_to
+from otalab.assign import ASSIGNERS, Assignment, build_assigner
+from otalab.lab.timing import Scene, make_scene
+
+CPU = torch.device("cpu")
+SOFT = ("score", "label_weight", "box_weight")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Points whose label the device chose otherwise than the CPU, and in how many images; what that means.
+
+    dearer   the largest excess of the device's labels over the CPU's, relative, both by the CPU's cost matrix: about 0
+             if equals were chosen. None for an assigner without a cost
+    weights  the largest difference of a point's score or weight; None for an assigner without
+    """
+
+    way: str
+    points: int
+    differ: int
+    images: int
+    dearer: float | None
+    weights: float | None
+
+    head: ClassVar[str] = (
+        f"{'assigner':<20}{'points':>10}{'differ':>9}{'in images':>11}{'dearer by':>11}{'weights':>11}"
+    )
+
+    def __str__(self) -> str:
+        soft = optional(self.dearer, ".1e", 11) + optional(self.weights, ".1e", 11)
+        return f"{self.way:<20}{self.points:>10,}{self.differ:>9}{self.images:>11}{soft}"
+
+
+def labels_table(device: torch.device, quick: bool) -> Found:
+    """A row for each assigner."""
+    scenes = varied_scenes(quick)
+    rows = [attempt(name, partial(labels_row, name, scenes, device)) for name in ASSIGNERS]
+    return Found("labels", f"{len(scenes)} images assigned on the CPU and on {device.type}", 1, failed_last(rows))
+
+
+def varied_scenes(quick: bool) -> list[Scene]:
+    """Ten images: one gt to thirty, apart and crowded, untrained to well trained; the last two of full size."""
+    if quick:
+        return [make_scene(1 + i, (96, 128), 8, skill=i % 4 * 0.3, crowd=i % 3 / 2, seed=i) for i in range(10)]
+    gts = (1, 2, 4, 7, 10, 14, 20, 30, 7, 20)
+    sizes = [(480, 640)] * 8 + [(800, 1344)] * 2
+    settings = enumerate(zip(gts, sizes, strict=True))
+    return [make_scene(m, size, skill=i % 4 * 0.3, crowd=i % 3 / 2, seed=i) for i, (m, size) in settings]
+
+
+def labels_row(name: str, scenes: list[Scene], device: torch.device) -> Labels:
+    """All images, on the CPU and on the device."""
+    differ, dearer, weights = [], [], []
+    for scene in scenes:
+        own, theirs = assign_on(CPU, name, scene), assign_on(device, name, scene)
+        labels = theirs.matched_gt.to(CPU)
+        differ.append(int((own.matched_gt != labels).sum()))
+        if own.cost is not None:
+            least = total(own.cost, own.matched_gt)
+            dearer.append((total(own.cost, labels) - least) / abs(least))
+        pairs = [(getattr(own, kind), getattr(theirs, kind)) for kind in SOFT]
+        weights += [float((mine - other.to(CPU)).abs().max()) for mine, other in pairs if mine is not None]
+    images, points = sum(map(bool, differ)), sum(len(scene.points) for scene in scenes)
+    largest = (max(found, key=abs, default=None) for found in (dearer, weights))
+    return Labels(name, points, sum(differ), images, *largest)
+
+
+def assign_on(device: torch.device, name: str, scene: Scene) -> Assignment:
+    """The labels of one image, found there."""
+    points, predictions, targets = scene
+    assigner = build_assigner(name).for_classes(predictions.logits.shape[1])
+    if isinstance(assigner, nn.Module):  # it learns something
+        assigner.to(device)
+    return assigner(points.to(device), predictions_to(predictions, device), targets_to(targets, device))
+
+
+def total(cost: Tensor, labels: Int[Tensor, " n"]) -> float:
+    """What labels cost by a matrix (m + 1, n), whose last row is the background's."""
+    owner = torch.where(labels >= 0, labels, len(cost) - 1)
+    return float(cost.gather(0, owner[None]).double().sum())

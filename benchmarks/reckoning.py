@@ -1,0 +1,132 @@
+"""What a full training takes, reckoned from what `benchmarks.scaling` measures and from the assumptions below."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+STEPS, BATCH = 90_000, 16  # the paper's 1x schedule
+COCO_IMAGES = 117_266  # of train2017, with at least one box
+COCO_PIXELS = 640 * 480  # of an average photo
+RATES = (15, 30, 60, 120)  # TFLOP/s that convolutions, norms and losses achieve together: the range of today's cards
+GPUS, EFFICIENCY = 8, 0.9  # of eight, what is left after exchanging gradients and waiting for the slowest
+LAUNCH = 10e-6  # seconds of the host for an operation, Python included
+UPLOAD = 6e9  # bytes a second to the device from memory that is not pinned
+BESIDE_TENSORS = 2e9  # bytes: CUDA's context, cuDNN's workspaces, what the allocator cannot use
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number with its unit, and what it says; `key` is how other numbers refer to it."""
+
+    key: str
+    what: str
+    value: float
+    unit: str
+
+    head: ClassVar[str] = f"{'':<78}{'value':>12}"
+
+    @property
+    def text(self) -> str:
+        """The value as it is printed, without its unit."""
+        digits = 0 if self.value >= 1000 or self.value == int(self.value) else 1 if self.value >= 10 else 2
+        return f"{self.value:,.{digits}f}"
+
+    def __str__(self) -> str:
+        return f"{self.what:<78}{self.text:>12} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A run at a rate: hours on one GPU and on eight, and what the host must do for one GPU meanwhile.
+
+    A step takes as long as the device or the host, whichever is slower.
+    solver   percent of a step that the exact solver takes on the CPU
+    loaders  processes that keep the GPU busy; None where loading was not measured
+    """
+
+    tflops: int
+    hours: float
+    hours_of_eight: float
+    step_seconds: float
+    solver_percent: float
+    images_a_second: float
+    loaders: float | None
+
+    head: ClassVar[str] = (
+        f"{'TFLOP/s achieved':<18}{'hours, 1 GPU':>14}{'8 GPUs':>9}{'step s':>9}{'solver':>10}{'images/s':>10}"
+        f"{'loaders':>9}"
+    )
+
+    def __str__(self) -> str:
+        loaders = "" if self.loaders is None else f"{self.loaders:.1f}"
+        return (
+            f"{self.tflops:<18}{self.hours:>14.1f}{self.hours_of_eight:>9.1f}{self.step_seconds:>9.2f}"
+            f"{self.solver_percent:>8.2f} %{self.images_a_second:>10.1f}{loaders:>9}"
+        )
+
+
+def paces(measured: dict[str, float]) -> list[Pace]:
+    """A row for each rate."""
+    rows, each = [], BATCH // GPUS
+    for rate in RATES:
+        step = max(device_seconds(measured, BATCH, rate), host_seconds(measured, BATCH))
+        shared = max(device_seconds(measured, each, rate), host_seconds(measured, each)) / EFFICIENCY
+        rows.append(
+            Pace(
+                tflops=rate,
+                hours=STEPS * step / 3600,
+                hours_of_eight=STEPS * shared / 3600,
+                step_seconds=step,
+                solver_percent=100 * measured["solver"] / 1e3 / step,
+                images_a_second=BATCH / step,
+                loaders=BATCH / step * loading(measured) if "decode" in measured else None,
+            )
+        )
+    return rows
+
+
+def device_seconds(measured: dict[str, float], images: int, rate: float) -> float:
+    """Of a step, for its arithmetic; `rate` in TFLOP/s."""
+    return images * measured["flops"] / (rate * 1e3)
+
+
+def host_seconds(measured: dict[str, float], images: int) -> float:
+    """Of a step, to dispatch its operations."""
+    return measured[f"operations {images}"] * LAUNCH
+
+
+def loading(measured: dict[str, float]) -> float:
+    """Seconds of a core for a COCO photo: decoding grows with its pixels, the rest with those of the resized image."""
+    decode = measured["decode"] * COCO_PIXELS / measured["photo pixels"]
+    return (decode + measured["transform"]) / 1e3
+
+
+def others(measured: dict[str, float]) -> list[Figure]:
+    """Memory, the host's part, the data."""
+    each = BATCH // GPUS
+    rows = [
+        Figure("epochs", f"passes over COCO's images: {STEPS:,} steps of {BATCH}", STEPS * BATCH / COCO_IMAGES, ""),
+        Figure("exaflop", "arithmetic of the run", STEPS * BATCH * measured["flops"] / 1e9, "EFLOP"),
+    ]
+    for images in (BATCH, each):
+        for kind in ("float32", "bfloat16"):
+            needed = memory(measured, images, kind)
+            rows.append(
+                Figure(f"memory {kind} {images}", f"memory of a GPU, {images} images, {kind}, at least", needed, "GB")
+            )
+    for images in (BATCH, each):
+        host, device = host_seconds(measured, images), device_seconds(measured, images, RATES[-1])
+        rows.append(Figure(f"host {images}", f"the host's part of a step of {images} images", 1e3 * host, "ms"))
+        what = f"the device's part of a step of {images} images at {RATES[-1]} TFLOP/s"
+        rows.append(Figure(f"device {images}", what, 1e3 * device, "ms"))
+    upload = measured["batch"] * 1e6 / UPLOAD * 1e3
+    rows.append(Figure("upload", f"a float32 batch of {BATCH} to the device", upload, "ms"))
+    held = COCO_IMAGES * 3 * COCO_PIXELS / 1e9
+    rows.append(Figure("held", "COCO's photos in memory, decoded (--workers 0)", held, "GB"))
+    return rows
+
+
+def memory(measured: dict[str, float], images: int, kind: str) -> float:
+    """GB: weights, their average, gradients, momentum; what is kept for the backward pass; what is no tensor."""
+    state = 2 * measured["weights"] + measured["gradients"] + measured["momentum"]
+    kept = measured[f"kept {kind}"] + measured["kept by losses"]
+    return (state + measured[f"kept once {kind}"] + images * kept) / 1e3 + BESIDE_TENSORS / 1e9

@@ -1,0 +1,138 @@
+"""Training steps to be measured on any device: otalab's detector, and torchvision's FCOS on the same images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from otalab.assign import AnchorPoints, Assigner, Assignment, Predictions, Targets, build_assigner
+from otalab.detect import build_detector
+from otalab.lab.simulate import random_targets, simulate_predictions
+
+LR = 1e-6  # so low that random weights stay finite
+AMP = torch.bfloat16
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A backbone, its images, and how many gts each has: 7 is COCO's average."""
+
+    backbone: str = "resnet50"
+    size: tuple[int, int] = (800, 1344)
+    batch: int = 8
+    num_gt: int = 7
+    classes: int = 80
+
+    @property
+    def images(self) -> str:
+        """The network and what it sees, whatever the batch."""
+        height, width = self.size
+        return f"{self.backbone}, images of {height}x{width} px with {self.num_gt} gts"
+
+    def __str__(self) -> str:
+        return f"{self.images}, batch {self.batch}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of noise, their targets, and predictions as in the middle of training, from which labels are made."""
+
+    images: list[Tensor]
+    targets: list[dict[str, Tensor]]
+    points: AnchorPoints
+    predictions: list[Predictions]
+    truth: list[Targets]
+
+    def assigned(self, assigner: Assigner) -> list[Assignment]:
+        """The labels of the batch."""
+        return assigner.assign_batch(self.points, self.predictions, self.truth)
+
+
+def make_batch(setting: Setting, strides: tuple[int, ...], device: torch.device) -> Batch:
+    """The same for every model of equal strides, and on every device."""
+    generator = torch.Generator().manual_seed(0)
+    points = AnchorPoints.for_image(setting.size, strides)
+    images, truth, predictions = [], [], []
+    for _ in range(setting.batch):
+        images.append(torch.rand(3, *setting.size, generator=generator).to(device))
+        seen = random_targets(setting.size, setting.num_gt, setting.classes, generator)
+        said = simulate_predictions(points, seen, setting.classes, generator)
+        truth.append(targets_to(seen, device))
+        predictions.append(predictions_to(said, device))
+    targets = [{"boxes": t.boxes, "labels": t.labels} for t in truth]
+    return Batch(images, targets, points.to(device), predictions, truth)
+
+
+def targets_to(targets: Targets, device: torch.device) -> Targets:
+    """The same gts on the device."""
+    return Targets(targets.boxes.to(device), targets.labels.to(device))
+
+
+def predictions_to(predictions: Predictions, device: torch.device) -> Predictions:
+    """The same predictions on the device."""
+    return Predictions(*(x.to(device) for x in (predictions.logits, predictions.boxes, predictions.quality)))
+
+
+def frozen_detector(setting: Setting) -> nn.Module:
+    """otalab's detector as it trains from ImageNet's weights: norms and first layers frozen. The weights are random."""
+    weights = None if setting.backbone == "tiny" else "IMAGENET1K_V1"
+    return build_detector(setting.backbone, setting.classes, "ota", weights, load_weights=False).train()
+
+
+class OtalabStep:
+    """A step of otalab's detector, labels made by `assign` from the predictions of `Batch`; to be called.
+
+    With predictions of random weights every gt would want a single point, and assignment would be too easy.
+    """
+
+    def __init__(self, setting: Setting, device: torch.device, amp: bool = True) -> None:
+        torch.manual_seed(0)
+        model = frozen_detector(setting)
+        self.batch = make_batch(setting, model.backbone.strides, device)
+        self.assigner = build_assigner("ota")
+        model.assign = lambda *_: self.assign()
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.step = step_of(self.model, self.batch, device, amp)
+
+    def assign(self) -> list[Assignment]:
+        """The labels that the step learns; to be replaced."""
+        return self.batch.assigned(self.assigner)
+
+    def __call__(self) -> None:
+        self.step()
+
+
+def torchvision_step(setting: Setting, device: torch.device) -> Callable[[], None]:
+    """A step of torchvision's FCOS with the same trunk, frozen alike; it makes its labels by rule.
+
+    `fcos_resnet50_fpn` freezes norms only if it may load weights, so its parts are put together here.
+    """
+    torch.manual_seed(0)
+    name = "resnet18" if setting.backbone == "tiny" else setting.backbone
+    tops = {"returned_layers": [2, 3, 4], "extra_blocks": LastLevelP6P7(256, 256)}
+    trunk = resnet_fpn_backbone(
+        backbone_name=name, weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3, **tops
+    )
+    model = FCOS(trunk, setting.classes, min_size=min(setting.size), max_size=max(setting.size)).train()
+    model = model.to(device, memory_format=torch.channels_last)
+    return step_of(model, make_batch(setting, (8, 16, 32, 64, 128), device), device)
+
+
+def step_of(model: nn.Module, batch: Batch, device: torch.device, amp: bool = True) -> Callable[[], None]:
+    """Losses under autocast, gradients, and a step of SGD with momentum: of any model of torchvision's convention."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(learning, lr=LR, momentum=0.9, weight_decay=1e-4)
+
+    def step() -> None:
+        with torch.autocast(device.type, AMP, enabled=amp):
+            losses = model(batch.images, batch.targets)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+
+    return step
