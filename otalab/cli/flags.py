@@ -108,7 +108,9 @@ def parser() -> Parser:
     add("--json", type=Path, help="also write the metrics here")
     add("--results", type=Path, metavar="FILE", help="also write the detections here, as COCO's results (JSON)")
 
-    add = add_command(commands, "compare", "compare_runs:run", "put training runs side by side, as a table and as a page")
+    add = add_command(
+        commands, "compare", "compare_runs:run", "put training runs side by side, as a table and as a page"
+    )
     add("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, two or more")
     add("--out", type=Path, default="runs/compare.html", help="the page (default: %(default)s)")
 

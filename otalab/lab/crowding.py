@@ -43,11 +43,13 @@ def crowding_bins(ground_truth: dict, results: Sequence[dict], backend: str | No
 
     ground_truth, results, backend: as `coco_metrics` takes them. `iscrowd` regions are no gts and crowd none.
 
-    The AP of a bin is measured as COCO measures that of an area range: gts outside the bin are ignored. So a detection
-    takes one of them only where no gt of the bin is left for it, and is then neither right nor wrong. It needs the usual
-    IoU, and each takes one detection; `iscrowd` would ask for less and take many. A detection that takes no gt is wrong
-    in every bin: AP falls with the share of gts that a bin has, and compares detectors on one data set rather than bins.
-    The evaluator ignores gts whose area is out of range, so those outside the bin get an impossible area in a copy.
+    The AP of a bin is measured as COCO measures that of an area range: gts outside the bin are ignored. A detection
+    takes one of these only where no gt of the bin is left for it, at the usual IoU, and each is taken once; the
+    detection is then neither right nor wrong. (`iscrowd` would ask for less overlap, and take many.) A detection that
+    takes no gt is wrong in every bin. So AP falls with a bin's share of the gts: compare detectors on one data set by
+    it, not bins.
+
+    The evaluator ignores gts of an area out of range, so those outside the bin get such an area in a copy.
     """
     gts = [row for row in ground_truth["annotations"] if not row.get("iscrowd")]
     crowds = [row for row in ground_truth["annotations"] if row.get("iscrowd")]

@@ -79,8 +79,12 @@ def count_mistakes(ground_truth: dict, results: Sequence[dict], score_threshold:
     ground_truth, results: as `coco_metrics` takes them (`CocoDataset.ground_truth()`, `evaluate.detect`). `iscrowd`
     regions are no gts: see `DetectionCounts.ignored`.
     """
-    each = mistakes_by_image(ground_truth, results, score_threshold)
-    return sum(each.values(), start=Mistakes(GtCounts(), DetectionCounts()))
+    return total_mistakes(mistakes_by_image(ground_truth, results, score_threshold).values())
+
+
+def total_mistakes(mistakes: Iterable[Mistakes]) -> Mistakes:
+    """Their sum."""
+    return sum(mistakes, start=Mistakes(GtCounts(), DetectionCounts()))
 
 
 def mistakes_by_image(ground_truth: dict, results: Sequence[dict], score_threshold: float) -> dict[int, Mistakes]:

@@ -85,7 +85,7 @@ def draw_crowding(ax: Axes, bins: Sequence[CrowdingBin], title: str | None = Non
     ax.grid(axis="y")
     ax.legend(loc="upper right", ncols=2, handlelength=1)
     least = min(bins, key=lambda each: each.recall, default=None)
-    finding = f"Least found: {100 * least.recall:.0f} % of the gts at {least.crowding}" if least else "No gt"
+    finding = f"Least found: {100 * least.recall:.0f} % of the gts at IoU {least.crowding}" if least else "No gt"
     ax.set_title(finding if title is None else title)
     return ax
 

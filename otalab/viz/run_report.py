@@ -13,8 +13,7 @@ from otalab.data.annotations import choose_categories, find_split, read_annotati
 from otalab.data.coco import CocoDataset
 from otalab.detect.evaluate import open_split, precision_curves
 from otalab.lab.crowding import crowding_bins
-from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, as_tensors, by_image
-from otalab.lab.mistakes import mistakes_by_image, worst_images
+from otalab.lab.mistakes import as_tensors, by_image, mistakes_by_image, total_mistakes, worst_images
 from otalab.lab.photos import SHOWN_IOU, score_of
 from otalab.lab.run_record import RunRecord, duration, part_seconds, read_run
 from otalab.viz.detections import detection_grid
@@ -25,7 +24,7 @@ from otalab.viz.style import plural, style
 from otalab.viz.training import training_figure
 
 MOST_CLASSES = 24  # rows of the table of classes
-WORST = 4  # images, of which each is drawn twice
+WORST = 6  # images
 SIZES = {"s": "under 32 px", "m": "32 to 96 px", "l": "over 96 px"}  # how COCO's names of metrics end
 
 
@@ -47,12 +46,12 @@ def headline_cards(run: RunRecord) -> list[tuple[str, str, str]]:
     """AP, AP50, best step and time of a run, for `Report.add_cards`."""
     ap, ap50 = (run.metrics.get(name, math.nan) for name in ("AP", "AP50"))
     best, step = run.best
-    epochs = len({line["epoch"] for line in run.steps})
+    epochs, of = len({line["epoch"] for line in run.steps}), run.settings["epochs"]
     return [
         ("AP", f"{ap:.3f}", "COCO's, at the last evaluation"),
         ("AP50", f"{ap50:.3f}", "IoU at least 0.5"),
         ("best step", "–" if step is None else f"{step:,}", f"AP {best:.3f}, of {len(run.evaluations)} evaluated"),
-        ("training", duration(run.seconds), f"{plural(len(run.steps), 'step')}, epoch {epochs} of {run.settings['epochs']}"),
+        ("training", duration(run.seconds), f"{plural(len(run.steps), 'step')}, epoch {epochs} of {of}"),
     ]
 
 
@@ -82,10 +81,7 @@ def open_heldout(settings: dict) -> CocoDataset:
 
 def add_training(report: Report, run: RunRecord) -> None:
     """Losses and AP over steps."""
-    course = [line["metrics"]["AP"] for line in run.evaluations]
-    times = "once" if len(course) == 1 else f"{len(course)} times, first with an AP of {course[0]:.3f}" if course else ""
-    finding = f"Evaluated {times}." if course else "Not evaluated yet."
-    report.add_section("How it learnt", finding)
+    report.add_section("How it learnt", f"{plural(len(run.evaluations), 'evaluation')} on held-out images.")
     report.add_figure(training_figure(run.log), "Losses and held-out AP during training.", "Losses and AP over steps.")
 
 
@@ -126,9 +122,8 @@ def add_precision(report: Report, truth: dict, results: Sequence[dict]) -> None:
     )
     report.add_figure(
         figure,
-        "Left: precision over recall, the mean over classes. Right: recall and AP by how much another gt overlaps a gt; "
-        "the gts of other bins are ignored there, but a false detection counts in every bin, so that a bin of few gts "
-        "has a low AP.",
+        "Left: precision over recall, the mean over classes. Right: recall and AP by the overlap with another gt. "
+        "For AP the gts of other bins are ignored, but false detections count in every bin: few gts make a low AP.",
         "Curves of precision over recall, and bars of recall and AP by crowding.",
     )
 
@@ -138,7 +133,7 @@ def add_mistakes(report: Report, heldout: CocoDataset, truth: dict, results: Seq
     gts = sum(not row["iscrowd"] for row in truth["annotations"])
     score = math.floor(1000 * score_of(gts, results)) / 1000
     each = mistakes_by_image(truth, results, score)
-    total = sum(each.values(), start=Mistakes(GtCounts(), DetectionCounts()))
+    total = total_mistakes(each.values())
     with style():
         figure = Figure(figsize=(10.7, 4.0), layout="constrained")
         figure.get_layout_engine().set(hspace=0.1)
@@ -156,6 +151,7 @@ def add_mistakes(report: Report, heldout: CocoDataset, truth: dict, results: Seq
             worst_figure(heldout, results, ids, score),
             "The images with the most gts not found and false detections: ground truth above, detections beneath.",
             f"{plural(len(ids), 'image')}, each with its true boxes above and the detected boxes beneath.",
+            dpi=120,
         )
 
 
@@ -164,7 +160,7 @@ def worst_figure(heldout: CocoDataset, results: Sequence[dict], ids: Sequence[in
     said = by_image(results)
     images, targets = zip(*(heldout[heldout.image_ids.index(i)] for i in ids), strict=True)
     detections = [as_detection(said[i], heldout.category_ids) for i in ids]
-    return detection_grid(images, targets, detections, heldout.class_names, 4, score)
+    return detection_grid(images, targets, detections, heldout.class_names, 3, score)
 
 
 def as_detection(rows: Sequence[dict], category_ids: Sequence[int]) -> dict[str, Tensor]:
@@ -182,8 +178,12 @@ def add_labels(report: Report, run: RunRecord) -> None:
         left, right = figure.subplots(1, 2)
         draw_positives(left, run.steps)
         draw_empty(right, run.steps)
-    report.add_section("Labels", f"How many anchor points {run.settings['assigner']} lets learn a gt, and how many gts get none.")
-    report.add_figure(figure, "Each step pale, their course in blue.", "Positives a gt, and gts left empty, over steps.")
+    report.add_section(
+        "Labels", f"How many anchor points {run.settings['assigner']} lets learn a gt, and how many gts get none."
+    )
+    report.add_figure(
+        figure, "Each step pale, their course in blue.", "Positives a gt, and gts left empty, over steps."
+    )
 
 
 def add_time(report: Report, run: RunRecord) -> None:

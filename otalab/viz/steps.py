@@ -32,7 +32,9 @@ def draw_empty(ax: Axes, log_lines: Sequence[dict], title: str | None = None) ->
     if not len(step):
         return nothing(ax, "No step with a gt" if title is None else title)
     draw_course(ax, step, 100 * values)
-    finding = f"{100 * values.mean():.1f} % of the gts of a step are left empty" if values.any() else "No gt is left empty"
+    finding = (
+        f"{100 * values.mean():.1f} % of the gts of a step are left empty" if values.any() else "No gt is left empty"
+    )
     ax.set_title(finding if title is None else title)
     return ax
 
@@ -43,9 +45,7 @@ def per_gt(log_lines: Sequence[dict], name: str) -> tuple[Float[np.ndarray, " s"
     return column(lines, "step"), column(lines, name) / column(lines, "gts")
 
 
-def draw_course(
-    ax: Axes, step: Float[np.ndarray, " s"], values: Float[np.ndarray, " s"]
-) -> Float[np.ndarray, " s"]:
+def draw_course(ax: Axes, step: Float[np.ndarray, " s"], values: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
     """Values over steps, pale, and their smoothed course, which is returned."""
     means = smooth(values, max(5, len(values) // 25))
     ax.plot(step, values, color=BACKGROUND, lw=0.6)
