@@ -53,8 +53,8 @@ class RunRecord:
     def seconds(self) -> float:
         """Seconds of training, evaluation left out: of all parts of all steps, or what each epoch says it lasted."""
         if all(PARTS["forward"] in line for line in self.steps):
-            return sum(part_seconds(self.steps).values())
-        return sum({line["epoch"]: line.get("seconds", math.nan) for line in self.steps}.values())
+            return sum(part_seconds(self.steps).values(), 0.0)
+        return sum({line["epoch"]: line.get("seconds", math.nan) for line in self.steps}.values(), 0.0)
 
 
 def read_run(folder: str | Path) -> RunRecord:
@@ -73,10 +73,10 @@ def read_run(folder: str | Path) -> RunRecord:
 def part_seconds(log_lines: Sequence[dict]) -> dict[str, float]:
     """Seconds of each of `PARTS`, summed over the steps that tell them."""
     lines = [line for line in log_lines if PARTS["forward"] in line]
-    return {name: sum(line[key] for line in lines) for name, key in PARTS.items()}
+    return {name: sum((line[key] for line in lines), 0.0) for name, key in PARTS.items()}
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float | int) -> str:
     """Seconds as a reader says them: "45 s", "3.2 min", "5.0 h"."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size:
