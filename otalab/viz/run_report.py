@@ -24,7 +24,7 @@ from otalab.viz.style import plural, style
 from otalab.viz.training import training_figure
 
 MOST_CLASSES = 24  # rows of the table of classes
-WORST = 6  # images
+WORST = 3  # images
 SIZES = {"s": "under 32 px", "m": "32 to 96 px", "l": "over 96 px"}  # how COCO's names of metrics end
 
 
