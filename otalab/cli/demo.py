@@ -23,7 +23,7 @@ from otalab.viz.report import Column, Report
 from otalab.viz.run_report import add_run_sections, headline_cards
 from otalab.viz.story import assignment_story
 
-RECIPE = {"batch_size": 8, "lr": 2e-3, "epochs": 5, "augment": "flip", "eval_every": 1}
+RECIPE = {"batch_size": 8, "lr": 2e-3, "epochs": 5, "augment": "flip", "eval_every": 2}
 SOLVER_COLUMNS = [
     Column("method", "method"),
     Column("objective", "objective", ".6f"),
