@@ -12,18 +12,18 @@ from otalab.data import CocoDataset, make_shapes
 from otalab.detect.checkpoint import load_model
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector, as_targets
-from otalab.detect.run_folder import read_log, require_free
+from otalab.detect.run_folder import require_free
 from otalab.detect.train import train
 from otalab.errors import InputError
 from otalab.lab.cases import Case, detector_cases, random_case, simulated_case, toy_case
+from otalab.lab.run_record import read_run
 from otalab.lab.verify import Verification, verify
 from otalab.transport.methods import EXACT
-from otalab.viz.detections import detection_grid
 from otalab.viz.report import Column, Report
+from otalab.viz.run_report import add_run_sections, headline_cards
 from otalab.viz.story import assignment_story
-from otalab.viz.training import training_figure
 
-RECIPE = {"batch_size": 8, "lr": 2e-3, "epochs": 5, "augment": "flip", "eval_every": 1}
+RECIPE = {"batch_size": 8, "lr": 2e-3, "epochs": 5, "augment": "flip", "eval_every": 2}
 SOLVER_COLUMNS = [
     Column("method", "method"),
     Column("objective", "objective", ".6f"),
@@ -33,7 +33,6 @@ SOLVER_COLUMNS = [
     Column("labels_changed", "labels off the LP", "d"),
     Column("time_ratio", "time / linprog's", ".3g", best=min),
 ]
-AP_COLUMNS = [Column("AP", format=".3f"), Column("AP50", format=".3f")]
 
 
 def run(a: argparse.Namespace) -> int:
@@ -53,7 +52,7 @@ def run(a: argparse.Namespace) -> int:
     make_shapes(out / "shapes", train=a.train_images, val=300, overwrite=True)
 
     print("\n3/4  train a detector from scratch with optimal transport assignment", flush=True)
-    for name in ("checkpoint.pt", "model.safetensors", "metrics.json"):  # of a former demo
+    for name in ("checkpoint.pt", "model.safetensors", "metrics.json", "detections.json"):  # of a former demo
         (out / name).unlink(missing_ok=True)
     start = time.perf_counter()
     metrics = train(config)
@@ -61,7 +60,7 @@ def run(a: argparse.Namespace) -> int:
 
     print("\n4/4  look at what it learnt, and report", flush=True)
     model, _ = load_model(out)
-    heldout = CocoDataset.from_folder(config.data, "val", cache=True)
+    heldout = CocoDataset.from_folder(config.data, "val")
     verifications += [verified(case) for case in detector_cases(model, heldout, 2)]
     checks = [check for verification in verifications for check in verification.checks]
     passed = f"{sum(check.passed for check in checks)} of {len(checks)}"
@@ -71,19 +70,12 @@ def run(a: argparse.Namespace) -> int:
     )
     exact = [row for v in verifications for row in v.comparison.rows if row.method in EXACT]
     gap = max(abs(row.relative_gap) for row in exact)
-    report.add_cards(
-        [
-            ("AP", f"{metrics['AP']:.3f}", f"COCO's, {len(heldout)} held-out scenes"),
-            ("AP50", f"{metrics['AP50']:.3f}", "IoU at least 0.5"),
-            ("training", f"{minutes:.1f} min", f"from scratch, {torch.get_num_threads()} threads"),
-            ("checks", passed, "passed"),
-            ("largest gap", f"{gap:.0e}", "of an exact solver, certified by its prices"),
-        ]
-    )
+    largest = ("largest gap", f"{gap:.0e}", "of an exact solver, certified by its prices")
+    run = read_run(out)
+    report.add_cards([*headline_cards(run), ("checks", passed, "passed"), largest])
     report_labels(report, model, heldout)
     report_solvers(report, verifications)
-    report_training(report, out, metrics, heldout.class_names)
-    report_detections(report, model, heldout)
+    add_run_sections(report, run, heldout)
 
     print(f"\nchecks   {passed} passed")
     print(f"AP       {metrics['AP']:.3f} on {len(heldout)} held-out scenes")
@@ -134,40 +126,6 @@ def report_solvers(report: Report, verifications: list[Verification]) -> None:
     for verification in verifications:
         rows = [asdict(row) for row in verification.comparison.rows]
         report.add_table(rows, SOLVER_COLUMNS, verification.title)
-
-
-def report_training(report: Report, out: Path, metrics: dict[str, float], class_names: list[str]) -> None:
-    """Losses and AP over time, and the last AP by class and by size."""
-    log = read_log(out)
-    course = [line["metrics"]["AP"] for line in log if "metrics" in line]
-    report.add_section(
-        "What the detector learnt",
-        f"AP went from {course[0]:.3f} after the first epoch to {course[-1]:.3f} after {len(course)}.",
-    )
-    report.add_figure(training_figure(log), "Losses and held-out AP during training.", "Falling losses and rising AP.")
-    classes = [
-        {"class": name, "AP": metrics[f"AP/{name}"], "AP50": metrics[f"AP50/{name}"]}
-        for name in class_names
-        if f"AP/{name}" in metrics
-    ]
-    classes.append({"class": "all", "AP": metrics["AP"], "AP50": metrics["AP50"]})
-    report.add_table(classes, ["class", *AP_COLUMNS], "Average precision per class", lambda row: row is classes[-1])
-    sizes = [{"size": "under 32 px", "AP": metrics["APs"]}, {"size": "32 to 96 px", "AP": metrics["APm"]}]
-    caption = "Average precision by object size (side of a square of equal area)"
-    report.add_table(sizes, ["size", AP_COLUMNS[0]], caption)
-
-
-def report_detections(report: Report, model: Detector, heldout: CocoDataset) -> None:
-    """Eight scenes with what is there and what was found."""
-    images, targets = zip(*(heldout[index] for index in range(8)), strict=True)
-    with torch.inference_mode():
-        detections = model(list(images))
-    report.add_section("See for yourself", "The first eight held-out scenes, not chosen.")
-    report.add_figure(
-        detection_grid(images, targets, detections, heldout.class_names, columns=4, score_threshold=0.55),
-        "Ground truth above, detections beneath.",
-        "Eight scenes, each with its true boxes above and the detected boxes beneath.",
-    )
 
 
 def contested_scene(model: Detector, heldout: CocoDataset) -> tuple[torch.Tensor, Targets, AnchorPoints, Assignment]:

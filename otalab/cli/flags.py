@@ -108,6 +108,13 @@ def parser() -> Parser:
     add("--batch-size", type=at_most(MOST_BATCH), help="images at a time (default: as in training)")
     add("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
     add("--json", type=Path, help="also write the metrics here")
+    add("--results", type=Path, metavar="FILE", help="also write the detections here, as COCO's results (JSON)")
+
+    add = add_command(
+        commands, "compare", "compare_runs:run", "put training runs side by side, as a table and as a page"
+    )
+    add("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, two or more")
+    add("--out", type=Path, default="runs/compare.html", help="the page (default: %(default)s)")
 
     add = add_command(
         commands,

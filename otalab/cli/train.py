@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from otalab.detect.config import TrainConfig
 from otalab.detect.recipes import RECIPES
-from otalab.files import write_json
+from otalab.files import to_json, write_json
 
 GLUE = "\0"  # keeps a flag and its values on one line
 
@@ -45,13 +45,17 @@ def run_eval(a: argparse.Namespace) -> None:
     """Images are padded in batches as in training, unless told otherwise."""
     from otalab.detect.checkpoint import load_model
     from otalab.detect.device import pick_device
-    from otalab.detect.evaluate import evaluate, open_split
+    from otalab.detect.evaluate import coco_metrics, detect, open_split
     from otalab.detect.limits import evaluation_batch
+    from otalab.detect.run_folder import write_text
 
     model, description = load_model(a.checkpoint, pick_device(a.device))
     dataset = open_split(a.data, a.split, description["class_names"])
     batch = evaluation_batch(dataset.sizes, model.image_size, a.batch_size or description["batch_size"])
-    metrics = evaluate(model, dataset, batch, backend=a.backend)
+    results = detect(model, dataset, batch, progress=True)
+    if a.results:
+        write_text(a.results, [to_json(results)])
+    metrics = coco_metrics(dataset.ground_truth(), results, a.backend)
     print_metrics(metrics)
     if a.json:
         write_json(a.json, metrics)

@@ -1,7 +1,7 @@
 """What became of every gt and of every detection: found, confused, poorly placed, missed, made up."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import torch
@@ -56,6 +56,11 @@ class DetectionCounts(Counts):
     background: int = 0
     """None of these: nothing of the kind is there."""
 
+    @property
+    def wrong(self) -> int:
+        """Those that neither found a gt nor lie in a crowd region."""
+        return self.total - self.found - self.ignored
+
 
 @dataclass(frozen=True)
 class Mistakes:
@@ -74,16 +79,35 @@ def count_mistakes(ground_truth: dict, results: Sequence[dict], score_threshold:
     ground_truth, results: as `coco_metrics` takes them (`CocoDataset.ground_truth()`, `evaluate.detect`). `iscrowd`
     regions are no gts: see `DetectionCounts.ignored`.
     """
+    return total_mistakes(mistakes_by_image(ground_truth, results, score_threshold).values())
+
+
+def total_mistakes(mistakes: Iterable[Mistakes]) -> Mistakes:
+    """Their sum."""
+    return sum(mistakes, start=Mistakes(GtCounts(), DetectionCounts()))
+
+
+def mistakes_by_image(ground_truth: dict, results: Sequence[dict], score_threshold: float) -> dict[int, Mistakes]:
+    """`count_mistakes` of each image, by its id."""
     rows = by_image(ground_truth["annotations"])
     found = by_image(row for row in results if row["score"] >= score_threshold)
-    total = Mistakes(GtCounts(), DetectionCounts())
+    each = {}
     for image in ground_truth["images"]:
         here = rows[image["id"]]
         gts, crowds = ([r for r in here if bool(r.get("iscrowd")) is crowd] for crowd in (False, True))
         said = found[image["id"]]
         scores = torch.tensor([row["score"] for row in said], dtype=torch.float64)
-        total += judge(*as_tensors(said), scores, *as_tensors(gts), *as_tensors(crowds))
-    return total
+        each[image["id"]] = judge(*as_tensors(said), scores, *as_tensors(gts), *as_tensors(crowds))
+    return each
+
+
+def worst_images(mistakes: Mapping[int, Mistakes], most: int) -> list[int]:
+    """Ids of up to `most` images with the most gts not found and detections that are wrong, the worst first.
+
+    Images without such a mistake are left out.
+    """
+    wrong = {i: m.gts.total - m.gts.found + m.detections.wrong for i, m in mistakes.items()}
+    return sorted((i for i in wrong if wrong[i]), key=lambda i: -wrong[i])[:most]
 
 
 def by_image(rows: Iterable[dict]) -> dict[int, list[dict]]:

@@ -17,7 +17,7 @@ from otalab.assign.types import Targets
 from otalab.lab.mistakes import match
 from otalab.viz.boxes import draw_box, draw_boxes, outline, score_text, show_image, tag_box
 from otalab.viz.output import save_figure
-from otalab.viz.style import INK, MUTED, PAPER, array, gt_colour, plural, style, title_figure
+from otalab.viz.style import INK, MUTED, PAPER, array, gt_colour, image_array, plural, style, title_figure
 
 DASHES = (0, (3, 1.5))  # around what is not there
 
@@ -132,7 +132,9 @@ def detection_grid(
     columns = max(1, min(columns, len(pairs)))
     bands = max(1, -(-len(pairs) // columns))
     side = 10.7 / max(columns, 3)
-    height = 2 * side * bands + 0.95
+    shapes = [image_array(image).shape for image in images]
+    tallest = max((high / wide for high, wide, _ in shapes), default=1)
+    height = 2 * side * min(tallest, 1.5) * bands + 0.95
     with style():
         figure = Figure(figsize=(side * columns, height), dpi=150)
         room = {"left": 0.035, "right": 0.998, "top": 1 - 0.45 / height, "bottom": 0.36 / height}

@@ -7,13 +7,22 @@ import torch
 from detect.test_evaluate import detection, noisy
 
 from otalab.detect.evaluate import coco_metrics
-from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, count_mistakes, judge
+from otalab.lab.mistakes import (
+    DetectionCounts,
+    GtCounts,
+    Mistakes,
+    count_mistakes,
+    judge,
+    mistakes_by_image,
+    worst_images,
+)
 
 BOX = [10.0, 10, 50, 50]  # 40 px a side
 SHIFTED = [10.0, 10, 50, 90]  # IoU 0.5 with BOX
 NEAR = [30.0, 10, 70, 50]  # IoU 1/3
 FAR = [46.0, 10, 86, 50]  # IoU 4/76, less than 0.1
 CAT, DOG = 3, 5
+FINE = DetectionCounts()
 
 
 def image(found, gts, crowds=()) -> Mistakes:
@@ -108,3 +117,18 @@ def test_a_threshold_counts_detections_from_it_on():
     truth = {"images": [{"id": 1}], "categories": [], "annotations": []}
     results = [detection(1, CAT, [0, 0, 5, 5], score) for score in (0.29, 0.3, 0.31)]
     assert count_mistakes(truth, results, 0.3).detections == DetectionCounts(background=2)
+
+
+def test_the_worst_images_have_the_most_gts_not_found_and_wrong_detections():
+    good, one = Mistakes(GtCounts(found=9), DetectionCounts(found=9, ignored=5)), Mistakes(GtCounts(missed=1), FINE)
+    two = Mistakes(GtCounts(found=9, missed=1), DetectionCounts(found=9, duplicate=1))
+    assert worst_images({7: good, 8: one, 9: two, 4: one}, 5) == [9, 8, 4]
+    assert worst_images({7: good, 8: one, 9: two}, 1) == [9]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+def test_mistakes_of_the_images_add_up_to_those_of_the_set(threshold):
+    truth, results = noisy(0)
+    each = mistakes_by_image(truth, results, threshold)
+    assert list(each) == [image["id"] for image in truth["images"]]
+    assert sum(m.gts.missed for m in each.values()) == count_mistakes(truth, results, threshold).gts.missed

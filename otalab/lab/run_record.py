@@ -1,0 +1,108 @@
+"""What a run's folder says of the run: its settings, its log and the numbers made of them; runs side by side."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from otalab.detect.config import TrainConfig
+from otalab.detect.run_folder import MAY_CHANGE, is_config, read_log
+from otalab.errors import InputError
+
+PARTS = {"data": "data_seconds", "forward": "forward_seconds", "assignment": "assign_seconds"}
+PARTS |= {"backward": "backward_seconds"}  # name of each part of a step, and its key in the log's lines
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A training run, finished or not.
+
+    settings: `TrainConfig` as a dict; what an old run does not say has its default
+    log:      the lines of log.jsonl; metrics that are null there are NaN
+    """
+
+    folder: Path
+    settings: dict
+    log: list[dict]
+
+    @cached_property
+    def steps(self) -> list[dict]:
+        """The log's lines of training steps."""
+        return [line for line in self.log if "loss" in line]
+
+    @cached_property
+    def evaluations(self) -> list[dict]:
+        """The log's lines of evaluations."""
+        return [line for line in self.log if "metrics" in line]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Those of the last evaluation, see `coco_metrics`; empty before the first."""
+        return self.evaluations[-1]["metrics"] if self.evaluations else {}
+
+    @property
+    def best(self) -> tuple[float, int | None]:
+        """The largest AP and the step it was reached at; (NaN, None) if there is none."""
+        known = [line for line in self.evaluations if not math.isnan(line["metrics"]["AP"])]
+        line = max(known, key=lambda line: line["metrics"]["AP"], default=None)
+        return (line["metrics"]["AP"], line["step"]) if line else (math.nan, None)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, evaluation left out: of all parts of all steps, or what each epoch says it lasted."""
+        if all(PARTS["forward"] in line for line in self.steps):
+            return sum(part_seconds(self.steps).values(), 0.0)
+        return sum({line["epoch"]: line.get("seconds", math.nan) for line in self.steps}.values(), 0.0)
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """The record of a run's folder. Raises InputError when it is no run's."""
+    folder = Path(folder)
+    if not is_config(folder / "config.json"):
+        raise InputError(f"{folder} is no folder of a run: it has no config.json that says its settings")
+    settings = asdict(TrainConfig()) | json.loads((folder / "config.json").read_bytes())
+    log = read_log(folder)
+    for line in log:
+        if "metrics" in line:
+            line["metrics"] = {name: math.nan if v is None else v for name, v in line["metrics"].items()}
+    return RunRecord(folder, settings, log)
+
+
+def part_seconds(log_lines: Sequence[dict]) -> dict[str, float]:
+    """Seconds of each of `PARTS`, summed over the steps that tell them."""
+    lines = [line for line in log_lines if PARTS["forward"] in line]
+    return {name: sum((line[key] for line in lines), 0.0) for name, key in PARTS.items()}
+
+
+def duration(seconds: float | int) -> str:
+    """Seconds as a reader says them: "45 s", "3.2 min", "5.0 h"."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return "–" if math.isnan(seconds) else f"{seconds:.0f} s"
+
+
+def run_names(runs: Sequence[RunRecord]) -> list[str]:
+    """A name for each: of its folder, or the whole path where several folders have one name."""
+    names = [run.folder.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+
+
+def side_by_side(runs: Sequence[RunRecord]) -> list[dict]:
+    """A row a run: name, the settings in which the runs differ, last and best AP, and training time."""
+    known = dict.fromkeys(name for run in runs for name in run.settings if name not in MAY_CHANGE)
+    values = {name: [str(run.settings.get(name)) for run in runs] for name in known}
+    different = {name: each for name, each in values.items() if len(set(each)) > 1}
+    rows = []
+    for i, (name, run) in enumerate(zip(run_names(runs), runs, strict=True)):
+        last = {key: run.metrics.get(key, math.nan) for key in ("AP", "AP50", "AP75", "APs", "APm", "APl")}
+        best, step = run.best
+        rows.append(
+            {"run": name}
+            | {setting: each[i] for setting, each in different.items()}
+            | last
+            | {"best AP": best, "at step": step, "time": duration(run.seconds)}
+        )
+    return rows

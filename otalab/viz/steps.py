@@ -1,0 +1,78 @@
+"""What the steps of a run say of its labels and of its time; see `read_log` for the lines."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+
+from otalab.lab.run_record import PARTS, part_seconds
+from otalab.viz.style import BACKGROUND, gt_colour, text_colour
+from otalab.viz.training import column, nothing, smooth
+
+TIME_COLOURS = dict(zip(PARTS, (BACKGROUND, gt_colour(0), gt_colour(1), gt_colour(5)), strict=True))
+NARROW = 4.0  # percent: a narrower part has its number in the legend alone
+
+
+def draw_positives(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
+    """Positives a gt at each step, and smoothed."""
+    step, values = per_gt(log_lines, "positives")
+    ax.set(xlabel="step", ylabel="positives a gt")
+    if not len(step):
+        return nothing(ax, "No step with a gt" if title is None else title)
+    means = draw_course(ax, step, values)
+    ax.set_title(f"From {means[0]:.1f} to {means[-1]:.1f} positives a gt" if title is None else title)
+    return ax
+
+
+def draw_empty(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
+    """The share of gts left without a positive at each step, in percent, and smoothed."""
+    step, values = per_gt(log_lines, "empty_gts")
+    ax.set(xlabel="step", ylabel="gts without a positive (%)")
+    if not len(step):
+        return nothing(ax, "No step with a gt" if title is None else title)
+    draw_course(ax, step, 100 * values)
+    finding = (
+        f"{100 * values.mean():.1f} % of the gts of a step are left empty" if values.any() else "No gt is left empty"
+    )
+    ax.set_title(finding if title is None else title)
+    return ax
+
+
+def per_gt(log_lines: Sequence[dict], name: str) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
+    """The steps that have gts, and a count of each over its gts."""
+    lines = [line for line in log_lines if line.get("gts") and name in line]
+    return column(lines, "step"), column(lines, name) / column(lines, "gts")
+
+
+def draw_course(ax: Axes, step: Float[np.ndarray, " s"], values: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+    """Values over steps, pale, and their smoothed course, which is returned."""
+    means = smooth(values, max(5, len(values) // 25))
+    ax.plot(step, values, color=BACKGROUND, lw=0.6)
+    ax.plot(step, means, color=gt_colour(0), lw=2.2)
+    ax.set(xlim=(0, step[-1]), ylim=(0, max(1.1 * values.max(), 1)))
+    ax.grid(axis="y")
+    return means
+
+
+def draw_time(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
+    """Where the time of the steps goes: one bar, a part in percent for each of `PARTS`."""
+    seconds = part_seconds(log_lines)
+    total = sum(seconds.values())
+    if not total:
+        return nothing(ax, "No step tells its time" if title is None else title)
+    left = 0.0
+    for name, value in seconds.items():
+        share, colour = 100 * value / total, TIME_COLOURS[name]
+        bar = ax.barh([0], [share], left=left, color=colour, edgecolor="white", lw=1, label=f"{name} {share:.1f} %")
+        label = f"{share:.0f}" if share >= NARROW else ""
+        ax.bar_label(bar, [label], label_type="center", fontsize=9, color=text_colour(colour))
+        left += share
+    ax.set(xlim=(0, 100), yticks=[], xlabel="share of the time of all steps (%)")
+    ax.spines["left"].set_visible(False)
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(seconds), handlelength=1, columnspacing=1.2)
+    most = max(seconds, key=seconds.get)
+    share = 100 * seconds["assignment"] / total
+    finding = f"{most.capitalize()} takes most of the time; assignment takes {share:.1f} %"
+    ax.set_title(finding if title is None else title, pad=28)
+    return ax
