@@ -119,8 +119,8 @@ def require_whole(path: Path) -> None:
         return
     if path.suffix == ".json":
         json.loads(path.read_text())
-    elif path.suffix == ".txt":
-        assert path.read_text().endswith("\n")
+    elif path.suffix in (".txt", ".html"):
+        assert path.read_text().rstrip(" ").endswith("\n" if path.suffix == ".txt" else "</html>\n")
     elif path.suffix in (".jpg", ".png"):
         with Image.open(path) as image:
             image.load()

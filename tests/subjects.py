@@ -135,7 +135,7 @@ def state(folder: Path) -> Subject:
     right = (folder / "run/model.safetensors").read_bytes()
     shutil.rmtree(folder / "run")
     with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
-        patch.setattr("otalab.detect.train.save_state", saved_and_interrupted)
+        patch.setattr("otalab.detect.run_folder.save_state", saved_and_interrupted)
         train(config, progress=False)
     whole = (folder / "run/checkpoint.pt").read_bytes()
     value = load_state(folder / "run/checkpoint.pt")

@@ -185,8 +185,8 @@ def add_command(
 
 
 def add_settings(add: Callable[..., argparse.Action]) -> None:
-    """A flag for each field of TrainConfig."""
-    for field in fields(TrainConfig):
+    """A flag for each field of TrainConfig, the recipe first."""
+    for field in sorted(fields(TrainConfig), key=lambda field: field.name != "recipe"):
         options = {"dest": field.name, "default": argparse.SUPPRESS, "choices": field.metadata["choices"]}
         kind = field.type
         if get_origin(kind) is types.UnionType:  # "int | None": the flag takes an int, leaving it out means None

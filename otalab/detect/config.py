@@ -26,7 +26,6 @@ class TrainConfig:
     `otalab train --help` says what each is. `TrainConfig.from_recipe` starts from settings that belong together.
     """
 
-    recipe: str | None = setting(None, "settings that belong together, see `otalab recipes`", choices=tuple(RECIPES))
     data: str = setting("data/shapes", "folder with train and val splits in COCO format")
     out: str = setting("runs/train", "folder for checkpoints, log and results")
     # model
@@ -75,6 +74,7 @@ class TrainConfig:
     tensorboard: bool = setting(False, "write the log for TensorBoard too")
     seed: int = setting(0, "seed of weights, order and augmentation", 0, 2**32 - 1)
     device: str = setting("auto", "cpu, cuda or auto")
+    recipe: str | None = setting(None, "settings that belong together, see `otalab recipes`", choices=tuple(RECIPES))
 
     def __post_init__(self) -> None:
         for f in fields(self):

@@ -53,7 +53,7 @@ def detection_losses(
         "box": generalized_box_iou_loss(boxes, gt_boxes) * box_weight,
         "quality": F.binary_cross_entropy_with_logits(quality, iou, reduction="none") * box_weight,
     }
-    normaliser = at_least_one(count_positives(assignments))
+    normaliser = at_least_one(count_positives(assignments)).to(box_weight)
     return {name: WEIGHTS[name] * loss.sum() / normaliser for name, loss in losses.items()}
 
 

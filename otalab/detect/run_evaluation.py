@@ -1,5 +1,6 @@
 """What a run is worth on its way: average precision, the best weights so far, and a page to look at."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from otalab.data.coco import CocoDataset
@@ -7,8 +8,8 @@ from otalab.detect.checkpoint import save_model
 from otalab.detect.distributed import from_first
 from otalab.detect.evaluate import coco_metrics, detect
 from otalab.detect.limits import evaluation_batch
-from otalab.detect.run_folder import Run, RunLog
-from otalab.files import write_json
+from otalab.detect.run_folder import Run, RunLog, write_text
+from otalab.files import to_json, write_json
 
 
 class RunEvaluator:
@@ -19,9 +20,10 @@ class RunEvaluator:
 
     def __init__(self, run: Run, valset: CocoDataset, log: RunLog | None, description: dict) -> None:
         self.run, self.valset, self.log, self.description = run, valset, log, description
+        self.reported: dict[str, float] | None = None  # metrics that report.html shows
         self.batch_size = evaluation_batch(valset.sizes, run.model.image_size, run.config.batch_size)
 
-    def evaluate(self, epoch: int, remark=None) -> dict[str, float]:
+    def evaluate(self, epoch: int, remark: Callable[[str], None] | None = None) -> dict[str, float]:
         """The metrics of the run's present step, from the log if it was evaluated there before it stopped.
 
         Every process takes a share of the images. Writes best.safetensors if none was better, detections.json and
@@ -36,11 +38,11 @@ class RunEvaluator:
         if log:
             if not metrics["AP"] <= log.best_ap():
                 self.save("best.safetensors")
-            write_json(run.out / "detections.json", results)
+            write_text(run.out / "detections.json", [to_json(results)])
             log.write({"step": run.step, "epoch": epoch, "metrics": metrics})
             if remark:
                 remark(f"epoch {epoch + 1}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
-            self.report()
+            self.report(metrics)
         return metrics
 
     def finish(self, metrics: dict[str, float]) -> None:
@@ -48,12 +50,17 @@ class RunEvaluator:
         if self.log:
             self.save("model.safetensors")
             write_json(self.run.out / "metrics.json", metrics)
-            self.report()
+            if self.reported is not metrics:  # the run was stopped before its last page
+                self.report(metrics)
 
     def save(self, name: str) -> Path:
         """Write the averaged weights into the run's folder."""
         save_model(self.run.out / name, self.run.ema_model, batch_size=self.run.config.batch_size, **self.description)
         return self.run.out / name
 
-    def report(self) -> None:
+    def report(self, metrics: dict[str, float]) -> None:
         """Write report.html."""
+        from otalab.viz.run_report import write_run_report  # drawing is of a later room, and imported when needed
+
+        write_run_report(self.run.out, self.valset)
+        self.reported = metrics

@@ -12,8 +12,10 @@ from otalab.detect.detector import Detector
 from otalab.errors import InputError
 from otalab.files import to_json, write_whole
 
-FILES = ("config.json", "log.jsonl", "data.txt", "metrics.json")  # that a run writes over
-MAY_CHANGE = ("out", "device", "workers", "checkpoint_every", "eval_every", "tensorboard", "recipe")  # no weight does
+# what a run writes over
+FILES = ("config.json", "log.jsonl", "data.txt", "metrics.json", "detections.json", "report.html")
+# what a resumed run may have otherwise: no weight depends on it
+MAY_CHANGE = ("out", "device", "workers", "checkpoint_every", "eval_every", "tensorboard", "recipe")
 
 
 def require_free(out: Path, resume: bool) -> None:

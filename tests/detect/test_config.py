@@ -41,13 +41,19 @@ NAN, INF = float("nan"), float("inf")
         {"augment": "much"},
         {"optimizer": "adam"},
         {"schedule": "linear"},
+        {"steps": 0},
+        {"sizes": (640, 0)},
+        {"size": 600, "max_size": 700, "sizes": (640, 701)},
+        {"recipe": "paper"},
+        {"precision": "half"},
     ],
 )
 def test_a_setting_out_of_range_is_named_with_its_value(wrong):
     with pytest.raises(InputError) as caught:
         TrainConfig(**wrong)
     name, value = list(wrong.items())[-1]
-    assert str(caught.value).startswith(name) and str(value) in str(caught.value)
+    value = value[-1] if isinstance(value, tuple) else value
+    assert name.rstrip("s") in str(caught.value) and str(value) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -66,6 +72,13 @@ def test_every_setting_has_a_flag_that_sets_it_and_a_help_text():
         assert flag in help and field.metadata["help"]
         if field.name == "categories":
             assert command.parse_args([flag, "cat", "traffic light"]).categories == ["cat", "traffic light"]
+            continue
+        if field.name == "sizes":
+            assert command.parse_args([flag, "640", "800"]).sizes == [640, 800]
+            continue
+        if field.type is bool:
+            parsed = (command.parse_args([word]) for word in (flag, flag.replace("--", "--no-")))
+            assert [getattr(given, field.name) for given in parsed] == [True, False]
             continue
         text = field.metadata["choices"][-1] if field.metadata["choices"] else examples[field.type]
         value = getattr(command.parse_args([flag, text]), field.name)

@@ -72,7 +72,7 @@ def test_the_papers_head_has_four_convolutions_and_group_norms_of_32_groups():
 def test_a_batch_is_normalised_as_torchvision_does_and_padded_on_the_right_and_below():
     images = noise((33, 41), (64, 30))
     batch = eager_detector().batch(images)
-    assert batch.shape == (2, 3, 64, 64)
+    assert batch.shape == (2, 3, 64, 41)
     for slot, image in zip(batch, images, strict=True):
         height, width = image.shape[1:]
         assert_close(slot[:, :height, :width], normalize(image, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))

@@ -85,8 +85,8 @@ def test_a_killed_process_is_resumed_by_another_to_the_same_bits(shapes, finishe
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert process.returncode == -signal.SIGKILL
-    done = load_state(out / "checkpoint.pt")["epoch"]
-    assert 1 <= done < EPOCHS and len(log_of(out)) > done * STEPS
+    done = load_state(out / "checkpoint.pt")["step"]
+    assert STEPS <= done < EPOCHS * STEPS and len(log_of(out)) > done
     assert not (out / "model.safetensors").exists()
 
     subprocess.run([*command, "--resume"], check=True, **quiet)
@@ -185,7 +185,10 @@ def first_moment(state: dict) -> dict:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda s: s.update(epoch=EPOCHS + 1), f"is of epoch {EPOCHS + 1}, but the run has {EPOCHS}"),
+        (
+            lambda s: s.update(step=EPOCHS * STEPS + 1),
+            f"is of step {EPOCHS * STEPS + 1}, but the run has {EPOCHS * STEPS}",
+        ),
         (lambda s: s.update(model=[1, 2]), "does not fit the detector"),
         (lambda s: s["model"].update(new=torch.zeros(1)), "unknown tensor new"),
         (lambda s: s["average"].update({"head.logits.bias": None}), "head.logits.bias is no tensor"),

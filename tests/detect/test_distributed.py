@@ -1,0 +1,122 @@
+"""Several processes, or a step taken in parts: the run of one process and whole steps, to rounding."""
+
+import os
+import socket
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import multiprocessing
+
+from otalab.detect import step as step_module
+from otalab.detect import train as train_module
+from otalab.detect.config import TrainConfig
+from otalab.errors import InputError
+
+from .runs import log_of, metrics_of
+
+PRECISE = 1e-9  # of float64 after twenty steps, relative; float32 gives 1e-8 after five, and then tells rounding apart
+
+
+def train_precisely(config: TrainConfig) -> None:
+    """A run in float64, in which a difference is none of rounding, with frozen norms and nothing to fetch."""
+    build, load = train_module.build_detector, step_module.to_device
+
+    def in_float64(images, targets, device):
+        images, targets = load(images, targets, device)
+        return [image.double() for image in images], targets
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "build_detector", lambda **s: build(**s, load_weights=False).double())
+        patch.setattr(step_module, "to_device", in_float64)
+        patch.setattr("otalab.detect.evaluate.detect", lambda *_, **__: [])
+        patch.setattr("otalab.detect.run_evaluation.detect", lambda *_, **__: [])
+        train_module.train(config, progress=False)
+
+
+def take_part(rank: int, processes: int, port: int, run, config: TrainConfig) -> None:
+    """One process of several, as `torchrun` starts them."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    run(config)
+
+
+def in_processes(processes: int, run, config: TrainConfig) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(take_part, args=(processes, port, run, config), nprocs=processes)
+
+
+@pytest.fixture(scope="module")
+def precise(shapes, tmp_path_factory):
+    """Settings of twenty steps of eight images, and the folder of the run that one process made of them."""
+    config = TrainConfig(
+        data=str(shapes), out=str(tmp_path_factory.mktemp("precise") / "run"), device="cpu", size=64, steps=20,
+        batch_size=8, backbone="mobilenet_v2", weights_backbone="IMAGENET1K_V1", optimizer="sgd", lr=1e-3, warmup=5,
+        augment="light", clip=1.0,
+    )  # fmt: skip
+    train_precisely(config)
+    return config
+
+
+def assert_same_run(config: TrainConfig, other: TrainConfig) -> None:
+    """Losses of every step, what was counted, and the weights at the end."""
+    ours, theirs = ([line for line in log_of(c.out) if "loss" in line] for c in (config, other))
+    assert len(ours) == len(theirs) == 20
+    for a, b in zip(ours, theirs, strict=True):
+        assert [a[name] for name in ("step", "lr", "gts", "positives", "empty_gts")] == [
+            b[name] for name in ("step", "lr", "gts", "positives", "empty_gts")
+        ]
+        for name in ("loss", "classification", "box", "quality"):
+            assert a[name] == pytest.approx(b[name], rel=PRECISE), (a["step"], name)
+    weights, others = (load_file(Path(c.out) / "model.safetensors") for c in (config, other))
+    for name, value in weights.items():
+        torch.testing.assert_close(value, others[name], rtol=PRECISE, atol=PRECISE, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(precise, tmp_path):
+    shared = replace(precise, out=str(tmp_path / "run"))
+    in_processes(2, train_precisely, shared)
+    assert_same_run(precise, shared)
+
+
+@pytest.mark.slow
+def test_a_step_in_eight_parts_is_the_whole_step(precise, tmp_path):
+    parts = replace(precise, accumulate=8, out=str(tmp_path / "run"))
+    train_precisely(parts)
+    assert_same_run(precise, parts)
+
+
+def train_quietly(config: TrainConfig) -> None:
+    train_module.train(config, progress=False)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_evaluation_and_the_first_writes(setup, tmp_path):
+    config = setup(epochs=1, eval_every=1)
+    in_processes(2, train_quietly, config)
+    before = metrics_of(config.out)
+    state = sorted(os.listdir(config.out))
+    assert {"best.safetensors", "checkpoint.pt", "detections.json", "model.safetensors", "report.html"} <= set(state)
+    (Path(config.out) / "metrics.json").unlink()
+    in_processes(2, partial(train_module.train, resume=True, progress=False), config)  # it has come to its end already
+    assert metrics_of(config.out) == before and [line["step"] for line in log_of(config.out)] == [1, 2, 3, 4, 4]
+
+
+def test_a_batch_that_the_processes_cannot_share_is_told(setup, monkeypatch):
+    monkeypatch.setattr(train_module, "num_processes", lambda: 3)
+    with pytest.raises(
+        InputError, match="a batch of 4 images cannot be shared equally by 3 processes that take theirs in"
+    ):
+        train_module.train(setup(), progress=False)
+
+
+def test_parts_of_a_batch_need_the_losses_of_the_detector(setup):
+    with pytest.raises(InputError, match="accumulate is 2, but freeanchor brings losses of its own"):
+        train_module.train(setup(assigner="freeanchor", accumulate=2, epochs=1), progress=False)
