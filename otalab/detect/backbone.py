@@ -12,6 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
 from otalab.detect.frozen import fold_frozen_norms
+from otalab.detect.layout import layout_of
 from otalab.detect.padding import RealBatchNorm2d, blind_to_padding
 from otalab.errors import InputError
 
@@ -125,4 +126,5 @@ class PyramidBackbone(nn.Module):
             blind_to_padding(self.body)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        x = x.contiguous(memory_format=layout_of(self.fpn.layer_blocks[0][0].weight))
         return list(self.fpn(self.body(x)).values())

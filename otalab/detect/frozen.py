@@ -33,7 +33,9 @@ class FoldedConv2d(nn.Conv2d):
 
     def __init__(self, conv: nn.Conv2d, norm: AppliedNorm) -> None:
         shape = conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding
-        super().__init__(*shape, conv.dilation, conv.groups, bias=False, device="meta")  # takes no memory, no random numbers
+        super().__init__(
+            *shape, conv.dilation, conv.groups, bias=False, device="meta"
+        )  # takes no memory, no random numbers
         self.weight = conv.weight
         self._norm = (norm,)  # in a tuple: as a module it would stand in the state dict a second time
 
