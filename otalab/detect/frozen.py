@@ -32,10 +32,10 @@ class FoldedConv2d(nn.Conv2d):
     """A convolution without bias that applies the frozen norm after it; `weight` is the convolution's own parameter."""
 
     def __init__(self, conv: nn.Conv2d, norm: AppliedNorm) -> None:
-        shape = conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding
-        super().__init__(
-            *shape, conv.dilation, conv.groups, bias=False, device="meta"
-        )  # takes no memory, no random numbers
+        sizes = conv.in_channels, conv.out_channels, conv.kernel_size
+        steps = conv.stride, conv.padding, conv.dilation, conv.groups
+        # on "meta" the weight to be replaced takes no memory and draws no random numbers
+        super().__init__(*sizes, *steps, bias=False, padding_mode=conv.padding_mode, device="meta")
         self.weight = conv.weight
         self._norm = (norm,)  # in a tuple: as a module it would stand in the state dict a second time
 
