@@ -11,6 +11,8 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
+from otalab.detect.frozen import fold_frozen_norms
+from otalab.detect.layout import layout_of
 from otalab.detect.padding import RealBatchNorm2d, blind_to_padding
 from otalab.errors import InputError
 
@@ -61,11 +63,15 @@ def conv_norm(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn
     return nn.Sequential(conv, RealBatchNorm2d(outputs))
 
 
+RESNET_LAYERS = {"layer2": "c3", "layer3": "c4", "layer4": "c5"}
+RESNET_FROZEN = ("conv1", "bn1", "layer1")
 # torchvision name -> the layers whose outputs have strides 8, 16, 32; their channels; the layers kept frozen
 TORCHVISION = {
     "mobilenet_v2": ({"6": "c3", "13": "c4", "18": "c5"}, (32, 96, 1280), ("0", "1")),
-    "resnet18": ({"layer2": "c3", "layer3": "c4", "layer4": "c5"}, (128, 256, 512), ("conv1", "bn1", "layer1")),
-    "resnet50": ({"layer2": "c3", "layer3": "c4", "layer4": "c5"}, (512, 1024, 2048), ("conv1", "bn1", "layer1")),
+    "resnet18": (RESNET_LAYERS, (128, 256, 512), RESNET_FROZEN),
+    "resnet50": (RESNET_LAYERS, (512, 1024, 2048), RESNET_FROZEN),
+    "resnet101": (RESNET_LAYERS, (512, 1024, 2048), RESNET_FROZEN),
+    "resnext101_64x4d": (RESNET_LAYERS, (512, 1024, 2048), RESNET_FROZEN),
 }
 BACKBONES = ("tiny", *TORCHVISION)
 
@@ -99,6 +105,7 @@ def build_body(name: str, weights: str | None = None, load: bool = True) -> tupl
     if weights is not None:
         for layer in frozen:
             body[layer].requires_grad_(False)
+        fold_frozen_norms(body)
     return body, channels
 
 
@@ -119,4 +126,5 @@ class PyramidBackbone(nn.Module):
             blind_to_padding(self.body)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        x = x.contiguous(memory_format=layout_of(self.fpn.layer_blocks[0][0].weight))
         return list(self.fpn(self.body(x)).values())

@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from otalab.detect.config import MOST_BATCH, MOST_SIDE
 from otalab.detect.detector import Detector, build_detector
-from otalab.detect.device import memory_format
+from otalab.detect.layout import place
 from otalab.errors import InputError, first_line, quoted
 from otalab.files import write_whole
 
@@ -73,7 +73,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[De
         raise InputError(f"{path} is not a whole otalab checkpoint ({first_line(error)})") from error
     model = build_detector(**description["settings"], load_weights=False)
     model.load_state_dict(tensors)
-    return model.to(device, memory_format=memory_format("auto", torch.device(device))).eval(), description
+    return place(model, torch.device(device)).eval(), description
 
 
 def content_sum(description: dict, tensors: dict[str, torch.Tensor]) -> str:

@@ -24,14 +24,3 @@ def pick_device(name: str) -> torch.device:
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Run a network in that precision: "float32", "bfloat16" or "float16"."""
     return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
-
-
-def memory_format(name: str, device: torch.device) -> torch.memory_format:
-    """The layout of images and weights by its name; "auto" takes the one in which the processor convolves faster.
-
-    channels_last suits GPUs and the newer CPUs; AVX2 alone is slower with it.
-    """
-    if name == "auto":
-        narrow = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
-        name = "contiguous" if narrow else "channels_last"
-    return torch.channels_last if name == "channels_last" else torch.contiguous_format

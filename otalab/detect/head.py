@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from otalab.detect.layout import layout_of
 from otalab.detect.padding import without_padding
 
 
@@ -46,6 +47,7 @@ class Head(nn.Module):
 
     def level(self, stride: int, scale: Tensor, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b rows h w"]:
         """C rows of logits, 4 of sides and one of quality, of one level's map."""
+        feature = feature.contiguous(memory_format=layout_of(self.logits.weight))
         box_feature = self.box_tower(feature)
         sides = torch.relu(scale * self.sides(box_feature)) * stride
         return torch.cat((self.logits(self.class_tower(feature)), sides, self.quality(box_feature)), dim=1)

@@ -21,9 +21,10 @@ from otalab.data.transforms import train_transforms
 from otalab.detect.batches import load_batches, steps_per_epoch
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import build_detector
-from otalab.detect.device import memory_format, pick_device
+from otalab.detect.device import pick_device
 from otalab.detect.distributed import num_processes, process_group, rank
 from otalab.detect.evaluate import open_split
+from otalab.detect.layout import place
 from otalab.detect.limits import evaluation_batch, require_steps_fit
 from otalab.detect.optim import build_optimizer, lr_factor, update_ema
 from otalab.detect.run_evaluation import RunEvaluator
@@ -140,8 +141,11 @@ def build_run(config: TrainConfig, num_classes: int, device: torch.device) -> tu
         "weights_backbone": config.weights_backbone,
         "image_size": config.image_size,
     }
-    model = build_detector(**settings).to(device, memory_format=memory_format(config.memory_format, device))
+    model = place(build_detector(**settings), device, config.memory_format)
     ema_model = copy.deepcopy(model).requires_grad_(False) if config.ema else model
+    if config.compile:
+        model.backbone.compile()
+        model.head.compile()
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
     return Run(config, model, ema_model, build_optimizer(model, config), scaler), settings
 

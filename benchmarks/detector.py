@@ -1,0 +1,192 @@
+"""otalab's detector beside torchvision's FCOS, folded norms beside frozen ones, and assignment's share of a step.
+
+python -m benchmarks.detector [--rounds N] [--quick]
+"""
+
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from statistics import median
+from typing import ClassVar
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.fcos import FCOS
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from benchmarks.common import run, shown
+from otalab.detect import build_detector
+from otalab.detect.layout import place
+from otalab.lab.simulate import random_targets
+from otalab.lab.timing import Table, Timer, one_thread, paired
+
+CLASSES, GTS = 80, 7  # COCO's classes, and about its boxes an image
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median of one way, and how many times as good as the first row's it is: the median of paired ratios."""
+
+    way: str
+    value: float
+    times: float
+
+    head: ClassVar[str] = f"{'way':<44}{'value':>12}{'ratio':>10}"
+
+    def __str__(self) -> str:
+        return f"{self.way:<44}{self.value:>12.3f}{self.times:>9.2f}x"
+
+
+@dataclass(frozen=True)
+class Share:
+    """Median seconds of a training step and of its assignment, and its share."""
+
+    way: str
+    seconds: float
+    assign_seconds: float
+    percent: float
+
+    head: ClassVar[str] = f"{'way':<44}{'step':>12}{'assign':>10}{'share':>10}"
+
+    def __str__(self) -> str:
+        return f"{self.way:<44}{self.seconds:>12.3f}{self.assign_seconds:>10.4f}{self.percent:>8.2f} %"
+
+
+def our_fcos(backbone: str = "resnet50", assigner: str = "fcos") -> nn.Module:
+    """A detector with frozen norms and first layers, as with pretrained weights; the weights are random."""
+    torch.manual_seed(0)
+    model = build_detector(backbone, CLASSES, assigner, weights_backbone="DEFAULT", load_weights=False)
+    return place(model, torch.device("cpu"))
+
+
+def unfolded(backbone: str) -> nn.Module:
+    """The same with norms that stay layers of their own."""
+    with patch("otalab.detect.backbone.fold_frozen_norms", lambda body: None):
+        return our_fcos(backbone)
+
+
+def torchvision_fcos(size: int) -> nn.Module:
+    """`fcos_resnet50_fpn` as it is with pretrained weights, which it would fetch; ours are its thresholds."""
+    torch.manual_seed(0)
+    body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
+    pyramid = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
+    limits = {"score_thresh": 0.05, "nms_thresh": 0.6, "topk_candidates": 1000, "detections_per_img": 100}
+    return FCOS(pyramid, CLASSES, min_size=size, max_size=size, **limits)
+
+
+def batch(size: tuple[int, int], number: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Images of noise of `size` (height, width) px, and targets."""
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(3, *size, generator=generator) for _ in range(number)]
+    truths = [random_targets(size, GTS, CLASSES, generator) for _ in range(number)]
+    return images, [{"boxes": t.boxes, "labels": t.labels} for t in truths]
+
+
+def make_step(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Callable[[], None]:
+    """A training step. Its learning rate is 0: all the work, and the same in each round."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0, momentum=0.9)
+
+    def step() -> None:
+        model.train()
+        loss = sum(model(images, targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def make_inference(model: nn.Module, images: list[Tensor]) -> Callable[[], None]:
+    """Images to detections."""
+
+    @torch.inference_mode()
+    def infer() -> None:
+        model.eval()
+        model(images)
+
+    return infer
+
+
+def make_way(way: str, task: str, size: int) -> Callable[[], None]:
+    """A training step or an inference of two images, by "torchvision" or "otalab"."""
+    model = torchvision_fcos(size) if way == "torchvision" else our_fcos()
+    images, targets = batch((size, size), 2)
+    return make_step(model, images, targets) if task == "training" else make_inference(model, images)
+
+
+def peak_memory(way: str, task: str, size: int) -> float:
+    """GB at most that a process held which did nothing else, three times over."""
+    with one_thread():
+        work = make_way(way, task, size)
+        for _ in range(3):
+            work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def memory_table(size: int) -> Table:
+    """Each way and task in a process of its own. To run first: a process begins with the size of the one before it."""
+    rows = []
+    for task in ("training", "inference"):
+        peaks = {}
+        for way in ("torchvision", "otalab"):
+            with get_context("spawn").Pool(1) as fresh:
+                peaks[way] = fresh.apply(peak_memory, (way, task, size))
+        rows += [Ratio(f"{way}, {task}, GB", peak, peak / peaks["torchvision"]) for way, peak in peaks.items()]
+    return Table("peak memory", f"FCOS-ResNet-50, 2 images of {size} px", 1, rows)
+
+
+def speed_table(size: int, timer: Timer) -> Table:
+    """Images a second of torchvision and otalab, in training and in inference."""
+    rows = []
+    for task in ("training", "inference"):
+        seconds = timer({way: make_way(way, task, size) for way in ("torchvision", "otalab")})
+        first = seconds["torchvision"]
+        rows += [Ratio(f"{way}, {task}, images/s", 2 / median(s), paired(first, s)) for way, s in seconds.items()]
+    return Table("torchvision", f"FCOS-ResNet-50, 2 images of {size} px", timer.rounds, rows)
+
+
+def fold_table(size: tuple[int, int], number: int, timer: Timer) -> Table:
+    """A training step with frozen norms as layers, and with norms that the convolutions apply."""
+    models = {"norms as layers": unfolded("mobilenet_v2"), "norms folded": our_fcos("mobilenet_v2")}
+    seconds = timer({way: make_step(model, *batch(size, number)) for way, model in models.items()})
+    first = seconds["norms as layers"]
+    rows = [Ratio(f"{way}, steps/s", 1 / median(s), paired(first, s)) for way, s in seconds.items()]
+    return Table("folding", f"mobilenet_v2, {number} images of {size[0]}x{size[1]} px", timer.rounds, rows)
+
+
+def share_table(size: tuple[int, int], timer: Timer) -> Table:
+    """What of a training step is assignment by `ota`."""
+    model, spent = our_fcos(assigner="ota"), []
+    assign = model.assign
+
+    def timed(*scene):
+        start = timer.clock()
+        found = assign(*scene)
+        spent.append(timer.clock() - start)
+        return found
+
+    model.assign = timed
+    (seconds,) = timer({"ota": make_step(model, *batch(size, 2))}).values()
+    row = Share("ota", median(seconds), median(spent), 100 * median(spent) / median(seconds))
+    return Table("assignment", f"FCOS-ResNet-50, 2 images of {size[0]}x{size[1]} px", timer.rounds, [row])
+
+
+def tables(timer: Timer, quick: bool) -> list[Table]:
+    """Memory first, then speed beside torchvision, folding, and assignment's share."""
+    size, small, large = (64, (48, 64), (64, 96)) if quick else (512, (240, 320), (800, 1344))
+    return [
+        shown(memory_table(size)),
+        shown(speed_table(size, timer)),
+        shown(fold_table(small, 2 if quick else 8, timer)),
+        shown(share_table(large, timer.at_most(3))),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(run("detector", __doc__.splitlines()[0], tables))

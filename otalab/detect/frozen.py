@@ -1,0 +1,58 @@
+"""Frozen batch norms at no cost: the convolution before a norm applies it.
+
+A frozen norm is x * scale + shift, channel by channel. So a convolution with weight * scale, and with shift as its
+bias, gives what the two give together, and spares the passes over the map. The weight that learns stays the
+convolution's own: the chain rule multiplies its gradient by the scale, as the norm would.
+"""
+
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+
+class AppliedNorm(FrozenBatchNorm2d):
+    """A frozen norm that the convolution before it applies: it keeps the buffers, and passes maps on."""
+
+    def __init__(self, norm: FrozenBatchNorm2d) -> None:
+        super().__init__(len(norm.weight), norm.eps)
+        self.load_state_dict(norm.state_dict())
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x
+
+    def scale_and_shift(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+        """Made anew from the buffers: a few hundred numbers, which loading, moving or copying may have changed."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+
+class FoldedConv2d(nn.Conv2d):
+    """A convolution without bias that applies the frozen norm after it; `weight` is the convolution's own parameter."""
+
+    def __init__(self, conv: nn.Conv2d, norm: AppliedNorm) -> None:
+        sizes = conv.in_channels, conv.out_channels, conv.kernel_size
+        steps = conv.stride, conv.padding, conv.dilation, conv.groups
+        # on "meta" the weight to be replaced takes no memory and draws no random numbers
+        super().__init__(*sizes, *steps, bias=False, padding_mode=conv.padding_mode, device="meta")
+        self.weight = conv.weight
+        self._norm = (norm,)  # in a tuple: as a module it would stand in the state dict a second time
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+        scale, shift = self._norm[0].scale_and_shift()
+        return self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
+
+
+def fold_frozen_norms(module: nn.Module) -> None:
+    """Let each convolution apply the FrozenBatchNorm2d that follows it; names and values of the state stay.
+
+    Within each module inside, children must be called in the order in which they stand, as in torchvision's backbones.
+    A frozen norm that follows something else stays as it is.
+    """
+    for parent in list(module.modules()):
+        for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and conv.bias is None and isinstance(norm, FrozenBatchNorm2d):
+                applied = AppliedNorm(norm)
+                setattr(parent, conv_name, FoldedConv2d(conv, applied))
+                setattr(parent, norm_name, applied)

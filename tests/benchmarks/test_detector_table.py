@@ -1,0 +1,43 @@
+"""The table of detectors compares like with like."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.ops import FrozenBatchNorm2d
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks is a folder of the repository, not of the package
+
+from benchmarks.detector import batch, our_fcos, share_table, speed_table, torchvision_fcos, unfolded
+from otalab.detect.frozen import AppliedNorm
+from otalab.lab.timing import Timer
+
+
+def test_both_detectors_learn_as_many_backbone_weights_and_freeze_their_norms():
+    ours, theirs = our_fcos(), torchvision_fcos(64)
+    learning = [sum(p.numel() for p in m.backbone.body.parameters() if p.requires_grad) for m in (ours, theirs)]
+    assert learning[0] == learning[1] > 20e6
+    norms = [sum(isinstance(m, FrozenBatchNorm2d) for m in model.modules()) for model in (ours, theirs)]
+    assert norms == [53, 53]
+    few = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (ours, theirs)]
+    assert few[0] == pytest.approx(few[1], rel=1e-3)  # theirs has biases in the towers, ours has scales
+
+
+def test_the_norms_of_the_baseline_are_layers():
+    assert not any(isinstance(layer, AppliedNorm) for layer in unfolded("mobilenet_v2").modules())
+    assert any(isinstance(layer, AppliedNorm) for layer in our_fcos("mobilenet_v2").modules())
+
+
+def test_torchvision_keeps_the_size_of_the_images():
+    images, _ = batch((64, 64), 2)
+    assert torchvision_fcos(64).transform(images)[0].tensors.shape == torch.Size([2, 3, 64, 64])
+
+
+@pytest.mark.slow
+def test_the_tables_have_their_rows():
+    rows = speed_table(64, Timer(1)).rows
+    assert [row.way.split(",")[0] for row in rows] == ["torchvision", "otalab"] * 2
+    assert rows[0].times == rows[2].times == 1 and all(row.value > 0 for row in rows)
+    (row,) = share_table((64, 64), Timer(1)).rows
+    assert 0 < row.assign_seconds < row.seconds and row.percent == 100 * row.assign_seconds / row.seconds
