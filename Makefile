@@ -17,7 +17,7 @@ setup: $(READY)  ## make the virtual environment (.venv)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "otalab needs Python 3.11 or later; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,fast,export,dev,book]'
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[notebooks,fast,export,tensorboard,dev,book]'
 	@touch $(READY)
 
 demo: $(READY)   ## verify the solvers, train a mini detector, write runs/demo/report.html (about 6 minutes)

@@ -49,7 +49,8 @@ class Head(nn.Module):
         """C rows of logits, 4 of sides and one of quality, of one level's map."""
         feature = feature.contiguous(memory_format=layout_of(self.logits.weight))
         box_feature = self.box_tower(feature)
-        sides = torch.relu(scale * self.sides(box_feature)) * stride
+        with torch.autocast(feature.device.type, enabled=False):  # bfloat16 would round a side of 300 px to 2 px
+            sides = torch.relu(scale * self.sides(box_feature.to(scale.dtype))) * stride
         return torch.cat((self.logits(self.class_tower(feature)), sides, self.quality(box_feature)), dim=1)
 
 

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from otalab.data import ShapesConfig, make_shapes
+from otalab.detect import run_evaluation
 from otalab.detect.batches import load_batches
-from otalab.detect.checkpoint import load_state
+from otalab.detect.checkpoint import load_model, load_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.optim import lr_factor
 from otalab.detect.train import open_data, train
@@ -102,6 +103,73 @@ def test_chosen_categories_are_the_detectors(setup):
     metrics = train(config, progress=False)
     assert {name for name in metrics if name.startswith("AP/")} <= {"AP/square", "AP/ring"}
     assert load_file(Path(config.out) / "model.safetensors")["head.logits.bias"].shape == (2,)
+
+
+def test_a_run_of_steps_ends_within_an_epoch(setup, tmp_path):
+    config = setup(steps=6, checkpoint_every=5)
+    train(config, progress=False)
+    assert steps_of(config.out) == [1, 2, 3, 4, 5, 6] and log_of(config.out)[-1]["step"] == 6
+
+
+def test_the_log_counts_gts_positives_and_seconds(finished):
+    for line in (line for line in log_of(finished) if "loss" in line):
+        assert 0 <= line["empty_gts"] <= line["gts"] <= line["positives"]
+        seconds = [line[f"{phase}_seconds"] for phase in ("data", "forward", "assign", "backward")]
+        assert all(0 < value < 60 for value in seconds)
+
+
+def test_the_best_weights_are_kept_though_later_ones_are_worse(setup, monkeypatch):
+    values = iter([0.1, 0.3, 0.2])
+    kept = []
+    monkeypatch.setattr(run_evaluation, "coco_metrics", lambda *_: {"AP": next(values), "AP50": 0.0})
+    save = run_evaluation.RunEvaluator.save
+
+    def noted(evaluator, name):
+        kept.append((name, evaluator.run.step))
+        return save(evaluator, name)
+
+    monkeypatch.setattr(run_evaluation.RunEvaluator, "save", noted)
+    config = setup(eval_every=1)
+    train(config, progress=False)
+    assert kept == [("best.safetensors", 4), ("best.safetensors", 8), ("model.safetensors", 12)]
+    assert load_model(Path(config.out) / "best.safetensors")[1]["class_names"]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_what_full_precision_learns(precision, setup, finished):
+    config = setup(precision=precision)
+    train(config, progress=False)
+    ours, theirs = ([line["loss"] for line in log_of(out) if "loss" in line] for out in (config.out, finished))
+    assert ours == pytest.approx(theirs, rel=0.1) and ours != theirs
+    saved = load_file(Path(config.out) / "model.safetensors")
+    assert all(value.dtype != torch.bfloat16 and value.dtype != torch.float16 for value in saved.values())
+
+
+def test_a_float16_run_goes_on_with_its_scale(setup):
+    config = setup(precision="float16", epochs=1, checkpoint_every=2)
+    train(config, progress=False)
+    state = load_state(Path(config.out) / "checkpoint.pt")
+    assert state["scaler"]["scale"] > 1 and state["step"] == STEPS
+
+
+@pytest.mark.slow
+def test_a_compiled_run_learns_the_same(setup, finished):
+    config = setup(compile=True, epochs=1)
+    train(config, progress=False)
+    ours, theirs = ([line["loss"] for line in log_of(out) if "loss" in line] for out in (config.out, finished))
+    assert ours == pytest.approx(theirs[:STEPS], rel=0.01)
+
+
+def test_tensorboard_gets_what_the_log_gets(setup):
+    config = setup(tensorboard=True, epochs=1)
+    train(config, progress=False)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    seen = EventAccumulator(str(Path(config.out) / "tensorboard")).Reload()
+    losses = [(event.step, event.value) for event in seen.Scalars("train/loss")]
+    logged = [(line["step"], line["loss"]) for line in log_of(config.out) if "loss" in line]
+    assert losses == [(step, pytest.approx(loss, rel=1e-6)) for step, loss in logged]
+    assert len(seen.Scalars("eval/AP")) == 1
 
 
 @pytest.mark.slow
