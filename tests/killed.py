@@ -54,8 +54,12 @@ def command(arguments: list[str], kill_at: int | None, coco: dict[str, dict]) ->
 def killer(countdown: int) -> Callable:
     """A hook that kills this process just before it changes files for the nth time: opens, renames, removes."""
 
+    process = os.getpid()
+
     def hook(event: str, arguments: tuple) -> None:
         nonlocal countdown
+        if os.getpid() != process:  # a loader process, which has inherited the hook
+            return
         writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         if writes or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir"):
             countdown -= 1

@@ -11,6 +11,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
+from otalab.detect.config import BACKBONES
 from otalab.detect.frozen import fold_frozen_norms
 from otalab.detect.layout import layout_of
 from otalab.detect.padding import RealBatchNorm2d, blind_to_padding
@@ -73,7 +74,6 @@ TORCHVISION = {
     "resnet101": (RESNET_LAYERS, (512, 1024, 2048), RESNET_FROZEN),
     "resnext101_64x4d": (RESNET_LAYERS, (512, 1024, 2048), RESNET_FROZEN),
 }
-BACKBONES = ("tiny", *TORCHVISION)
 
 
 def build_body(name: str, weights: str | None = None, load: bool = True) -> tuple[nn.Module, Sequence[int]]:

@@ -3,7 +3,7 @@
 An image is drawn with a seed of its own. How many processes load or learn changes neither order nor augmentation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
 from typing import NamedTuple
@@ -84,7 +84,7 @@ def keys_of_this_process(
             yield mine[part :: config.accumulate]
 
 
-def load_batches(dataset: CocoDataset, config: TrainConfig, first_step: int, total: int) -> DataLoader:
+def load_batches(dataset: CocoDataset, config: TrainConfig, first_step: int, total: int) -> Iterable:
     """A loader of this process's batches, `config.accumulate` a step, from `first_step` (from 0) to `total`."""
     shapes = [resized(*size, config.size, config.longest) for size in dataset.sizes.tolist()]
     return DataLoader(

@@ -89,6 +89,7 @@ def export(
     model, description = load_model(checkpoint)
     height, width = image_size(model, size, batch)
     dense = DenseDetector(model, (height, width)).eval().requires_grad_(False)
+    dense.to(memory_format=torch.contiguous_format)  # torch.export stores no other without a warning
     images = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
     program = torch.export.export(dense, (images,))
     for node in program.graph.nodes:

@@ -1,6 +1,7 @@
 """The folder of a training run: what it holds, and how a run goes on from it."""
 
 import json
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -129,9 +130,12 @@ class RunLog:
         found = [line["metrics"]["AP"] for line in self.lines if "metrics" in line]
         return max((ap for ap in found if ap is not None and ap == ap), default=-1.0)
 
-    def evaluated(self, step: int) -> dict | None:
+    def evaluated(self, step: int) -> dict[str, float] | None:
         """The metrics at that step, if it was evaluated."""
-        return next((line["metrics"] for line in self.lines if "metrics" in line and line["step"] == step), None)
+        for line in self.lines:
+            if "metrics" in line and line["step"] == step:
+                return {name: math.nan if value is None else value for name, value in line["metrics"].items()}
+        return None
 
 
 def open_tensorboard(folder: Path, step: int):

@@ -50,20 +50,19 @@ class Learner:
         run.optimizer.zero_grad()
         watch.reset()
         seen, sums, weight = [], Counter(), 0.0
-        with named_in_errors(seen):
-            for part in range(run.config.accumulate):
-                with watch.timing("data"):
-                    images, targets = to_device(*next(batches), self.device)
-                seen += targets
-                last = part + 1 == run.config.accumulate
-                with nullcontext() if last else without_averaging(self.model):
-                    losses, positives = self.learn(images, targets)
-                weight += positives
-                for name, loss in losses.items():
-                    sums[name] += loss.detach() * at_least_one(positives)
-            weight = at_least_one(weight)
-            with watch.timing("backward"):
-                self.update(weight)
+        for part in range(run.config.accumulate):
+            with watch.timing("data"):
+                images, targets = to_device(*next(batches), self.device)
+            seen += targets
+            averaging = nullcontext() if part + 1 == run.config.accumulate else without_averaging(self.model)
+            with named_in_errors(run.step + 1, seen), averaging:
+                losses, positives = self.learn(images, targets)
+            weight += positives
+            for name, loss in losses.items():
+                sums[name] += loss.detach() * at_least_one(positives)
+        weight = at_least_one(weight)
+        with named_in_errors(run.step + 1, seen), watch.timing("backward"):
+            self.update(weight)
         return self.line({name: value / weight for name, value in sums.items()}, stopping)
 
     def learn(self, images: list[Tensor], targets: list[dict]) -> tuple[dict[str, Tensor], Tensor]:
@@ -150,12 +149,12 @@ class Watch:
 
 
 @contextmanager
-def named_in_errors(seen: list[dict]) -> Iterator[None]:
-    """Make an InputError say on which images it arose."""
+def named_in_errors(step: int, seen: list[dict]) -> Iterator[None]:
+    """Make an InputError say at which step, and on which images, it arose."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"image ids {[int(t['image_id']) for t in seen]}: {error}") from error
+        raise InputError(f"step {step}, image ids {[int(t['image_id']) for t in seen]}: {error}") from error
 
 
 def require_finite_loss(loss: Tensor, losses: dict[str, Tensor]) -> None:

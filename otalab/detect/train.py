@@ -81,8 +81,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
                 torch.manual_seed(config.seed * 1_000_003 + step)  # so that a resumed run draws the same
                 run.model.train()
                 factor = lr_factor(step, total, config)
-                with named_in_errors(step + 1):
-                    line, stop = learner.step(batches, factor, stopping())
+                line, stop = learner.step(batches, factor, stopping())
                 if config.ema:
                     update_ema(run.ema_model, run.model, config.ema, step)
                 run.step = step + 1
@@ -188,15 +187,6 @@ def loader_faults_told(workers: int) -> Iterator[None]:
             f"one of {workers} loader processes failed ({first_line(error).rstrip('. ')}); memory may have run out: go "
             "on from the last whole epoch (--resume) with fewer --workers, 0 for none"
         ) from error
-
-
-@contextmanager
-def named_in_errors(step: int) -> Iterator[None]:
-    """Make an InputError say at which step it arose."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"step {step}, {error}") from error
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.ops import FrozenBatchNorm2d
 
 from otalab.detect import build_detector
-from otalab.detect.backbone import BACKBONES, TORCHVISION, PyramidBackbone
+from otalab.detect.backbone import TORCHVISION, PyramidBackbone
+from otalab.detect.config import BACKBONES
 from otalab.errors import InputError
 
 from .models import gradients, noise, target

