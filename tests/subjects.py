@@ -27,6 +27,7 @@ from otalab.data.images import read_image
 from otalab.detect.checkpoint import load_model, load_state, save_model, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import coco_metrics
+from otalab.detect.layout import place
 from otalab.detect.train import train
 from otalab.errors import InputError
 from otalab.lab.cases import case_of, toy_case
@@ -91,7 +92,7 @@ def model(folder: Path, summed: bool) -> Subject:
     """The weights of a detector, with or without the sum that tells damage; used on an image."""
     path = folder / "whole.safetensors"
     settings = {"backbone": "tiny", "num_classes": 6, "assigner": "ota", "image_size": [48, 100]}
-    detector = eager_detector(num_classes=6, image_size=(48, 100))
+    detector = place(eager_detector(num_classes=6, image_size=(48, 100)), torch.device("cpu"))  # as it is loaded
     save_model(path, detector, settings, list(CLASS_NAMES), [1, 2, 3, 4, 5, 6])
     whole = path.read_bytes() if summed else without_sum(path.read_bytes())
     images = noise((40, 56))

@@ -22,7 +22,7 @@ from otalab.errors import InputError, first_line, quoted
 from otalab.files import write_whole
 
 EVAL_BATCH = 16  # images at a time where nothing else is known
-STATE = {"config", "step", "model", "average", "optimizer", "scaler"}  # what the state of a run consists of
+STATE = {"config", "steps_done", "model", "average", "optimizer", "scaler"}  # what the state of a run consists of
 
 
 def save_model(
@@ -148,8 +148,8 @@ def load_state(path: Path) -> dict:
         raise InputError(f"{path} is not a whole checkpoint ({first_line(error)})") from error
     if not isinstance(state, dict) or not state.keys() >= STATE:
         raise InputError(f"{path} is not a checkpoint of a run")
-    if not isinstance(state["config"], dict) or not is_count(state["step"]):
-        raise InputError(f"{path} is not a checkpoint of a run: its step is {quoted(state['step'])}")
+    if not isinstance(state["config"], dict) or not is_count(state["steps_done"]):
+        raise InputError(f"{path} is not a checkpoint of a run: its steps_done is {quoted(state['steps_done'])}")
     return state
 
 

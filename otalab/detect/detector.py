@@ -14,6 +14,7 @@ from otalab.assign import AnchorPoints, Assigner, Assignment, Predictions, Targe
 from otalab.assign.base import require_finite
 from otalab.boxes import around
 from otalab.detect.backbone import PyramidBackbone
+from otalab.detect.device import full_precision
 from otalab.detect.head import Head
 from otalab.detect.limits import resized
 from otalab.detect.losses import detection_losses
@@ -57,7 +58,7 @@ class Detector(nn.Module):
             points, predictions = self.predict(images)
             truth = [as_targets(t) for t in targets]
             padding = in_padding(points, images)
-            with torch.autocast(points.xy.device.type, enabled=False):  # labels and losses are never in half precision
+            with full_precision(points.xy.device):  # labels and losses are never in half precision
                 assignments = self.assign(points, predictions, truth)
                 assignments = [a.with_ignored(beyond) for a, beyond in zip(assignments, padding, strict=True)]
                 return detection_losses(predictions, truth, assignments)

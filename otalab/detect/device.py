@@ -1,5 +1,7 @@
 """Where a detector runs, and its batches with it."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from otalab.errors import InputError
@@ -19,6 +21,11 @@ def pick_device(name: str) -> torch.device:
     if name not in there and not (name == "cuda" and len(there) > 1):
         raise InputError(f"device {name!r} is not here; there is {', '.join(there)}")
     return torch.device(name)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Without autocast within; where there is none this does nothing, so that exported programs have no trace of it."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from otalab.detect.device import full_precision
 from otalab.detect.layout import layout_of
 from otalab.detect.padding import without_padding
 
@@ -49,7 +50,7 @@ class Head(nn.Module):
         """C rows of logits, 4 of sides and one of quality, of one level's map."""
         feature = feature.contiguous(memory_format=layout_of(self.logits.weight))
         box_feature = self.box_tower(feature)
-        with torch.autocast(feature.device.type, enabled=False):  # bfloat16 would round a side of 300 px to 2 px
+        with full_precision(feature.device):  # bfloat16 would round a side of 300 px to 2 px
             sides = torch.relu(scale * self.sides(box_feature.to(scale.dtype))) * stride
         return torch.cat((self.logits(self.class_tower(feature)), sides, self.quality(box_feature)), dim=1)
 

@@ -34,8 +34,6 @@ PHOTOS = {
     "lr": 1e-3,
     "backbone_lr": 0.3,
     "warmup": 100,
-    "epochs": 20,
-    "eval_every": 5,
 }
 
 RECIPES: dict[str, tuple[str, dict[str, object]]] = {
@@ -54,6 +52,12 @@ RECIPES: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "subset-r18": ("5,000 to 10,000 photos on one GPU, an hour or two", SUBSET | {"backbone": "resnet18"}),
     "subset-r50": ("the same with ResNet-50", SUBSET),
-    "laptop": ("some hundred photos of COCO at 320 px on a CPU, within the hour", PHOTOS | {"data": "data/coco"}),
-    "cells": ("BCCD's blood cells on a CPU, within twenty minutes", PHOTOS | {"data": "data/bccd"}),
+    "laptop": (
+        "some hundred photos of COCO at 320 px on a CPU, within the hour",
+        PHOTOS | {"data": "data/coco", "augment": "strong", "backbone_lr": 0.2, "epochs": 36, "eval_every": 6},
+    ),
+    "cells": (
+        "BCCD's blood cells on a CPU, within twenty minutes",
+        PHOTOS | {"data": "data/bccd", "epochs": 30, "eval_every": 10},
+    ),
 }

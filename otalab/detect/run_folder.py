@@ -67,7 +67,7 @@ class Run:
         """Write checkpoint.pt, whole."""
         state = {
             "config": kept_settings(self.config),
-            "step": self.step,
+            "steps_done": self.step,  # not "step", the optimizer's word: pickle would share the two in some files only
             "model": self.model.state_dict(),
             "average": self.ema_model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -92,10 +92,10 @@ class Run:
                 raise InputError(
                     f"{self.out} was started with {name}={old}, not {value}; a resumed run keeps its settings"
                 )
-        if state["step"] > total:
-            raise InputError(f"{path} is of step {state['step']}, but the run has {total}")
+        if state["steps_done"] > total:
+            raise InputError(f"{path} is of step {state['steps_done']}, but the run has {total}")
         restore(path, state, self.model, self.ema_model, self.optimizer, self.scaler)
-        self.step = state["step"]
+        self.step = state["steps_done"]
 
 
 class RunLog:

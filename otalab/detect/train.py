@@ -167,8 +167,7 @@ def account(config: TrainConfig, trainset: CocoDataset, valset: CocoDataset, dev
 def open_folder(run: Run, opening: list[str]) -> RunLog:
     """Prepare the run's folder, and open its log."""
     sweep(run.out)  # a killed run may have left half a checkpoint
-    if not run.step:
-        write_json(run.out / "config.json", asdict(run.config))
+    write_json(run.out / "config.json", asdict(run.config))
     log = RunLog(run.out, run.step, run.config.tensorboard)
     write_text(run.out / "data.txt", opening)
     return log

@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ["--" + field.name.replace("_", "-") for field in fields(TrainConfig)] + ["--resume"],
     "eval": ["checkpoint", "--data", "--split", "--backend", "--batch-size", "--device", "--json", "--results"],
     "compare": ["RUN", "--out"],
+    "recipes": [],
     "predict": ["checkpoint", "images", "--out", "--threshold", "--device"],
     "export": ["checkpoint", "--format", "--out", "--size", "--batch"],
     "bench": ["--rounds", "--json"],
@@ -79,7 +80,8 @@ def test_no_command_or_flag_is_left_out_of_these_tests():
     assert known_commands() == set(COMMANDS)
     for command, flags in COMMANDS.items():
         words = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", help_of(command)))
-        assert words - {"--help"} <= set(flags) | words_in_texts(command), command
+        refusals = {"--no-" + flag.removeprefix("--") for flag in flags}  # of flags that say yes or no
+        assert words - {"--help"} <= set(flags) | refusals | words_in_texts(command), command
 
 
 def help_of(command: str) -> str:
@@ -91,7 +93,7 @@ def help_of(command: str) -> str:
 
 def words_in_texts(command: str) -> set[str]:
     """Flags that one flag's help text speaks of are not its own."""
-    return {"--longest-side"} if command == "data coco" else set()
+    return {"data coco": {"--longest-side"}, "recipes": {"--recipe"}}.get(command, set())
 
 
 def test_version_is_the_packages(capsys):

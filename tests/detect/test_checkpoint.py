@@ -19,7 +19,14 @@ from .models import eager_detector, noise
 
 NAMES, IDS = ["cat", "dog", "owl"], [3, 7, 90]
 SETTINGS = {"backbone": "tiny", "num_classes": 3, "assigner": "fcos", "image_size": (48, 200)}
-STATE = {"config": {}, "step": 1, "model": {"w": torch.arange(1000.0)}, "average": {}, "optimizer": {}, "scaler": {}}
+STATE = {
+    "config": {},
+    "steps_done": 1,
+    "model": {"w": torch.arange(1000.0)},
+    "average": {},
+    "optimizer": {},
+    "scaler": {},
+}
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +210,10 @@ def test_a_state_that_would_unpack_to_any_size_is_told(tmp_path):
     one_line(path, load_state, "its parts are compressed")
 
 
-@pytest.mark.parametrize("change", [{"step": 0}, {"step": "2"}, {"step": True}, {"config": None}])
+@pytest.mark.parametrize("change", [{"steps_done": 0}, {"steps_done": "2"}, {"steps_done": True}, {"config": None}])
 def test_a_state_whose_account_of_itself_is_wrong_is_told(change, tmp_path):
     save_state(tmp_path / "checkpoint.pt", STATE | change)
-    one_line(tmp_path / "checkpoint.pt", load_state, "is not a checkpoint of a run: its step is")
+    one_line(tmp_path / "checkpoint.pt", load_state, "is not a checkpoint of a run: its steps_done is")
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_a_killed_process_is_resumed_by_another_to_the_same_bits(shapes, finishe
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert process.returncode == -signal.SIGKILL
-    done = load_state(out / "checkpoint.pt")["step"]
+    done = load_state(out / "checkpoint.pt")["steps_done"]
     assert STEPS <= done < EPOCHS * STEPS and len(log_of(out)) > done
     assert not (out / "model.safetensors").exists()
 

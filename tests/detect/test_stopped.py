@@ -29,7 +29,7 @@ def test_sigterm_saves_the_state_and_ends_with_its_status(at, setup, finished, m
         patch.setattr(train_module, "update_ema", told_to_stop)
         train(config, progress=False)
     assert ended.value.code == 143 and "go on with --resume" in caplog.text
-    stopped = load_state(Path(config.out) / "checkpoint.pt")["step"]
+    stopped = load_state(Path(config.out) / "checkpoint.pt")["steps_done"]
     assert stopped == at + 1 and steps_of(config.out) == list(range(1, at + 2))  # it heard of it in the next step
     assert signal.getsignal(signal.SIGTERM) == before
     train(config, resume=True, progress=False)

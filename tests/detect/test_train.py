@@ -149,7 +149,7 @@ def test_a_float16_run_goes_on_with_its_scale(setup):
     config = setup(precision="float16", epochs=1, checkpoint_every=2)
     train(config, progress=False)
     state = load_state(Path(config.out) / "checkpoint.pt")
-    assert state["scaler"]["scale"] > 1 and state["step"] == STEPS
+    assert state["scaler"]["scale"] > 1 and state["steps_done"] == STEPS
 
 
 def test_backbone_and_head_are_compiled_where_asked_for(setup, monkeypatch):

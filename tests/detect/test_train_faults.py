@@ -56,7 +56,7 @@ def test_a_step_that_is_not_finite_stops_the_run_and_names_itself(clip, spoil, s
     ids = [int(target["image_id"]) for target in targets]
     assert str(caught.value).startswith(f"step {STEPS + 2}, image ids {ids}: ") and "\n" not in str(caught.value)
     state = load_state(Path(config.out) / "checkpoint.pt")
-    assert state["step"] == STEPS and all(value.isfinite().all() for value in state["model"].values())
+    assert state["steps_done"] == STEPS and all(value.isfinite().all() for value in state["model"].values())
     assert steps_of(config.out) == list(range(1, STEPS + 2))  # no line of the broken step
 
 
