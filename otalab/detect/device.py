@@ -25,7 +25,9 @@ def pick_device(name: str) -> torch.device:
 
 def full_precision(device: torch.device) -> AbstractContextManager:
     """Without autocast within; where there is none this does nothing, so that exported programs have no trace of it."""
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+    known = torch.amp.is_autocast_available(device.type)
+    enabled = known and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if enabled else nullcontext()
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

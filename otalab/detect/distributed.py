@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -46,15 +46,6 @@ def num_processes() -> int:
 def in_group() -> bool:
     """Whether this process is one of several."""
     return dist.is_available() and dist.is_initialized()
-
-
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes."""
-    if in_group():
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value
 
 
 def gathered(rows: list) -> list:

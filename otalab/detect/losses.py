@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -10,7 +11,6 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from otalab import boxes as box_ops
 from otalab.assign import Assignment, Predictions, Targets
-from otalab.detect.distributed import mean_over_processes, num_processes
 from otalab.errors import InputError
 
 WEIGHTS = {"classification": 1.0, "box": 2.0, "quality": 0.5}  # the authors' code
@@ -65,7 +65,16 @@ def count_positives(assignments: Sequence[Assignment]) -> Float[Tensor, ""]:
 
 def at_least_one(count: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """What losses are divided by, given the mean over processes of what they count: at least one in all of them."""
-    return count.clamp(min=1 / num_processes())
+    return count.clamp(min=1 / (dist.get_world_size() if dist.is_initialized() else 1))
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes of a run; the value itself in a single one."""
+    if dist.is_initialized():
+        value = value.clone()
+        dist.all_reduce(value)
+        value = value / dist.get_world_size()
+    return value
 
 
 def own_losses(predictions: Sequence[Predictions], assignments: Sequence[Assignment]) -> dict[str, Float[Tensor, ""]]:

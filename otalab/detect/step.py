@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from otalab.assign import Assignment
 from otalab.detect.detector import Detector
 from otalab.detect.device import autocast, to_device
-from otalab.detect.distributed import mean_over_processes, num_processes, parallel, without_averaging
-from otalab.detect.losses import at_least_one, count_positives
+from otalab.detect.distributed import num_processes, parallel, without_averaging
+from otalab.detect.losses import at_least_one, count_positives, mean_over_processes
 from otalab.detect.run_folder import Run
 from otalab.errors import InputError
 

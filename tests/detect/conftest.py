@@ -5,6 +5,12 @@ from dataclasses import replace
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch):
+    """Runs of seconds do without report.html, which takes as long; `finished` and runs in other processes have it."""
+    monkeypatch.setattr("otalab.detect.run_evaluation.RunEvaluator.report", lambda self, metrics: None)
+
+
 @pytest.fixture
 def setup(shapes, tmp_path):
     """The settings of a run of seconds, with changes."""

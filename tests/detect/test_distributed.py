@@ -56,7 +56,7 @@ def in_processes(processes: int, run, config: TrainConfig) -> None:
 def precise(shapes, tmp_path_factory):
     """Settings of twenty steps of eight images, and the folder of the run that one process made of them."""
     config = TrainConfig(
-        data=str(shapes), out=str(tmp_path_factory.mktemp("precise") / "run"), device="cpu", size=64, steps=20,
+        data=str(shapes), out=str(tmp_path_factory.mktemp("precise") / "run"), device="cpu", size=40, steps=20,
         batch_size=8, backbone="mobilenet_v2", weights_backbone="IMAGENET1K_V1", optimizer="sgd", lr=1e-3, warmup=5,
         augment="light", clip=1.0,
     )  # fmt: skip

@@ -7,8 +7,8 @@ from killed import contents, killed_and_run_again
 
 def test_a_run_killed_and_resumed_ends_in_the_same_files_and_no_others(shapes, tmp_path, kills):
     def arguments(folder) -> list:
-        flags = {"data": shapes, "out": folder, "epochs": 3, "batch-size": 4, "warmup": 2, "device": "cpu"}
-        flags |= {"checkpoint-every": 5, "eval-every": 1, "workers": 1}
+        flags = {"data": shapes, "out": folder, "epochs": 2, "batch-size": 4, "warmup": 2, "device": "cpu"}
+        flags |= {"checkpoint-every": 3, "workers": 1}
         return ["train", "--resume", *(word for flag, value in flags.items() for word in (f"--{flag}", value))]
 
     whole, *others = killed_and_run_again(arguments, tmp_path, kills)
