@@ -41,6 +41,7 @@ def command(arguments: list[str], kill_at: int | None, coco: dict[str, dict]) ->
     from otalab.data import download
 
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # for loader processes, as in a command from a shell
     for name, values in coco.items():
         setattr(download, name, values)
     nowhere = os.open(os.devnull, os.O_WRONLY)
