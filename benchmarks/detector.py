@@ -14,19 +14,14 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet50
-from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
-from torchvision.models.detection.fcos import FCOS
-from torchvision.ops import FrozenBatchNorm2d
-from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from benchmarks.common import run, shown
-from otalab.detect import build_detector
+from benchmarks.training import Setting, frozen_detector, step_of, torchvision_fcos
 from otalab.detect.layout import place
 from otalab.lab.simulate import random_targets
 from otalab.lab.timing import Table, Timer, one_thread, paired
 
-CLASSES, GTS = 80, 7  # COCO's classes, and about its boxes an image
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -60,9 +55,7 @@ class Share:
 
 def our_fcos(backbone: str = "resnet50", assigner: str = "fcos") -> nn.Module:
     """A detector with frozen norms and first layers, as with pretrained weights; the weights are random."""
-    torch.manual_seed(0)
-    model = build_detector(backbone, CLASSES, assigner, weights_backbone="DEFAULT", load_weights=False)
-    return place(model, torch.device("cpu"))
+    return place(frozen_detector(Setting(backbone), assigner), CPU)
 
 
 def unfolded(backbone: str) -> nn.Module:
@@ -71,35 +64,12 @@ def unfolded(backbone: str) -> nn.Module:
         return our_fcos(backbone)
 
 
-def torchvision_fcos(size: int) -> nn.Module:
-    """`fcos_resnet50_fpn` as it is with pretrained weights, which it would fetch; ours are its thresholds."""
-    torch.manual_seed(0)
-    body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)
-    pyramid = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
-    limits = {"score_thresh": 0.05, "nms_thresh": 0.6, "topk_candidates": 1000, "detections_per_img": 100}
-    return FCOS(pyramid, CLASSES, min_size=size, max_size=size, **limits)
-
-
 def batch(size: tuple[int, int], number: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """Images of noise of `size` (height, width) px, and targets."""
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand(3, *size, generator=generator) for _ in range(number)]
-    truths = [random_targets(size, GTS, CLASSES, generator) for _ in range(number)]
+    truths = [random_targets(size, Setting.num_gt, Setting.classes, generator) for _ in range(number)]
     return images, [{"boxes": t.boxes, "labels": t.labels} for t in truths]
-
-
-def make_step(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Callable[[], None]:
-    """A training step. Its learning rate is 0: all the work, and the same in each round."""
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.0, momentum=0.9)
-
-    def step() -> None:
-        model.train()
-        loss = sum(model(images, targets).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return step
 
 
 def make_inference(model: nn.Module, images: list[Tensor]) -> Callable[[], None]:
@@ -115,9 +85,9 @@ def make_inference(model: nn.Module, images: list[Tensor]) -> Callable[[], None]
 
 def make_way(way: str, task: str, size: int) -> Callable[[], None]:
     """A training step or an inference of two images, by "torchvision" or "otalab"."""
-    model = torchvision_fcos(size) if way == "torchvision" else our_fcos()
+    model = torchvision_fcos(Setting(size=(size, size)), CPU) if way == "torchvision" else our_fcos()
     images, targets = batch((size, size), 2)
-    return make_step(model, images, targets) if task == "training" else make_inference(model, images)
+    return step_of(model, images, targets, amp=False) if task == "training" else make_inference(model, images)
 
 
 def peak_memory(way: str, task: str, size: int) -> float:
@@ -158,7 +128,7 @@ def speed_table(size: int, timer: Timer) -> Table:
 def fold_table(size: tuple[int, int], number: int, timer: Timer) -> Table:
     """A training step with frozen norms as layers, and with norms that the convolutions apply."""
     models = {"norms as layers": unfolded("mobilenet_v2"), "norms folded": our_fcos("mobilenet_v2")}
-    seconds = timer({way: make_step(model, *batch(size, number)) for way, model in models.items()})
+    seconds = timer({way: step_of(model, *batch(size, number), amp=False) for way, model in models.items()})
     first = seconds["norms as layers"]
     rows = [Ratio(f"{way}, steps/s", 1 / median(s), paired(first, s)) for way, s in seconds.items()]
     return Table("folding", f"mobilenet_v2, {number} images of {size[0]}x{size[1]} px", timer.rounds, rows)
@@ -176,7 +146,7 @@ def share_table(size: tuple[int, int], timer: Timer) -> Table:
         return found
 
     model.assign = timed
-    (seconds,) = timer({"ota": make_step(model, *batch(size, 2))}).values()
+    (seconds,) = timer({"ota": step_of(model, *batch(size, 2), amp=False)}).values()
     row = Share("ota", median(seconds), median(spent), 100 * median(spent) / median(seconds))
     return Table("assignment", f"FCOS-ResNet-50, 2 images of {size[0]}x{size[1]} px", timer.rounds, [row])
 

@@ -16,6 +16,7 @@ from benchmarks.common import run, shown
 from otalab.data import CLASS_NAMES, ShapesConfig
 from otalab.detect import build_detector
 from otalab.detect.config import TrainConfig
+from otalab.detect.layout import place
 from otalab.detect.optim import build_optimizer
 from otalab.lab.simulate import simulate_scene
 from otalab.lab.timing import Table, Timer, one_thread
@@ -69,7 +70,7 @@ def shapes_batch(setting: Setting) -> tuple[list[Tensor], list[dict[str, Tensor]
 def make_steps(setting: Setting, assigner: str) -> dict[str, Callable[[], None]]:
     """The step, the same step with recorded labels, and the assignment by itself."""
     torch.manual_seed(0)
-    model = build_detector(setting.backbone, len(CLASS_NAMES), assigner).to(memory_format=torch.channels_last).train()
+    model = place(build_detector(setting.backbone, len(CLASS_NAMES), assigner), torch.device("cpu")).train()
     optimizer = build_optimizer(model, TrainConfig(lr=1e-4))
     images, targets = shapes_batch(setting)
     assign, seen = model.assign, []

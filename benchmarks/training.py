@@ -12,6 +12,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from otalab.assign import AnchorPoints, Assigner, Assignment, Predictions, Targets, build_assigner
 from otalab.detect import build_detector
+from otalab.detect.layout import place
 from otalab.lab.simulate import random_targets, simulate_predictions
 
 LR = 1e-6  # so low that random weights stay finite
@@ -78,10 +79,11 @@ def predictions_to(predictions: Predictions, device: torch.device) -> Prediction
     return Predictions(*(x.to(device) for x in (predictions.logits, predictions.boxes, predictions.quality)))
 
 
-def frozen_detector(setting: Setting) -> nn.Module:
+def frozen_detector(setting: Setting, assigner: str = "ota") -> nn.Module:
     """otalab's detector as it trains from ImageNet's weights: norms and first layers frozen. The weights are random."""
+    torch.manual_seed(0)
     weights = None if setting.backbone == "tiny" else "IMAGENET1K_V1"
-    return build_detector(setting.backbone, setting.classes, "ota", weights, load_weights=False).train()
+    return build_detector(setting.backbone, setting.classes, assigner, weights, load_weights=False).train()
 
 
 class OtalabStep:
@@ -91,13 +93,11 @@ class OtalabStep:
     """
 
     def __init__(self, setting: Setting, device: torch.device, amp: bool = True) -> None:
-        torch.manual_seed(0)
-        model = frozen_detector(setting)
-        self.batch = make_batch(setting, model.backbone.strides, device)
+        self.model = place(frozen_detector(setting), device)
+        self.batch = make_batch(setting, self.model.backbone.strides, device)
         self.assigner = build_assigner("ota")
-        model.assign = lambda *_: self.assign()
-        self.model = model.to(device, memory_format=torch.channels_last)
-        self.step = step_of(self.model, self.batch, device, amp)
+        self.model.assign = lambda *_: self.assign()
+        self.step = step_of(self.model, self.batch.images, self.batch.targets, amp)
 
     def assign(self) -> list[Assignment]:
         """The labels that the step learns; to be replaced."""
@@ -108,7 +108,14 @@ class OtalabStep:
 
 
 def torchvision_step(setting: Setting, device: torch.device) -> Callable[[], None]:
-    """A step of torchvision's FCOS with the same trunk, frozen alike; it makes its labels by rule.
+    """A step of torchvision's FCOS, which makes its labels by rule."""
+    model = torchvision_fcos(setting, device).to(memory_format=torch.channels_last)
+    batch = make_batch(setting, (8, 16, 32, 64, 128), device)
+    return step_of(model, batch.images, batch.targets)
+
+
+def torchvision_fcos(setting: Setting, device: torch.device) -> nn.Module:
+    """torchvision's FCOS with the same trunk, frozen alike, and our thresholds.
 
     `fcos_resnet50_fpn` freezes norms only if it may load weights, so its parts are put together here.
     """
@@ -118,19 +125,20 @@ def torchvision_step(setting: Setting, device: torch.device) -> Callable[[], Non
     trunk = resnet_fpn_backbone(
         backbone_name=name, weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3, **tops
     )
-    model = FCOS(trunk, setting.classes, min_size=min(setting.size), max_size=max(setting.size)).train()
-    model = model.to(device, memory_format=torch.channels_last)
-    return step_of(model, make_batch(setting, (8, 16, 32, 64, 128), device), device)
+    limits = {"score_thresh": 0.05, "nms_thresh": 0.6, "topk_candidates": 1000, "detections_per_img": 100}
+    model = FCOS(trunk, setting.classes, min_size=min(setting.size), max_size=max(setting.size), **limits)
+    return model.to(device).train()
 
 
-def step_of(model: nn.Module, batch: Batch, device: torch.device, amp: bool = True) -> Callable[[], None]:
+def step_of(model: nn.Module, images: list[Tensor], targets: list[dict], amp: bool = True) -> Callable[[], None]:
     """Losses under autocast, gradients, and a step of SGD with momentum: of any model of torchvision's convention."""
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(learning, lr=LR, momentum=0.9, weight_decay=1e-4)
 
     def step() -> None:
-        with torch.autocast(device.type, AMP, enabled=amp):
-            losses = model(batch.images, batch.targets)
+        model.train()
+        with torch.autocast(images[0].device.type, AMP, enabled=amp):
+            losses = model(images, targets)
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()

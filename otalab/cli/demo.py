@@ -14,7 +14,6 @@ from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector, as_targets
 from otalab.detect.run_folder import require_free
 from otalab.detect.train import train
-from otalab.errors import InputError
 from otalab.lab.cases import Case, detector_cases, random_case, simulated_case, toy_case
 from otalab.lab.run_record import read_run
 from otalab.lab.verify import Verification, verify
@@ -89,8 +88,6 @@ def require_demo(out: Path) -> None:
     """Raise InputError unless what `out` holds, if anything, is a former demo's, which a new one replaces."""
     if not (out / "shapes" / "shapes.json").exists():
         require_free(out, resume=False)
-        if (out / "report.html").exists():
-            raise InputError(f"{out} holds a report.html that is no demo's; choose another folder (--out)")
 
 
 def verified(case: Case) -> Verification:

@@ -4,7 +4,6 @@ An image is drawn with a seed of its own. How many processes load or learn chang
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import count, islice
 from typing import NamedTuple
 
@@ -33,19 +32,9 @@ class Drawn(Dataset):
         self.dataset = dataset
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, dict]:
-        with drawn_from(key.seed):
+        with torch.random.fork_rng(devices=[]):  # torchvision's transforms draw from the CPU's generator
+            torch.default_generator.manual_seed(key.seed)
             return self.dataset[key.index]
-
-
-@contextmanager
-def drawn_from(seed: int) -> Iterator[None]:
-    """Seed torch's CPU generator, which torchvision's transforms draw from; afterwards it is as it was."""
-    before = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        torch.default_generator.set_state(before)
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:

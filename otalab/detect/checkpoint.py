@@ -146,6 +146,8 @@ def load_state(path: Path) -> dict:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader raises whatever the damage leads it to
         raise InputError(f"{path} is not a whole checkpoint ({first_line(error)})") from error
+    if isinstance(state, dict) and "epoch" in state:
+        raise InputError(f"{path} is of an earlier otalab, whose runs cannot be resumed; model.safetensors can be used")
     if not isinstance(state, dict) or not state.keys() >= STATE:
         raise InputError(f"{path} is not a checkpoint of a run")
     if not isinstance(state["config"], dict) or not is_count(state["steps_done"]):

@@ -95,8 +95,6 @@ class TrainConfig:
             )
         if self.sizes and self.size is None:
             raise InputError(f"sizes is {self.sizes}, but size, at which the run evaluates, is not given")
-        if self.batch_size % self.accumulate:
-            raise InputError(f"a batch of {self.batch_size} images cannot be taken in {self.accumulate} equal parts")
 
     @classmethod
     def from_recipe(cls, name: str, **changes) -> "TrainConfig":

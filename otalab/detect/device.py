@@ -8,9 +8,12 @@ from otalab.errors import InputError
 
 
 def to_device(images: list, targets: list[dict], device: torch.device) -> tuple[list, list[dict]]:
-    """A batch on the device of the model."""
-    moved = [{k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in t.items()} for t in targets]
-    return [i.to(device) for i in images], moved
+    """A batch on the device of the model; a copy from pinned memory goes on beside what follows."""
+
+    def moved(value):
+        return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+
+    return [moved(image) for image in images], [{k: moved(v) for k, v in target.items()} for target in targets]
 
 
 def pick_device(name: str) -> torch.device:

@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from otalab.detect.losses import in_group
+
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
@@ -20,7 +22,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
 
     NCCL between GPUs, one for each process of a machine, and gloo between CPUs.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or in_group():
         yield device
         return
     if device.type == "cuda":
@@ -41,11 +43,6 @@ def rank() -> int:
 def num_processes() -> int:
     """How many processes take part in the run."""
     return dist.get_world_size() if in_group() else 1
-
-
-def in_group() -> bool:
-    """Whether this process is one of several."""
-    return dist.is_available() and dist.is_initialized()
 
 
 def gathered(rows: list) -> list:

@@ -7,7 +7,6 @@ convolution's own: the chain rule multiplies its gradient by the scale, as the n
 
 from itertools import pairwise
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -42,23 +41,7 @@ class FoldedConv2d(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
         scale, shift = self._norm[0].scale_and_shift()
-        weight = self.weight * scale[:, None, None, None]
-        if not self.goes_by_rows(x):
-            return self._conv_forward(x, weight, shift)
-        batch, channels, height, width = x.shape
-        rows = x.permute(0, 2, 3, 1).reshape(batch * height, 1, width, channels).permute(0, 3, 1, 2)
-        y = self._conv_forward(rows, weight, shift).permute(0, 2, 3, 1)  # (batch * height, 1, width, c2)
-        return y.reshape(batch, height, width, -1).permute(0, 3, 1, 2)
-
-    def goes_by_rows(self, x: Float[Tensor, "b c h w"]) -> bool:
-        """Whether each row of cells should go in as an image of its own, which changes nothing for a 1x1 convolution.
-
-        On one thread PyTorch keeps 1x1 convolutions of fewer than 16 images from oneDNN, which is up to a third faster.
-        Not in training: what follows works in place, which on a view of the rows' output would cost a copy.
-        """
-        single = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
-        last = x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
-        return single and last and not torch.is_grad_enabled()
+        return self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
 
 
 def fold_frozen_norms(module: nn.Module) -> None:

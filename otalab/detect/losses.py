@@ -65,12 +65,12 @@ def count_positives(assignments: Sequence[Assignment]) -> Float[Tensor, ""]:
 
 def at_least_one(count: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """What losses are divided by, given the mean over processes of what they count: at least one in all of them."""
-    return count.clamp(min=1 / (dist.get_world_size() if dist.is_initialized() else 1))
+    return count.clamp(min=1 / (dist.get_world_size() if in_group() else 1))
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of a tensor over all processes of a run; the value itself in a single one."""
-    if dist.is_initialized():
+    if in_group():
         value = value.clone()
         dist.all_reduce(value)
         value = value / dist.get_world_size()
@@ -97,3 +97,8 @@ def quality_focal_loss(logits: Float[Tensor, "k C"], target: Float[Tensor, "k C"
 def at(weight: Float[Tensor, " n"] | None, mask: Tensor, like: Tensor) -> Float[Tensor, " k"]:
     """The weights of the points in the mask, in the dtype of `like`; ones if there are none."""
     return like.new_ones(int(mask.sum())) if weight is None else weight[mask].to(like)
+
+
+def in_group() -> bool:
+    """Whether this process is one of several that learn together."""
+    return dist.is_available() and dist.is_initialized()

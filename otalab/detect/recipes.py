@@ -1,6 +1,6 @@
 """Recipes: settings of `TrainConfig` that belong together, for `otalab train --recipe NAME`; flags override them.
 
-The paper's are those of its Section 4.1 and of the authors' configuration. The others are ours, measured on a CPU.
+The paper's are those of its Section 4.1 and of the authors' configuration. docs/training.md says which were run.
 """
 
 PAPER = {
@@ -38,26 +38,17 @@ PHOTOS = {
 
 RECIPES: dict[str, tuple[str, dict[str, object]]] = {
     "paper-r50-1x": ("the paper's: FCOS-ResNet-50 on COCO, 90,000 steps of 16 images, 800 px", PAPER),
-    "paper-r50-2x-ms": (
-        "twice as long, images of 640 to 800 px",
-        PAPER | TWICE,
-    ),
-    "paper-r101-2x-ms": (
-        "the same with ResNet-101",
-        PAPER | TWICE | {"backbone": "resnet101"},
-    ),
-    "paper-x101-2x-ms": (
-        "the same with ResNeXt-101 64x4d",
-        PAPER | TWICE | {"backbone": "resnext101_64x4d"},
-    ),
-    "subset-r18": ("5,000 to 10,000 photos on one GPU, an hour or two", SUBSET | {"backbone": "resnet18"}),
+    "paper-r50-2x-ms": ("twice as long, images of 640 to 800 px", PAPER | TWICE),
+    "paper-r101-2x-ms": ("the same with ResNet-101", PAPER | TWICE | {"backbone": "resnet101"}),
+    "paper-x101-2x-ms": ("the same with ResNeXt-101 64x4d", PAPER | TWICE | {"backbone": "resnext101_64x4d"}),
+    "subset-r18": ("5,000 to 10,000 photos on one GPU", SUBSET | {"backbone": "resnet18"}),
     "subset-r50": ("the same with ResNet-50", SUBSET),
     "laptop": (
-        "some hundred photos of COCO at 320 px on a CPU, within the hour",
+        "some hundred photos of COCO at 320 px, on a CPU",
         PHOTOS | {"data": "data/coco", "augment": "strong", "backbone_lr": 0.2, "epochs": 36, "eval_every": 6},
     ),
     "cells": (
-        "BCCD's blood cells on a CPU, within twenty minutes",
+        "BCCD's blood cells, on a CPU",
         PHOTOS | {"data": "data/bccd", "epochs": 30, "eval_every": 10},
     ),
 }

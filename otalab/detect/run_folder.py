@@ -127,15 +127,12 @@ class RunLog:
 
     def best_ap(self) -> float:
         """The highest AP of the evaluations so far; -1 if there was none."""
-        found = [line["metrics"]["AP"] for line in self.lines if "metrics" in line]
-        return max((ap for ap in found if ap is not None and ap == ap), default=-1.0)
+        found = (line["metrics"]["AP"] for line in self.lines if "metrics" in line)
+        return max((ap for ap in found if not math.isnan(ap)), default=-1.0)
 
     def evaluated(self, step: int) -> dict[str, float] | None:
         """The metrics at that step, if it was evaluated."""
-        for line in self.lines:
-            if "metrics" in line and line["step"] == step:
-                return {name: math.nan if value is None else value for name, value in line["metrics"].items()}
-        return None
+        return next((line["metrics"] for line in self.lines if "metrics" in line and line["step"] == step), None)
 
 
 def open_tensorboard(folder: Path, step: int):
@@ -162,7 +159,8 @@ def write_text(path: Path, lines: list[str]) -> None:
 def read_log(path: str | Path) -> list[dict]:
     """The lines of a run's log.jsonl, given the file or the run's folder. A last line that was cut off is left out.
 
-    Raises InputError when there is no log or a line before the last is damaged.
+    Metrics that were not measured, null in the file, are NaN. Raises InputError when there is no log or a line before
+    the last is damaged.
     """
     path = Path(path)
     path = path / "log.jsonl" if path.is_dir() else path
@@ -175,4 +173,7 @@ def read_log(path: str | Path) -> list[dict]:
         except ValueError as error:
             if number < len(texts):
                 raise InputError(f"{path}, line {number}: {error}") from error
+    for line in lines:
+        if "metrics" in line:
+            line["metrics"] = {name: math.nan if value is None else value for name, value in line["metrics"].items()}
     return lines

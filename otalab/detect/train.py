@@ -118,16 +118,23 @@ def open_data(config: TrainConfig, device: torch.device) -> tuple[CocoDataset, C
     if trainset.count_usable(size, longest) == 0:
         boxes = trainset.account(size, longest)[1]
         logger.warning("%s has no box to learn, the run sees background alone (%s)", trainset.annotations, boxes)
-    each, odd = divmod(config.batch_size, num_processes() * config.accumulate)
-    if odd:
-        raise InputError(
-            f"a batch of {config.batch_size} images cannot be shared equally by {num_processes()} processes that take "
-            f"theirs in {config.accumulate} parts"
-        )
+    each = part_size(config, len(trainset))
     largest = (max(config.sizes), longest) if config.sizes else config.image_size
     require_steps_fit(trainset.sizes, largest, each, device)
     evaluation_batch(valset.sizes, config.image_size, 1)
     return trainset, valset
+
+
+def part_size(config: TrainConfig, num_images: int) -> int:
+    """Images that a process takes at once. Raises InputError when a step's images cannot be shared equally."""
+    batch = min(config.batch_size, num_images)
+    each, odd = divmod(batch, num_processes() * config.accumulate)
+    if odd:
+        raise InputError(
+            f"a batch of {batch} images cannot be shared equally by {num_processes()} processes that take theirs in "
+            f"{config.accumulate} parts"
+        )
+    return each
 
 
 def build_run(config: TrainConfig, num_classes: int, device: torch.device) -> tuple[Run, dict]:
@@ -184,7 +191,7 @@ def loader_faults_told(workers: int) -> Iterator[None]:
             raise
         raise InputError(
             f"one of {workers} loader processes failed ({first_line(error).rstrip('. ')}); memory may have run out: go "
-            "on from the last whole epoch (--resume) with fewer --workers, 0 for none"
+            "on from the last checkpoint (--resume) with fewer --workers, 0 for none"
         ) from error
 
 

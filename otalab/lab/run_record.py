@@ -20,7 +20,7 @@ class RunRecord:
     """A training run, finished or not.
 
     settings: `TrainConfig` as a dict; what an old run does not say has its default
-    log:      the lines of log.jsonl; metrics that are null there are NaN
+    log:      the lines of log.jsonl, see `read_log`
     """
 
     folder: Path
@@ -63,11 +63,7 @@ def read_run(folder: str | Path) -> RunRecord:
     if not is_config(folder / "config.json"):
         raise InputError(f"{folder} is no folder of a run: it has no config.json that says its settings")
     settings = asdict(TrainConfig()) | json.loads((folder / "config.json").read_bytes())
-    log = read_log(folder)
-    for line in log:
-        if "metrics" in line:
-            line["metrics"] = {name: math.nan if v is None else v for name, v in line["metrics"].items()}
-    return RunRecord(folder, settings, log)
+    return RunRecord(folder, settings, read_log(folder))
 
 
 def part_seconds(log_lines: Sequence[dict]) -> dict[str, float]:
@@ -91,7 +87,7 @@ def run_names(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def side_by_side(runs: Sequence[RunRecord]) -> list[dict]:
-    """A row a run: name, the settings in which the runs differ, last and best AP, and training time."""
+    """A row per run: name, the settings in which the runs differ, last and best AP, and training time."""
     known = dict.fromkeys(name for run in runs for name in run.settings if name not in MAY_CHANGE)
     values = {name: [str(run.settings.get(name)) for run in runs] for name in known}
     different = {name: each for name, each in values.items() if len(set(each)) > 1}

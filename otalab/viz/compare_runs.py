@@ -13,7 +13,7 @@ from otalab.viz.training import column, nothing
 
 
 def draw_ap_courses(ax: Axes, runs: Sequence[RunRecord], title: str | None = None) -> Axes:
-    """AP of each run, in percent, at its evaluations: one colour a run, dashed from the thirteenth on."""
+    """AP of each run, in percent, at its evaluations: one colour per run, dashed from the thirteenth on."""
     ax.set(xlabel="step", ylabel="average precision (%)")
     ax.grid(axis="y")
     for index, (name, run) in enumerate(zip(run_names(runs), runs, strict=True)):
@@ -32,7 +32,7 @@ def draw_ap_courses(ax: Axes, runs: Sequence[RunRecord], title: str | None = Non
 
 
 def compare_report(runs: Sequence[RunRecord]) -> Report:
-    """The page: AP over steps, and a row a run with the settings that differ."""
+    """The page: AP over steps, and a row per run with the settings that differ."""
     rows = side_by_side(runs)
     with style():
         figure = Figure(figsize=(10.7, 4.2), layout="constrained")

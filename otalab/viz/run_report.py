@@ -171,7 +171,7 @@ def as_detection(rows: Sequence[dict], category_ids: Sequence[int]) -> dict[str,
 
 
 def add_labels(report: Report, run: RunRecord) -> None:
-    """Positives a gt and gts left empty, over steps."""
+    """Positives per gt and gts left empty, over steps."""
     with style():
         figure = Figure(figsize=(10.7, 3.4), layout="constrained")
         figure.get_layout_engine().set(wspace=0.06)
@@ -182,7 +182,7 @@ def add_labels(report: Report, run: RunRecord) -> None:
         "Labels", f"How many anchor points {run.settings['assigner']} lets learn a gt, and how many gts get none."
     )
     report.add_figure(
-        figure, "Each step pale, their course in blue.", "Positives a gt, and gts left empty, over steps."
+        figure, "Each step pale, their course in blue.", "Positives per gt, and gts left empty, over steps."
     )
 
 

@@ -15,13 +15,13 @@ NARROW = 4.0  # percent: a narrower part has its number in the legend alone
 
 
 def draw_positives(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
-    """Positives a gt at each step, and smoothed."""
+    """Positives per gt at each step, and smoothed."""
     step, values = per_gt(log_lines, "positives")
-    ax.set(xlabel="step", ylabel="positives a gt")
+    ax.set(xlabel="step", ylabel="positives per gt")
     if not len(step):
         return nothing(ax, "No step with a gt" if title is None else title)
     means = draw_course(ax, step, values)
-    ax.set_title(f"From {means[0]:.1f} to {means[-1]:.1f} positives a gt" if title is None else title)
+    ax.set_title(f"From {means[0]:.1f} to {means[-1]:.1f} positives per gt" if title is None else title)
     return ax
 
 

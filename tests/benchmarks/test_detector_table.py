@@ -9,13 +9,14 @@ from torchvision.ops import FrozenBatchNorm2d
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks is a folder of the repository, not of the package
 
-from benchmarks.detector import batch, our_fcos, share_table, speed_table, torchvision_fcos, unfolded
+from benchmarks.detector import CPU, batch, our_fcos, share_table, speed_table, unfolded
+from benchmarks.training import Setting, torchvision_fcos
 from otalab.detect.frozen import AppliedNorm
 from otalab.lab.timing import Timer
 
 
 def test_both_detectors_learn_as_many_backbone_weights_and_freeze_their_norms():
-    ours, theirs = our_fcos(), torchvision_fcos(64)
+    ours, theirs = our_fcos(), torchvision_fcos(Setting(size=(64, 64)), CPU)
     learning = [sum(p.numel() for p in m.backbone.body.parameters() if p.requires_grad) for m in (ours, theirs)]
     assert learning[0] == learning[1] > 20e6
     norms = [sum(isinstance(m, FrozenBatchNorm2d) for m in model.modules()) for model in (ours, theirs)]
@@ -31,7 +32,9 @@ def test_the_norms_of_the_baseline_are_layers():
 
 def test_torchvision_keeps_the_size_of_the_images():
     images, _ = batch((64, 64), 2)
-    assert torchvision_fcos(64).transform(images)[0].tensors.shape == torch.Size([2, 3, 64, 64])
+    assert torchvision_fcos(Setting(size=(64, 64)), CPU).transform(images)[0].tensors.shape == torch.Size(
+        [2, 3, 64, 64]
+    )
 
 
 @pytest.mark.slow

@@ -32,7 +32,6 @@ def train_precisely(config: TrainConfig) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module, "build_detector", lambda **s: build(**s, load_weights=False).double())
         patch.setattr(step_module, "to_device", in_float64)
-        patch.setattr("otalab.detect.evaluate.detect", lambda *_, **__: [])
         patch.setattr("otalab.detect.run_evaluation.detect", lambda *_, **__: [])
         train_module.train(config, progress=False)
 
@@ -115,6 +114,13 @@ def test_a_batch_that_the_processes_cannot_share_is_told(setup, monkeypatch):
         InputError, match="a batch of 4 images cannot be shared equally by 3 processes that take theirs in"
     ):
         train_module.train(setup(), progress=False)
+
+
+@pytest.mark.parametrize(("batch", "images"), [(4, 4), (8, 5)])
+def test_a_batch_of_no_equal_parts_is_told_also_where_the_set_is_smaller(batch, images, setup):
+    says = f"a batch of {images} images cannot be shared equally by 1 processes that take theirs in 3 parts"
+    with pytest.raises(InputError, match=says):
+        train_module.train(setup(batch_size=batch, max_images=images, accumulate=3), progress=False)
 
 
 def test_parts_of_a_batch_need_the_losses_of_the_detector(setup):

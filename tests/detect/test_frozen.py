@@ -95,21 +95,6 @@ def test_a_convolution_keeps_its_shape(options):
     assert_close(conv_and_norm(**options)(x), conv_and_norm(fold=False, **options)(x))
 
 
-@pytest.mark.parametrize("shape", [(2, 6, 7, 9), (1, 6, 1, 1), (3, 6, 1, 8), (2, 6, 8, 1)])
-def test_a_1x1_convolution_goes_by_rows_in_inference_to_the_same_end(shape):
-    torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(6, 5, 1, bias=False), FrozenBatchNorm2d(5), nn.ReLU(inplace=True))
-    fold_frozen_norms(layers)
-    shuffle_norms(layers)
-    x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
-    assert not layers[0].goes_by_rows(x)
-    with torch.inference_mode():
-        assert layers[0].goes_by_rows(x)
-        found = layers(x)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    assert_close(found, layers(x))
-
-
 def test_buffers_that_are_loaded_or_written_later_count():
     x, layers, plain = torch.randn(2, 3, 6, 6), conv_and_norm(), conv_and_norm(fold=False)
     before = layers(x)

@@ -52,6 +52,35 @@ def test_resuming_a_finished_run_changes_nothing(finished, setup, tmp_path):
     assert log_of(tmp_path / "run") == log_of(finished)
 
 
+def test_what_is_drawn_in_a_step_depends_on_the_step_alone(setup, tmp_path, monkeypatch):
+    """No assigner of ours draws; another may."""
+    update, drawn = train_module.update_ema, []
+
+    def draw(average, model, decay, at):
+        update(average, model, decay, at)
+        drawn.append(torch.rand(()).item())
+
+    monkeypatch.setattr(train_module, "update_ema", draw)
+    train(setup(steps=6), progress=False)
+    whole, drawn[:] = list(drawn), []
+    config = setup(steps=6, checkpoint_every=3, out=str(tmp_path / "other"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(4, patch)
+        train(config, progress=False)
+    drawn.clear()
+    train(config, resume=True, progress=False)
+    assert drawn == whole[3:] and len(set(whole)) == 6
+
+
+def test_a_state_of_an_earlier_otalab_is_told_from_a_damaged_one(setup, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    state = load_state(tmp_path / "run" / "checkpoint.pt")
+    state["epoch"] = state.pop("steps_done") // STEPS
+    torch.save(state, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(InputError, match="of an earlier otalab, whose runs cannot be resumed"):
+        train(setup(), resume=True, progress=False)
+
+
 def test_resuming_what_never_began_begins(setup, tmp_path):
     train(setup(epochs=1), resume=True, progress=False)
     assert steps_of(tmp_path / "run") == [1, 2, 3, 4]

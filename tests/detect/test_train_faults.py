@@ -60,6 +60,15 @@ def test_a_step_that_is_not_finite_stops_the_run_and_names_itself(clip, spoil, s
     assert steps_of(config.out) == list(range(1, STEPS + 2))  # no line of the broken step
 
 
+def test_in_float16_a_step_whose_gradient_overflows_is_skipped_at_half_the_scale(setup, monkeypatch):
+    config = setup(precision="float16", epochs=1)
+    spoil_losses(2, steep, monkeypatch)
+    train(config, progress=False)
+    assert steps_of(config.out) == list(range(1, STEPS + 1))
+    state = load_state(Path(config.out) / "checkpoint.pt")
+    assert state["scaler"]["scale"] == 2**15 and all(value.isfinite().all() for value in state["model"].values())
+
+
 def test_a_run_that_diverges_by_itself_says_so(setup):
     config = setup(optimizer="sgd", lr=1e12, clip=0.0, warmup=0)
     with pytest.raises(InputError, match=r"^step \d+, image ids \[[\d, ]+\]: .*(finite)"):
