@@ -59,8 +59,8 @@ def detection_losses(
 
 def count_positives(assignments: Sequence[Assignment]) -> Float[Tensor, ""]:
     """Positives of a batch, or their weight if they have one, averaged over processes, float64."""
-    weights = [at(a.box_weight, a.positive, a.matched_gt.new_empty(0, dtype=torch.float64)) for a in assignments]
-    return mean_over_processes(torch.cat(weights).sum())
+    weights = [a.positive if a.box_weight is None else a.box_weight * a.positive for a in assignments]
+    return mean_over_processes(torch.stack([weight.sum(dtype=torch.float64) for weight in weights]).sum())
 
 
 def at_least_one(count: Float[Tensor, ""]) -> Float[Tensor, ""]:

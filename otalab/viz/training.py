@@ -43,9 +43,7 @@ def draw_losses(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -
 
 def draw_ap(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
     """COCO's average precision, in percent, at each evaluation."""
-    evaluations = [line for line in log_lines if "metrics" in line]
-    known = np.isfinite(column([line["metrics"] for line in evaluations], "AP"))  # JSON writes NaN as null
-    lines = [line for line, finite in zip(evaluations, known, strict=True) if finite]
+    lines = [line for line in log_lines if np.isfinite(line.get("metrics", {}).get("AP", np.nan))]
     ax.set(xlabel="step", ylabel="average precision (%)")
     ax.grid(axis="y")
     if not lines:

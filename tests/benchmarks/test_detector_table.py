@@ -1,5 +1,6 @@
 """The table of detectors compares like with like."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -44,3 +45,14 @@ def test_the_tables_have_their_rows():
     assert rows[0].times == rows[2].times == 1 and all(row.value > 0 for row in rows)
     (row,) = share_table((64, 64), Timer(1)).rows
     assert 0 < row.assign_seconds < row.seconds and row.percent == 100 * row.assign_seconds / row.seconds
+
+
+def test_the_figures_in_prose_are_the_measured_ones():
+    folder = Path(__file__).parents[2] / "benchmarks"
+    tables = {t["name"]: t["rows"] for t in json.loads((folder / "detector.json").read_text())["tables"]}
+    rows = {row["way"]: row for name in ("peak memory", "torchvision", "folding") for row in tables[name]}
+    inference, training = (rows[f"otalab, {task}, images/s"]["times"] for task in ("inference", "training"))
+    memory = [rows[f"otalab, {task}, GB"]["times"] for task in ("inference", "training")]
+    folded, share = rows["norms folded, steps/s"]["times"], tables["assignment"][0]["percent"]
+    seen = f"Seen: inference {inference:.2f}x, training {training:.2f}x, memory {memory[0]:.2f}x and {memory[1]:.2f}x; "
+    assert f"{seen}folded {folded:.2f}x; assignment {share:.2f} %" in (folder / "README.md").read_text()

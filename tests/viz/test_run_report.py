@@ -14,7 +14,6 @@ from otalab.viz.compare_runs import compare_report, draw_ap_courses
 from otalab.viz.evaluation import draw_crowding
 from otalab.viz.run_report import as_detection, headline_cards, write_run_report
 from otalab.viz.steps import draw_empty, draw_positives, draw_time
-from otalab.viz.training import draw_ap
 
 from .scenes import axes, rendered, texts
 from .test_report import Page
@@ -192,11 +191,6 @@ def test_bins_without_a_gt_are_not_drawn():
     assert ax.get_title() == "Least found: 25 % of the gts at IoU 0.2 to 0.5"
     assert {"0\n9 gts", "0.2 to 0.5\n4 gts"} <= texts(ax.figure)
     rendered(ax.figure)
-
-
-def test_an_ap_that_json_writes_as_null_is_left_out():
-    lines = [{"step": 1, "metrics": {"AP": None, "AP50": None}}, {"step": 2, "metrics": {"AP": 0.5, "AP50": 0.5}}]
-    assert draw_ap(axes(), lines).lines[0].get_xdata().tolist() == [2]
 
 
 def test_runs_are_compared_by_a_curve_each_and_a_row_each(run_folder):

@@ -89,6 +89,14 @@ def test_a_log_is_read_from_the_file_or_the_folder(tmp_path):
     assert read_log(tmp_path) == read_log(tmp_path / "log.jsonl") == log()
 
 
+def test_an_ap_that_was_not_measured_is_null_in_the_file_nan_when_read_and_not_drawn(tmp_path):
+    lines = [{"step": step, "metrics": {"AP": ap}} for step, ap in ((1, None), (2, 0.5))]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first, second = (line["metrics"]["AP"] for line in read_log(tmp_path))
+    assert np.isnan(first) and second == 0.5
+    assert draw_ap(axes(), read_log(tmp_path)).lines[0].get_xdata().tolist() == [2]
+
+
 def test_a_last_line_that_is_being_written_is_left_out(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read_log(tmp_path) == [{"step": 1, "loss": 2.0}]
