@@ -1,4 +1,7 @@
-"""How much longer a training step takes for its assignment: beside the same step with labels that were recorded.
+"""How much longer a training step takes for its assignment, and for images of many sizes.
+
+Assignment: beside the same step with labels that were recorded. Sizes: beside the same step on the same padded batches,
+with padding taken for image.
 
 python -m benchmarks.step [--rounds N] [--quick]
 """
@@ -8,17 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import ClassVar
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 from benchmarks.common import run, shown
 from otalab.data import CLASS_NAMES, ShapesConfig
-from otalab.detect import build_detector
+from otalab.detect import build_detector, detector
+from otalab.detect.batches import epoch_keys
 from otalab.detect.config import TrainConfig
 from otalab.detect.layout import place
 from otalab.detect.optim import build_optimizer
-from otalab.lab.simulate import simulate_scene
+from otalab.detect.padding import RealCells
+from otalab.lab.simulate import random_targets, simulate_scene
 from otalab.lab.timing import Table, Timer, one_thread
 
 LEARN = 3  # steps before the labels are recorded
@@ -108,10 +114,65 @@ def step_table(setting: Setting, timer: Timer) -> Table:
     return Table(setting.backbone, str(setting), timer.rounds, rows)
 
 
+@dataclass(frozen=True)
+class PaddingTiming:
+    """Median seconds of an epoch of padded batches, and of one in which padding counts as image."""
+
+    way: str
+    seconds: float
+    blind_seconds: float
+    percent_longer: float
+
+    head: ClassVar[str] = f"{'way':<40}{'epoch':>10}{'no care':>10}{'longer by':>12}"
+
+    def __str__(self) -> str:
+        return f"{self.way:<40}{self.seconds:>10.4f}{self.blind_seconds:>10.4f}{self.percent_longer:>10.1f} %"
+
+
+def make_epochs(num_images: int, group: bool) -> dict[str, Callable[[], None]]:
+    """An epoch of `tiny` on images of 72 to 160 px a side, in batches as training makes them."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    config = TrainConfig(batch_size=16, lr=1e-6, group=group)
+    model = place(build_detector("tiny", len(CLASS_NAMES)), torch.device("cpu")).train()
+    optimizer = build_optimizer(model, config)
+    sizes = [tuple(size) for size in torch.randint(72, 161, (num_images, 2), generator=generator).tolist()]
+    images = [torch.rand(3, *size, generator=generator) for size in sizes]
+    scenes = [random_targets(size, 5, len(CLASS_NAMES), generator) for size in sizes]
+    targets = [{"boxes": scene.boxes, "labels": scene.labels} for scene in scenes]
+
+    def epoch() -> None:
+        for keys in epoch_keys(sizes, config, 0):
+            optimizer.zero_grad()
+            sum(model([images[i] for i, _ in keys], [targets[i] for i, _ in keys]).values()).backward()
+            optimizer.step()
+
+    def all_image(sizes, padded, device) -> RealCells:
+        return RealCells([padded] * len(sizes), padded, device)
+
+    def blind_epoch() -> None:
+        with patch.object(detector, "RealCells", all_image):
+            epoch()
+
+    return {"epoch": epoch, "blind": blind_epoch}
+
+
+def padding_table(num_images: int, timer: Timer) -> Table:
+    """A row for batches of images of like shape, and one for batches of any."""
+    rows = []
+    for way, group in {"images of like shape": True, "images as they come": False}.items():
+        seconds = timer(make_epochs(num_images, group))
+        longer = median(a / b for a, b in zip(seconds["epoch"], seconds["blind"], strict=True))
+        rows.append(PaddingTiming(way, *map(median, seconds.values()), 100 * (longer - 1)))
+    name = f"tiny, {num_images} images of 72 to 160 px a side, batches of 16"
+    return Table("padding", name, timer.rounds, rows)
+
+
 def tables(timer: Timer, quick: bool) -> list[Table]:
-    """A detector of everyday size, and the smallest."""
+    """A detector of everyday size, and the smallest; then padding."""
     settings = [Setting("tiny", 96, 2)] if quick else [Setting("resnet18", 320, 8), Setting("tiny", 128, 16)]
-    return [shown(step_table(setting, timer)) for setting in settings]
+    steps = [shown(step_table(setting, timer)) for setting in settings]
+    return [*steps, shown(padding_table(32 if quick else 128, timer))]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from otalab.detect.config import BACKBONES
 from otalab.detect.frozen import fold_frozen_norms
 from otalab.detect.layout import layout_of
-from otalab.detect.padding import RealBatchNorm2d, blind_to_padding
+from otalab.detect.norms import RealBatchNorm2d
+from otalab.detect.padding import blind_to_padding
 from otalab.errors import InputError
 
 

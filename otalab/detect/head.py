@@ -1,7 +1,6 @@
 """The dense head: classes, box sides and box quality at every anchor point, with weights shared by all levels."""
 
 import math
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from otalab.detect.device import full_precision
 from otalab.detect.layout import layout_of
+from otalab.detect.norms import RealGroupNorm
 from otalab.detect.padding import without_padding
 
 
@@ -41,18 +41,19 @@ class Head(nn.Module):
     ) -> tuple[Float[Tensor, "b n C"], Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
         """Logits, sides (left, top, right, bottom in px, not negative) and quality logits, points in grid order."""
         levels = zip(features, self.strides, self.scales, strict=True)
-        maps = [without_padding(partial(self.level, stride, scale), x) for x, stride, scale in levels]
+        maps = [self.level(*level) for level in levels]
         rows = torch.cat([x.flatten(2).mT for x in maps], dim=1)
         logits, sides, quality = rows.split((self.num_classes, 4, 1), dim=2)
         return logits, sides, quality.squeeze(2)
 
-    def level(self, stride: int, scale: Tensor, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b rows h w"]:
-        """C rows of logits, 4 of sides and one of quality, of one level's map."""
-        feature = feature.contiguous(memory_format=layout_of(self.logits.weight))
+    def level(self, feature: Float[Tensor, "b c h w"], stride: int, scale: Tensor) -> Float[Tensor, "b rows h w"]:
+        """C rows of logits, 4 of sides and one of quality, of one level's map; zeros in the padding."""
+        feature = without_padding(feature).contiguous(memory_format=layout_of(self.logits.weight))
         box_feature = self.box_tower(feature)
         with full_precision(feature.device):  # bfloat16 would round a side of 300 px to 2 px
             sides = torch.relu(scale * self.sides(box_feature.to(scale.dtype))) * stride
-        return torch.cat((self.logits(self.class_tower(feature)), sides, self.quality(box_feature)), dim=1)
+        rows = torch.cat((self.logits(self.class_tower(feature)), sides, self.quality(box_feature)), dim=1)
+        return without_padding(rows)
 
 
 def tower(channels: int, num_convs: int) -> nn.Sequential:
@@ -60,5 +61,5 @@ def tower(channels: int, num_convs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(num_convs):
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        layers += [conv, nn.GroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
+        layers += [conv, RealGroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

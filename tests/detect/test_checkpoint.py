@@ -44,7 +44,7 @@ def copy(saved, tmp_path):
 
 
 def test_a_saved_detector_comes_back_with_the_same_detections_and_description(saved):
-    model = eager_detector(assigner="fcos", image_size=(48, 200))
+    model = place(eager_detector(assigner="fcos", image_size=(48, 200)), torch.device("cpu"))
     loaded, description = load_model(saved)
     assert not loaded.training and loaded.assigner == model.assigner
     assert description["class_names"] == NAMES and description["category_ids"] == IDS

@@ -7,7 +7,8 @@ from torch.testing import assert_close
 
 from otalab.detect import build_detector
 from otalab.detect.detector import as_targets
-from otalab.detect.padding import RealBatchNorm2d, RealCells, real_cells, without_padding
+from otalab.detect.norms import RealBatchNorm2d, RealGroupNorm
+from otalab.detect.padding import RealCells, real_cells
 
 from .models import eager_detector, noise, target
 
@@ -83,11 +84,11 @@ def padded_batch() -> tuple[RealCells, torch.Tensor]:
 
 def test_cells_are_real_where_they_begin_inside_the_image():
     real = RealCells([(33, 41), (64, 64)], (64, 64), torch.device("cpu"))
-    mask = real.mask((8, 8))
+    mask = real.mask((8, 8), torch.float64)
     assert mask.shape == (2, 1, 8, 8) and mask[1].all()
     assert mask[0, 0].sum(0).tolist() == [5] * 6 + [0] * 2  # 33 px begin 5 cells, 41 px begin 6
-    assert real.mask((64, 64)) is None  # an image is padded with zeros already
-    assert RealCells([(64, 64)] * 2, (64, 64), torch.device("cpu")).mask((8, 8)) is None
+    assert real.mask((64, 64), torch.float64) is None  # an image is padded with zeros already
+    assert RealCells([(64, 64)] * 2, (64, 64), torch.device("cpu")).mask((8, 8), torch.float64) is None
 
 
 def real_parts(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,34 +96,40 @@ def real_parts(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x[:1, :, :5], x[1:, :, :, :3]
 
 
-def layers() -> nn.Module:
-    """A convolution and a group norm, both of which see padding where there is some."""
+def group_norm() -> RealGroupNorm:
     torch.manual_seed(0)
-    both = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.GroupNorm(4, 8)).double()
-    nn.init.normal_(both[1].weight), nn.init.normal_(both[1].bias)
-    return both
+    norm = RealGroupNorm(4, 8)
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    return norm
 
 
-def test_layers_without_padding_make_of_each_image_what_they_make_of_it_cut_out():
+def test_a_group_norm_is_that_of_each_image_cut_out_and_leaves_zeros_in_the_padding():
     real, x = padded_batch()
-    both = layers()
+    norm = group_norm().double()
     with real_cells(real):
-        y = without_padding(both, x)
+        y = norm(x)
     for found, part in zip(real_parts(y), real_parts(x), strict=True):
-        assert_close(found, both(part))
+        assert_close(found, norm(part))
     assert y[0, :, 5:].eq(0).all() and y[1, :, :, 3:].eq(0).all()
-    assert torch.equal(without_padding(both, x), both(x))  # no batch was announced
 
 
-def test_images_of_one_size_go_through_together_and_come_back_in_their_order():
-    sizes = [(40, 64), (64, 24), (40, 64), (64, 64), (64, 24)]
-    x = torch.randn(5, 8, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    seen = []
-    with real_cells(RealCells(sizes, (64, 64), torch.device("cpu"))):
-        y = without_padding(lambda part: seen.append(tuple(part.shape)) or 2 * part, x)
-    assert seen == [(2, 8, 5, 8), (2, 8, 8, 3), (1, 8, 8, 8)]
-    for image, (high, wide) in enumerate(sizes):
-        assert torch.equal(y[image, :, : high // 8, : wide // 8], 2 * x[image, :, : high // 8, : wide // 8])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_group_norm_in_float32_stands_a_picture_that_is_nearly_all_padding(scale):
+    x = scale * (1 + torch.randn(2, 8, 32, 40, generator=torch.Generator().manual_seed(0)))
+    norm = group_norm()
+    with real_cells(RealCells([(8, 72), (256, 320)], (256, 320), torch.device("cpu"))):
+        y = norm(x)
+    assert_close(y[:1, :, :1, :9], norm(x[:1, :, :1, :9]), rtol=0, atol=1e-4)
+
+
+def test_a_group_norm_under_autocast_sums_in_float32():
+    real, x = padded_batch()
+    norm, x = group_norm(), x.bfloat16()
+    with torch.autocast("cpu"), real_cells(real):
+        y = norm(x)
+    assert y.dtype == x.dtype
+    with real_cells(real):
+        assert torch.equal(y, norm(x.float()).bfloat16())
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -137,13 +144,16 @@ def test_a_batch_norm_is_that_of_all_real_cells_and_leaves_zeros_in_the_padding(
     assert y[0, :, 5:].eq(0).all() and y[1, :, :, 3:].eq(0).all()
 
 
-def test_gradients_without_padding_are_right():
+def test_gradients_of_the_norms_are_right():
     real, x = padded_batch()
     x.requires_grad_()
-    both = layers()
-    for layer in (lambda x: without_padding(both, x), RealBatchNorm2d(8).double()):
+    for norm in (group_norm().double(), RealBatchNorm2d(8).double()):
+
+        def layer(x, weight, bias, norm=norm):
+            return torch.func.functional_call(norm, {"weight": weight, "bias": bias}, (x,))
+
         with real_cells(real):
-            assert torch.autograd.gradcheck(layer, x, fast_mode=True)
+            assert torch.autograd.gradcheck(layer, (x, norm.weight, norm.bias))
 
 
 def test_a_single_value_is_normalised_by_the_running_statistics():
