@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.common import cpu
 from otalab.lab.timing import Table
 
+CPU = torch.device("cpu")
 T = TypeVar("T")
 
 
@@ -114,7 +115,7 @@ class HostWaits(TorchDispatchMode):
         *("_unique", "_unique2", "unique_dim", "unique_consecutive"),
     )
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device = CPU) -> None:
         super().__init__()
         self.device, self.operations, self.seconds = device, 0, 0.0
         self.waits: Counter[str] = Counter()

@@ -1,6 +1,7 @@
 """The training losses of FCOS-OTA, given the labels."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import torch.distributed as dist
@@ -11,8 +12,10 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from otalab import boxes as box_ops
 from otalab.assign import Assignment, Predictions, Targets
+from otalab.assign.types import IGNORED
 from otalab.errors import InputError
 
+FIELDS = ("logits", "boxes", "quality")
 WEIGHTS = {"classification": 1.0, "box": 2.0, "quality": 0.5}  # the authors' code
 
 
@@ -30,31 +33,36 @@ def detection_losses(
         return own_losses(predictions, assignments)
     if any(p.quality is None for p in predictions):
         raise InputError("the detector's losses need the quality of every prediction, and one has none")
-    logits, classes, label_weight, boxes, gt_boxes, quality, box_weight = [], [], [], [], [], [], []
-    for p, t, a in zip(predictions, targets, assignments, strict=True):
-        positive, kept = a.positive, a.kept
-        owner = a.matched_gt[positive]
-        target = torch.zeros_like(p.logits)
-        target[positive, t.labels[owner]] = 1 if a.score is None else a.score[positive].to(target)
-        logits.append(p.logits[kept])
-        classes.append(target[kept])
-        label_weight.append(at(a.label_weight, kept, p.logits))
-        boxes.append(p.boxes[positive])
-        gt_boxes.append(t.boxes[owner].to(p.boxes))
-        quality.append(p.quality[positive])
-        box_weight.append(at(a.box_weight, positive, p.boxes))
-    boxes, gt_boxes, quality = torch.cat(boxes), torch.cat(gt_boxes), torch.cat(quality)
-    label_weight, box_weight = torch.cat(label_weight), torch.cat(box_weight)
-    iou = box_ops.iou(boxes.detach(), gt_boxes)
+    logits, boxes, quality = (torch.cat([getattr(p, name) for p in predictions]) for name in FIELDS)
+    labels = torch.cat([t.labels for t in targets])
+    matched = torch.cat([a.matched_gt for a in assignments])
     soft = any(a.score is not None for a in assignments)
-    focal = (quality_focal_loss if soft else sigmoid_focal_loss)(torch.cat(logits), torch.cat(classes))
+    score, label_weight, box_weight = (
+        torch.cat([or_ones(getattr(a, name), a, logits) for a in assignments])
+        for name in ("score", "label_weight", "box_weight")
+    )
+
+    positive = (matched >= 0).nonzero().squeeze(1)  # all that the host waits for
+    first = accumulate((len(t) for t in targets), initial=0)  # of all gts, the first of each image
+    owner = torch.cat([a.matched_gt + i for a, i in zip(assignments, first, strict=False)])[positive]
+    target = torch.zeros_like(logits).index_put_((positive, labels[owner]), score[positive])
+    gt_boxes = torch.cat([t.boxes for t in targets])[owner].to(boxes)
+    boxes, box_weight = boxes[positive], box_weight[positive]
+
+    iou = box_ops.iou(boxes.detach(), gt_boxes)
+    focal = (quality_focal_loss if soft else sigmoid_focal_loss)(logits, target)
     losses = {
-        "classification": focal * label_weight[:, None],
+        "classification": focal * label_weight.where(matched != IGNORED, 0)[:, None],
         "box": generalized_box_iou_loss(boxes, gt_boxes) * box_weight,
-        "quality": F.binary_cross_entropy_with_logits(quality, iou, reduction="none") * box_weight,
+        "quality": F.binary_cross_entropy_with_logits(quality[positive], iou, reduction="none") * box_weight,
     }
     normaliser = at_least_one(count_positives(assignments)).to(box_weight)
     return {name: WEIGHTS[name] * loss.sum() / normaliser for name, loss in losses.items()}
+
+
+def or_ones(values: Float[Tensor, " n"] | None, assignment: Assignment, like: Tensor) -> Float[Tensor, " n"]:
+    """What an assignment says of each point, in the dtype of `like`; ones if it says nothing."""
+    return like.new_ones(len(assignment.matched_gt)) if values is None else values.to(like)
 
 
 def count_positives(assignments: Sequence[Assignment]) -> Float[Tensor, ""]:
@@ -92,11 +100,6 @@ def quality_focal_loss(logits: Float[Tensor, "k C"], target: Float[Tensor, "k C"
     """Cross entropy with a soft target, weighted by the squared error of the probability: nothing where it is met."""
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return entropy * (target - logits.sigmoid()).square()
-
-
-def at(weight: Float[Tensor, " n"] | None, mask: Tensor, like: Tensor) -> Float[Tensor, " k"]:
-    """The weights of the points in the mask, in the dtype of `like`; ones if there are none."""
-    return like.new_ones(int(mask.sum())) if weight is None else weight[mask].to(like)
 
 
 def in_group() -> bool:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.device import HostWaits
 from otalab.assign import ASSIGNERS, AnchorPoints, Assigner, Cost, Predictions, Targets, build_assigner
 from otalab.assign.base import all_background, validate
 from otalab.errors import InputError
@@ -154,23 +154,10 @@ def test_no_tensor_is_made_without_a_device(name):
     assert assignment.matched_gt.tolist() == expected.matched_gt.tolist()
 
 
-class CountSynchronisations(TorchDispatchMode):
-    """Counts the operations that make the host wait for the device."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        waits = ("aten::_local_scalar_dense", "aten::nonzero", "aten::_unique2", "aten::unique_dim", "aten::is_nonzero")
-        self.count += function.name() in waits
-        return function(*args, **(kwargs or {}))
-
-
 def synchronisations(name, case, **options):
-    with CountSynchronisations() as counter:
+    with HostWaits() as seen:
         build_assigner(name, **options)(*case)
-    return counter.count
+    return seen.waits.total()
 
 
 @pytest.mark.parametrize("name", OTAS)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.device import HostWaits
 from otalab.assign import build_assigner
 from otalab.errors import InputError
 from otalab.transport import TransportProblem, solve
@@ -99,26 +99,6 @@ def test_no_tensor_is_made_without_a_device(solver):
         assert assigner(*case).matched_gt.tolist() == expected
 
 
-class Operations(TorchDispatchMode):
-    """Counts dispatched operations, and those that make the host wait for the device."""
-
-    WAITS = ("_local_scalar_dense", "nonzero", "unique", "is_nonzero", "masked_select", "bincount", "equal")
-
-    def __init__(self):
-        super().__init__()
-        self.all, self.waits = 0, 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.name().removeprefix("aten::")
-        self.all += 1
-        # a mask as index needs to know how many are meant
-        masked = name.startswith(("index.", "index_put")) and any(
-            i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]
-        )
-        self.waits += masked or name.removeprefix("_").startswith(tuple(w.removeprefix("_") for w in self.WAITS))
-        return function(*args, **(kwargs or {}))
-
-
 def batch(count: int):
     cases = [make_case(seed, num_gt=6, scene="normal", num_classes=4, dtype=torch.float32) for seed in range(count)]
     return cases[0].points, [c.predictions for c in cases], [c.targets for c in cases]
@@ -126,21 +106,21 @@ def batch(count: int):
 
 def test_on_a_device_sinkhorn_takes_a_twentieth_of_the_operations_of_a_loop_over_images_and_waits_twice_at_most():
     points, predictions, targets = batch(16)
-    with Operations() as loop:
+    with HostWaits() as loop:
         official = build_assigner("ota-official")
         for p, t in zip(predictions, targets, strict=True):
             official(points, p, t)
-    with Operations() as together:
+    with HostWaits() as together:
         build_assigner("ota", solver="sinkhorn").assign_batch(points, predictions, targets)
-    assert together.all <= loop.all / 20
-    assert together.waits <= 2
+    assert together.operations <= loop.operations / 20
+    assert together.waits.total() <= 2
 
 
 @pytest.mark.parametrize(("solver", "at_most"), [("augmenting-path", 2), ("sinkhorn", 2), ("auction", 12)])
 def test_the_number_of_waits_does_not_grow_with_the_batch(solver, at_most):
     counts = []
     for size in (2, 12):
-        with Operations() as seen:
+        with HostWaits() as seen:
             build_assigner("ota", solver=solver).assign_batch(*batch(size))
-        counts.append(seen.waits)
+        counts.append(seen.waits.total())
     assert max(counts) <= at_most

@@ -7,6 +7,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.testing import assert_close
 
+from benchmarks.device import HostWaits
 from otalab.assign import Assignment, Predictions, Targets
 from otalab.assign.types import LossTerm
 from otalab.detect.losses import detection_losses, mean_over_processes
@@ -207,3 +208,13 @@ def test_predictions_without_a_quality_are_refused():
     without = [replace(p, quality=None) for p in predictions]
     with pytest.raises(InputError, match="need the quality"):
         detection_losses(without, targets, assignments)
+
+
+def test_the_host_waits_as_often_for_a_batch_as_for_an_image():
+    waits = []
+    for number in (1, 4):
+        batch = scene([[0, -1, 2, -2]] * number)
+        with HostWaits() as seen:
+            detection_losses(*batch)
+        waits.append(seen.waits)
+    assert waits[0] == waits[1] and waits[0].total() <= 6  # one is ours; torchvision picks by masks in its GIoU

@@ -5,7 +5,6 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from otalab.transport import TransportProblem
 
@@ -91,17 +90,3 @@ def extreme(kind: str, dtype=torch.float64) -> TransportProblem:
         "negative": problem.cost - 1e6,
     }[kind]
     return TransportProblem(cost, problem.supply, problem.demand)
-
-
-class HostReads(TorchDispatchMode):
-    """Counts how often a value leaves the device for the host, which on an accelerator waits for it."""
-
-    READS = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal")
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function.name().removesuffix(".default") in self.READS
-        return function(*args, **(kwargs or {}))

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from benchmarks.device import HostWaits
 from otalab.errors import InputError
 from otalab.transport import TransportProblem
 from otalab.transport.newton import newton
 
-from .instances import HostReads, ota_like
+from .instances import ota_like
 
 
 @pytest.mark.parametrize(
@@ -23,9 +24,9 @@ def test_options_that_make_no_sense_raise(options, message):
 
 def test_the_loop_reads_one_flag_a_step():
     for problem in (ota_like(), ota_like(batch=2)):
-        with HostReads() as reads:
+        with HostWaits() as reads:
             solution = newton(problem)
-        assert solution.iterations < reads.count <= solution.iterations + 5
+        assert solution.iterations < reads.waits.total() <= solution.iterations + 5
 
 
 def test_no_tensor_is_made_on_the_default_device():

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.device import HostWaits
 from otalab.errors import InputError
 from otalab.transport import METHODS, TransportProblem, solve
 from otalab.transport.methods import EXACT
 
-from .instances import HostReads, ota_like
+from .instances import ota_like
 
 INF, NAN = float("inf"), float("nan")
 
@@ -118,9 +119,9 @@ def test_empty_problems_are_problems(shape):
 
 def test_validation_reads_one_value_from_the_device():
     problem = ota_like(batch=3)
-    with HostReads() as reads:
+    with HostWaits() as reads:
         TransportProblem(problem.cost, problem.supply, problem.demand)
-    assert reads.count == 1
+    assert reads.waits.total() == 1
 
 
 def test_nothing_is_made_on_the_default_device():

@@ -1,10 +1,11 @@
 import pytest
 import torch
 
+from benchmarks.device import HostWaits
 from otalab.errors import InputError
 from otalab.transport import solve
 
-from .instances import HostReads, ota_like
+from .instances import ota_like
 
 
 @pytest.mark.parametrize("method", ["sinkhorn", "pot-sinkhorn"])
@@ -29,15 +30,15 @@ def test_check_every_must_be_positive():
 
 def test_the_loop_reads_nothing_from_the_device_without_a_tolerance():
     problem = ota_like(batch=2)
-    with HostReads() as reads:
+    with HostWaits() as reads:
         solve(problem, "sinkhorn", max_iter=30)
-    assert reads.count == 0
-    with HostReads() as reads, pytest.warns(UserWarning, match="above tol"):
+    assert reads.waits.total() == 0
+    with HostWaits() as reads, pytest.warns(UserWarning, match="above tol"):
         solve(problem, "sinkhorn", max_iter=30, tol=1e-15, check_every=10)
-    assert 3 <= reads.count <= 5  # one a check, and the warning with its number
-    with HostReads() as reads:
+    assert 3 <= reads.waits.total() <= 5  # one a check, and the warning with its number
+    with HostWaits() as reads:
         problem.cost.sum().item()
-    assert reads.count == 1  # the counter counts
+    assert reads.waits.total() == 1  # the counter counts
 
 
 def test_no_tensor_is_made_on_the_default_device():
