@@ -230,6 +230,22 @@ class Assignment:
         owners = self.matched_gt.clamp(min=BACKGROUND) + 1
         return torch.bincount(owners, minlength=len(self.deficit) + 1)[1:]
 
+    def balanced(self, power: float = 1.0) -> "Assignment":
+        """The same labels, in which a point counts less in the losses the more points share its gt.
+
+        A positive's weights are multiplied by (positives of its gt) ** -power, over the mean of that for the image's
+        positives. At power 1 all gts of an image that have a point count alike, however many they have; at 0 all points
+        do. Losses that an assignment brings along are left as they are.
+        """
+        if power == 0 or self.make_losses is not None:
+            return self
+        counts = self.counts.double()
+        share = counts.clamp(min=1) ** -power
+        share = share * counts.sum() / (share * counts).sum().clamp(min=torch.finfo(torch.float64).tiny)
+        weight = torch.cat((share, share.new_ones(1)))[self.matched_gt.clamp(min=BACKGROUND)]  # background: the last
+        label, box = (weight if w is None else w * weight for w in (self.label_weight, self.box_weight))
+        return replace(self, label_weight=label, box_weight=box)
+
     def with_ignored(self, inside: Bool[Tensor, " n"]) -> "Assignment":
         """The same assignment, background points under `inside` turned into ignored ones."""
         ignored = inside & (self.matched_gt == BACKGROUND)

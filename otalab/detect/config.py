@@ -32,6 +32,7 @@ class TrainConfig:
     backbone: str = setting("tiny", "feature extractor", choices=BACKBONES)
     weights_backbone: str | None = setting(None, "torchvision's weights entry for the backbone, e.g. DEFAULT")
     assigner: str = setting("ota", "label assignment: ota, fcos, atss, simota, ... or with options, ota:q=10")
+    balance: float = setting(0.0, "0 lets all positives of an image count alike in the losses, 1 all its objects", 0, 1)
     # data
     categories: tuple[str, ...] | None = setting(None, "train on these category names only")
     max_images: int | None = setting(None, "use at most so many training images, chosen by the seed", 1, MANY)

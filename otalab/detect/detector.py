@@ -12,6 +12,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from otalab.assign import AnchorPoints, Assigner, Assignment, Predictions, Targets, build_assigner
 from otalab.assign.base import require_finite
+from otalab.assign.options import require
 from otalab.boxes import around
 from otalab.detect.backbone import PyramidBackbone
 from otalab.detect.device import full_precision
@@ -38,13 +39,20 @@ class Detector(nn.Module):
 
     image_size: in evaluation, images are resized to this (shorter side, most for the longer side) in px; None keeps
         their size. In training they are taken as they come, augmented by the data set
+    balance: 0 lets all positives of an image count alike in the losses, 1 all of its gts, see `Assignment.balanced`
     """
 
     def __init__(
-        self, backbone: PyramidBackbone, head: Head, assigner: Assigner, image_size: Sequence[int] | None = None
+        self,
+        backbone: PyramidBackbone,
+        head: Head,
+        assigner: Assigner,
+        image_size: Sequence[int] | None = None,
+        balance: float = 0.0,
     ) -> None:
         super().__init__()
-        self.backbone, self.head, self.assigner = backbone, head, assigner
+        require("be in 0..1", balance=balance)
+        self.backbone, self.head, self.assigner, self.balance = backbone, head, assigner, balance
         self.postprocess = PostProcess()
         self.num_classes = head.num_classes
         self.image_size = image_size
@@ -60,7 +68,8 @@ class Detector(nn.Module):
             padding = in_padding(points, images)
             with full_precision(points.xy.device):  # labels and losses are never in half precision
                 assignments = self.assign(points, predictions, truth)
-                assignments = [a.with_ignored(beyond) for a, beyond in zip(assignments, padding, strict=True)]
+                labelled = zip(assignments, padding, strict=True)
+                assignments = [a.with_ignored(beyond).balanced(self.balance) for a, beyond in labelled]
                 return detection_losses(predictions, truth, assignments)
         require_images(images)
         seen = [self.resize(image) for image in images]
@@ -145,6 +154,7 @@ def build_detector(
     channels: int | None = None,
     num_convs: int | None = None,
     image_size: Sequence[int] | None = None,
+    balance: float = 0.0,
     load_weights: bool = True,
 ) -> Detector:
     """An FCOS-style detector.
@@ -154,6 +164,7 @@ def build_detector(
     channels, num_convs: width of FPN and head, and convolutions a tower; by default 48 and 2 for `tiny`, 128 and 2 for
                       `mobilenet_v2`, 256 and 4 (the paper) for the ResNets
     image_size:       (shorter, longer) side in px for evaluation, see `Detector`
+    balance:          whether positives count alike in the losses (0), or gts (1), see `Detector`
     load_weights:     False builds what `weights_backbone` asks for without fetching it: a checkpoint will fill it
     """
     default = {"tiny": (48, 2), "mobilenet_v2": (128, 2)}.get(backbone, (256, 4))
@@ -161,4 +172,4 @@ def build_detector(
     depth = default[1] if num_convs is None else num_convs
     pyramid = PyramidBackbone(backbone, weights_backbone, width, load_weights)
     head = Head(width, num_classes, depth, pyramid.strides)
-    return Detector(pyramid, head, build_assigner(assigner).for_classes(num_classes), image_size)
+    return Detector(pyramid, head, build_assigner(assigner).for_classes(num_classes), image_size, balance)

@@ -34,6 +34,7 @@ PHOTOS = {
     "lr": 1e-3,
     "backbone_lr": 0.3,
     "warmup": 100,
+    "balance": 1.0,
 }
 
 RECIPES: dict[str, tuple[str, dict[str, object]]] = {
@@ -49,6 +50,6 @@ RECIPES: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "cells": (
         "BCCD's blood cells, on a CPU",
-        PHOTOS | {"data": "data/bccd", "epochs": 30, "eval_every": 10},
+        PHOTOS | {"data": "data/bccd", "epochs": 15, "eval_every": 5},
     ),
 }

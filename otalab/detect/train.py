@@ -146,6 +146,7 @@ def build_run(config: TrainConfig, num_classes: int, device: torch.device) -> tu
         "assigner": config.assigner,
         "weights_backbone": config.weights_backbone,
         "image_size": config.image_size,
+        "balance": config.balance,
     }
     model = place(build_detector(**settings), device, config.memory_format)
     ema_model = copy.deepcopy(model).requires_grad_(False) if config.ema else model

@@ -273,3 +273,15 @@ def test_scores_leave_out_a_quality_that_was_not_trained(detector):
     other = copy.deepcopy(detector)
     other.assigner = build_assigner("freeanchor")
     assert torch.equal(other(images)[0]["scores"], without["scores"])
+
+
+def test_a_detector_balances_its_gts_if_told_so():
+    losses = {}
+    for balance in (0.0, 0.5, 1.0):
+        torch.manual_seed(0)
+        model = build_detector("tiny", 2, "fcos", balance=balance).train()
+        losses[balance] = model(noise((96, 96)), [target((0, 0, 90, 90), (10, 10, 22, 22))])["box"].item()
+    assert len({round(loss, 4) for loss in losses.values()}) == 3
+    assert build_detector("tiny", 2).balance == 0
+    with pytest.raises(InputError, match=r"balance must be in 0\.\.1, not 2.0"):
+        build_detector("tiny", 2, balance=2.0)

@@ -218,3 +218,18 @@ def test_the_host_waits_as_often_for_a_batch_as_for_an_image():
             detection_losses(*batch)
         waits.append(seen.waits)
     assert waits[0] == waits[1] and waits[0].total() <= 6  # one is ours; torchvision picks by masks in its GIoU
+
+
+def test_balanced_gts_have_the_mean_of_their_points_losses_each():
+    predictions, targets, assignments = scene([[0, 0, 0, 2, 2, 1]])
+    alone = [detection_losses(*scene_of(predictions, targets, gt, [0, 0, 0, 2, 2, 1])) for gt in range(3)]
+    together = detection_losses(predictions, targets, [a.balanced() for a in assignments])
+    for name in ("box", "quality"):
+        assert_close(together[name], sum(losses[name] for losses in alone) / 3)
+
+
+def scene_of(predictions, targets, gt: int, labels: list[int]):
+    """The same batch, in which all points but those of one gt are ignored."""
+    kept = torch.tensor([label if label == gt else -2 for label in labels])
+    none = torch.zeros(3, dtype=torch.int64)
+    return predictions, targets, [Assignment(kept, torch.zeros(4, dtype=torch.int64), none)]
