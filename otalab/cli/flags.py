@@ -100,10 +100,14 @@ def parser() -> Parser:
 
     add = add_command(commands, "recipes", "train:run_recipes", "print the settings that `train --recipe` knows")
 
-    add = add_command(commands, "eval", "train:run_eval", "COCO average precision of a trained detector")
+    add = add_command(
+        commands, "eval", "evaluate:run", "average precision of a trained detector, COCO's or that of crowds"
+    )
     add("checkpoint", help="a run's folder, or its model.safetensors")
     add("--data", required=True, help="COCO-format folder")
     add("--split", default="val", help="which split of it (default: %(default)s)")
+    kinds = "coco: average precision; crowd: AP, MR^-2 and JI as on CrowdHuman, and AP by crowding (default: coco)"
+    add("--metrics", choices=("coco", "crowd"), default="coco", help=kinds)
     add("--backend", choices=("pycocotools", "faster-coco-eval"), help="default: the faster, if there")
     add("--batch-size", type=at_most(MOST_BATCH), help="images at a time (default: as in training)")
     add("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")

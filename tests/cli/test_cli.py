@@ -27,7 +27,10 @@ COMMANDS = {
         "--json",
     ],
     "train": ["--" + field.name.replace("_", "-") for field in fields(TrainConfig)] + ["--resume"],
-    "eval": ["checkpoint", "--data", "--split", "--backend", "--batch-size", "--device", "--json", "--results"],
+    "eval": [
+        *("checkpoint", "--data", "--split", "--metrics", "--backend", "--batch-size", "--device", "--json"),
+        "--results",
+    ],
     "compare": ["RUN", "--out"],
     "recipes": [],
     "predict": ["checkpoint", "images", "--out", "--threshold", "--device"],
