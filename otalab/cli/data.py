@@ -1,8 +1,15 @@
 """`otalab data`: make, fetch and count data sets."""
 
 import argparse
+from collections.abc import Mapping
+from pathlib import Path
 
 from otalab.data import CocoDataset, ShapesConfig, fetch_coco, find_split, make_shapes
+from otalab.data.bccd import fetch_bccd
+from otalab.data.crowdhuman import PERSON, read_crowdhuman
+from otalab.data.foreign import Split, write_folder
+from otalab.data.voc import read_voc
+from otalab.data.yolo import read_yolo
 from otalab.errors import InputError
 
 
@@ -15,6 +22,32 @@ def run_coco(a: argparse.Namespace) -> None:
     for split in a.splits:
         folder = fetch_coco(a.out, split, max_images=a.max_images, longest_side=a.longest_side)
         print(f"COCO 2017 {split} in {folder}")
+
+
+def run_bccd(a: argparse.Namespace) -> None:
+    print_splits(*fetch_bccd(a.out, a.longest_side))
+
+
+def run_crowdhuman(a: argparse.Namespace) -> None:
+    splits = read_crowdhuman(a.folder, a.boxes, a.clip)
+    print_splits(write_folder(a.out, splits, [PERSON], a.longest_side), splits)
+
+
+def run_voc(a: argparse.Namespace) -> None:
+    splits, names = read_voc(a.folder, a.one_based, a.seed)
+    print_splits(write_folder(a.out, splits, names, a.longest_side), splits)
+
+
+def run_yolo(a: argparse.Namespace) -> None:
+    splits, names = read_yolo(a.folder, a.names)
+    print_splits(write_folder(a.out, splits, names, a.longest_side), splits)
+
+
+def print_splits(folder: Path, splits: Mapping[str, Split]) -> None:
+    """What was read, what was left out and why, and where it is now."""
+    for name, split in splits.items():
+        print(f"{name}:", *(f"  {line}" for line in split.account()), sep="\n")
+    print(f"in COCO format in {folder}")
 
 
 def run_summary(a: argparse.Namespace) -> None:
