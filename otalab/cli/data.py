@@ -4,13 +4,15 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from otalab.data import CocoDataset, ShapesConfig, fetch_coco, find_split, make_shapes
+from otalab.data import CocoDataset, ShapesConfig, eval_transforms, fetch_coco, find_split, make_shapes
 from otalab.data.bccd import fetch_bccd
 from otalab.data.crowdhuman import PERSON, read_crowdhuman
 from otalab.data.foreign import Split, write_folder
 from otalab.data.voc import read_voc
 from otalab.data.yolo import read_yolo
 from otalab.errors import InputError
+
+SHOWN_SIDE = 300  # px of the shorter side of an image on the sheet
 
 
 def run_shapes(a: argparse.Namespace) -> None:
@@ -48,6 +50,22 @@ def print_splits(folder: Path, splits: Mapping[str, Split]) -> None:
     for name, split in splits.items():
         print(f"{name}:", *(f"  {line}" for line in split.account()), sep="\n")
     print(f"in COCO format in {folder}")
+
+
+def run_show(a: argparse.Namespace) -> None:
+    from otalab.lab.set_table import set_table
+    from otalab.viz.contact_sheet import contact_sheet
+    from otalab.viz.output import save_figure
+
+    dataset = CocoDataset.from_folder(a.folder, a.split)
+    print(set_table(dataset), end="\n\n")
+    shown = CocoDataset.from_folder(
+        a.folder, a.split, eval_transforms(SHOWN_SIDE, 2 * SHOWN_SIDE), max_images=a.images, seed=a.seed
+    )
+    images, targets = zip(*shown, strict=True)
+    title = f"{len(shown):,} of {len(dataset):,} images of {a.split}"
+    save_figure(contact_sheet(images, targets, dataset.class_names, title), a.out)
+    print(f"sheet    {a.out}")
 
 
 def run_summary(a: argparse.Namespace) -> None:

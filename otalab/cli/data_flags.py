@@ -4,7 +4,9 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from otalab.cli.flag_parts import MOST_SHAPES, add_command, at_most, count
+from otalab.cli.flag_parts import MOST_SHAPES, add_command, at_most, count, picture
+
+MOST_SHOWN = 200  # images of a sheet, all of them in memory
 
 
 def add_data(commands) -> None:
@@ -42,6 +44,12 @@ def add_data(commands) -> None:
     add("folder", help="with images/SPLIT/ and labels/SPLIT/, or SPLIT/images/ and SPLIT/labels/")
     add_output(add, "data/yolo")
     add("--names", type=Path, metavar="FILE", help="the classes, one a line (default: data.yaml or classes.txt there)")
+    add = add_command(sets, "show", "data:run_show", "draw images with their boxes; sizes, classes and crowding")
+    add("folder", help="COCO-format folder")
+    add("--split", default="train", help="which split of it (default: %(default)s)")
+    add("--images", type=at_most(MOST_SHOWN), default=24, help="how many to draw (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of their choice (default: %(default)s)")
+    add("--out", type=picture, default="runs/show.png", metavar="FILE", help=".png or .svg (default: %(default)s)")
     add = add_command(sets, "summary", "data:run_summary", "count images, boxes and classes of a COCO-format folder")
     add("folder", help="COCO-format folder")
 

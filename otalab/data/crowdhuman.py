@@ -18,6 +18,8 @@ def read_crowdhuman(folder: str | Path, boxes: str = "full", clip: bool = False)
     boxes, clip: as in `read_odgt`. Raises InputError when neither file is there, or no photos are.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}")
     files = {split: folder / f"annotation_{split}.odgt" for split in SPLITS}
     there = {split: file for split, file in files.items() if file.is_file()}
     if not there:
