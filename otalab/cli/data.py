@@ -8,6 +8,7 @@ from otalab.data import CocoDataset, ShapesConfig, eval_transforms, fetch_coco, 
 from otalab.data.bccd import fetch_bccd
 from otalab.data.crowdhuman import PERSON, read_crowdhuman
 from otalab.data.foreign import Split, write_folder
+from otalab.data.manifest import NAME, read_manifest
 from otalab.data.voc import read_voc
 from otalab.data.yolo import read_yolo
 from otalab.errors import InputError
@@ -21,9 +22,16 @@ def run_shapes(a: argparse.Namespace) -> None:
 
 
 def run_coco(a: argparse.Namespace) -> None:
-    for split in a.splits:
-        folder = fetch_coco(a.out, split, max_images=a.max_images, longest_side=a.longest_side)
+    """Each split, or each manifest of --ids; a manifest names its split."""
+    if a.ids and (a.images or a.categories):
+        raise InputError("--ids says which photos and categories; give no --images or --categories beside it")
+    options = {"max_images": a.images, "longest_side": a.longest_side, "seed": a.seed, "categories": a.categories}
+    for split, ids in [(read_manifest(file).split, file) for file in a.ids] or [(split, None) for split in a.splits]:
+        folder = fetch_coco(a.out, split, **options, ids=ids)
         print(f"COCO 2017 {split} in {folder}")
+        if a.images or a.categories or ids:
+            manifest = read_manifest(folder / split / NAME)
+            print(f"  {len(manifest.ids):,} photos, sha256 of their ids {manifest.sha256} ({folder / split / NAME})")
 
 
 def run_bccd(a: argparse.Namespace) -> None:

@@ -25,8 +25,12 @@ def add_data(commands) -> None:
     add = add_command(sets, "coco", "data:run_coco", "download COCO 2017, or some photos of it")
     add("--out", default="data/coco", help="folder (default: %(default)s)")
     add("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="(default: both)")
-    add("--max-images", type=count, help="only so many photos of each, one by one; all of them otherwise")
-    add("--longest-side", type=count, help="with --max-images: shrink the photos to so many px")
+    some = "only so many photos of each, every category in turn; all of them otherwise"
+    add("--images", "--max-images", type=count, metavar="N", help=some)
+    add("--categories", type=names, metavar="A,B", help="only photos that show one of these, and only their boxes")
+    add("--seed", type=int, default=0, help="of the choice: the same photos everywhere (default: %(default)s)")
+    add("--ids", nargs="+", type=Path, default=[], metavar="FILE", help="the photos of manifests (SPLIT/ids.json)")
+    add("--longest-side", type=count, metavar="PX", help="with some photos: shrink them and their boxes to so many px")
     add = add_command(sets, "bccd", "data:run_bccd", "download 364 photos of blood cells, a small set to get good at")
     add_output(add, "data/bccd")
     add = add_command(sets, "crowdhuman", "data:run_crowdhuman", "read CrowdHuman's .odgt annotations")
@@ -58,3 +62,11 @@ def add_output(add: Callable[..., argparse.Action], folder: str) -> None:
     """The flags of what writes photos into a new COCO-format folder."""
     add("--out", default=folder, help="new folder in COCO format (default: %(default)s)")
     add("--longest-side", type=count, metavar="PX", help="shrink photos and boxes to so many px")
+
+
+def names(text: str) -> list[str]:
+    """The type of --categories."""
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} names no category")
+    return found

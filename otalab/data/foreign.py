@@ -133,7 +133,7 @@ def shrunk(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def scaled(box: Sequence[float], before: tuple[int, int], after: tuple[int, int]) -> list[float]:
+def scaled(box: Sequence[float | int], before: tuple[int, int], after: tuple[int, int]) -> list[float]:
     """A box (x, y, width, height) of an image that is resized, to a hundredth of a px."""
     x, y = after[0] / before[0], after[1] / before[1]
     return [round(value * scale, 2) for value, scale in zip(box, (x, y, x, y), strict=True)]

@@ -43,7 +43,7 @@ COMMANDS = {
     "data voc": ["folder", "--out", "--longest-side", "--one-based", "--seed"],
     "data yolo": ["folder", "--out", "--longest-side", "--names"],
     "data shapes": ["--out", "--train", "--val", "--seed", "--overwrite"],
-    "data coco": ["--out", "--splits", "--max-images"],
+    "data coco": ["--out", "--splits", "--images", "--categories", "--seed", "--ids", "--longest-side"],
     "data summary": ["folder"],
 }
 
