@@ -93,8 +93,9 @@ def average_precision(right: Bool[np.ndarray, " d"], gts: int) -> float:
     says 3/4, and here AP is 1.
     """
     hits = np.cumsum(right)
-    steps, precision = np.diff(hits, prepend=0) / gts, hits / np.arange(1, len(right) + 1)
-    return float((steps * (precision + np.append(precision[:1], precision[:-1])) / 2).sum())
+    precision = hits / np.arange(1, len(right) + 1)
+    heights = (precision + np.append(precision[:1], precision[:-1])) / 2
+    return float(heights[right].sum() / gts)  # each right one is a step of 1 / gts; 1 is reached exactly
 
 
 def miss_rate(right: Bool[np.ndarray, " d"], gts: int, images: int) -> float:
