@@ -26,7 +26,8 @@ def add_data(commands) -> None:
     add("--out", default="data/coco", help="folder (default: %(default)s)")
     add("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="(default: both)")
     some = "only so many photos of each, every category in turn; all of them otherwise"
-    add("--images", "--max-images", type=count, metavar="N", help=some)
+    add("--images", type=count, metavar="N", help=some)
+    add("--max-images", type=count, dest="images", help=argparse.SUPPRESS)  # its old name
     add("--categories", type=names, metavar="A,B", help="only photos that show one of these, and only their boxes")
     add("--seed", type=int, default=0, help="of the choice: the same photos everywhere (default: %(default)s)")
     add("--ids", nargs="+", type=Path, default=[], metavar="FILE", help="the photos of manifests (SPLIT/ids.json)")
