@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 # A server that has imported everything forks the processes, so that a killed one costs no start of Python.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["otalab.cli.main", "otalab.detect.train", "otalab.data.download", "faster_coco_eval"])
+PROCESSES.set_forkserver_preload(["otalab.cli.main", "otalab.detect.train", "otalab.data", "faster_coco_eval"])
 LEFT_UNFINISHED = (".part", ".jsonl")  # files that are not written whole, by their endings
 
 
@@ -38,12 +38,12 @@ def command(arguments: list[str], kill_at: int | None, coco: dict[str, dict]) ->
     import torch
 
     from otalab.cli.main import main
-    from otalab.data import download
+    from otalab.data import coco_download
 
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # for loader processes, as in a command from a shell
     for name, values in coco.items():
-        setattr(download, name, values)
+        setattr(coco_download, name, values)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)

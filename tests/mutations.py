@@ -7,6 +7,7 @@ import math
 import random
 import struct
 import zipfile
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ STRANGE = (
     *(math.nan, math.inf, -math.inf, "", "x", "1", "nan", "../x", "/etc/hostname", "a\0b", "\ud800", "x" * 5000),
     *([], {}, [[]], [None], [[[1]]], {"id": 1}, [1, 2, 3, 4], [math.nan] * 4),
 )
+ENTITIES = '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
 TWICE = "@twice@"  # marks a key that shall stand twice in one JSON object, which no dict can hold
 
 
@@ -180,3 +182,38 @@ def of_state(state: dict, seed: int) -> bytes:
     stream = io.BytesIO()
     torch.save(holder[0], stream)
     return stream.getvalue()
+
+
+def of_xml(text: str, seed: int) -> bytes:
+    """XML after one or two changes: an element left out, renamed, repeated, nested, or with a strange text in it."""
+    rng = random.Random(seed)
+    root = ElementTree.fromstring(text)
+    for _ in range(rng.choice((1, 1, 2))):
+        parent = rng.choice([element for element in root.iter() if len(element)])
+        child = rng.choice(list(parent))
+        match rng.randrange(6):
+            case 0 if parent is not root or len(parent) > 1:
+                parent.remove(child)
+            case 1:
+                child.tag = rng.choice((child.tag.upper(), "x", f"{child.tag}s", "annotation"))
+            case 2:
+                parent.extend([copy.deepcopy(child)] * rng.choice((1, 20)))
+            case 3:
+                parent.remove(child)
+                ElementTree.SubElement(parent, "x").append(child)
+            case _:
+                child.text = str(rng.choice(STRANGE))
+    head = rng.choice(("", "", "", "", ENTITIES, '<?xml version="1.0" encoding="no-such"?>'))
+    body = ElementTree.tostring(root, encoding="unicode").replace("\0", "&#0;")
+    return (head + body).encode(errors="replace")
+
+
+def of_words(text: str, seed: int) -> bytes:
+    """Lines of words in which one or two words are strange, missing or repeated."""
+    rng = random.Random(seed)
+    lines = [line.split() for line in text.splitlines()]
+    for _ in range(rng.choice((1, 1, 2))):
+        line = rng.choice(lines)
+        place = rng.randrange(max(1, len(line)))
+        line[place : place + rng.randrange(2)] = rng.choice(([], [str(rng.choice(STRANGE))], line[place:] * 2))
+    return "\n".join(" ".join(line) for line in lines).encode(errors="replace")

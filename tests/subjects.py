@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import foreign_subjects
 import mutations
 import numpy as np
 import pytest
@@ -207,4 +208,5 @@ SUBJECTS = {
     "state": state,
     "npz": lambda folder: problem(folder, "npz"),
     "json": lambda folder: problem(folder, "json"),
+    **foreign_subjects.SUBJECTS,
 }

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from otalab.assign import AnchorPoints, Assignment, RadiusPrior, build_assigner
-from otalab.cli.flags import picture
+from otalab.cli.flag_parts import picture
 from otalab.data.scene import CLASS_NAMES, ShapesConfig
 from otalab.lab.simulate import simulate_predictions, simulate_scene
 from otalab.viz.boxes import draw_assignment, draw_boxes, ring_points, show_image, tally

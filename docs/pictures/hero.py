@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from otalab.assign import AnchorPoints, Predictions, build_assigner
-from otalab.cli.flags import picture
+from otalab.cli.flag_parts import picture
 from otalab.data.scene import CLASS_NAMES, ShapesConfig
 from otalab.errors import InputError
 from otalab.lab.simulate import simulate_predictions, simulate_scene

@@ -8,18 +8,11 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 from otalab import __version__
+from otalab.cli.data_flags import add_data
+from otalab.cli.flag_parts import MOST_SHAPES, Parser, add_command, at_most, count, picture, size
 from otalab.detect.config import MOST_BATCH, MOST_EPOCHS, TrainConfig
-from otalab.errors import one_line
 
-MOST_SHAPES = 10**6  # images of a split, 20 GB of files
 TRACEBACK = "OTALAB_TRACEBACK"  # the environment variable that adds the traceback to a fault of otalab's own
-
-
-class Parser(argparse.ArgumentParser):
-    """Tells of a wrong flag as of all input at fault: in one line."""
-
-    def error(self, message: str):
-        self.exit(2, f"otalab: error: {one_line(message)}; see {self.prog} --help\n")
 
 
 def parser() -> Parser:
@@ -100,10 +93,14 @@ def parser() -> Parser:
 
     add = add_command(commands, "recipes", "train:run_recipes", "print the settings that `train --recipe` knows")
 
-    add = add_command(commands, "eval", "train:run_eval", "COCO average precision of a trained detector")
+    add = add_command(
+        commands, "eval", "evaluate:run", "average precision of a trained detector, COCO's or that of crowds"
+    )
     add("checkpoint", help="a run's folder, or its model.safetensors")
     add("--data", required=True, help="COCO-format folder")
     add("--split", default="val", help="which split of it (default: %(default)s)")
+    kinds = "coco: average precision; crowd: AP, MR^-2 and JI as on CrowdHuman, and AP by crowding (default: coco)"
+    add("--metrics", choices=("coco", "crowd"), default="coco", help=kinds)
     add("--backend", choices=("pycocotools", "faster-coco-eval"), help="default: the faster, if there")
     add("--batch-size", type=at_most(MOST_BATCH), help="images at a time (default: as in training)")
     add("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
@@ -154,34 +151,8 @@ def parser() -> Parser:
     add("--rounds", type=at_most(1000), default=7, help="interleaved rounds; medians are kept (default: %(default)s)")
     add("--json", type=Path, help="also write the figures here")
 
-    data = commands.add_parser("data", help="make or fetch data sets", description="Make or fetch data sets.")
-    sets = data.add_subparsers(title="data sets", metavar="SET", required=True)
-    add = add_command(
-        sets, "shapes", "data:run_shapes", "draw the synthetic shapes set, in seconds and without a network"
-    )
-    add("--out", default="data/shapes", help="folder (default: %(default)s)")
-    add("--train", type=at_most(MOST_SHAPES), default=2000, help="training images (default: %(default)s)")
-    add("--val", type=at_most(MOST_SHAPES), default=300, help="validation images (default: %(default)s)")
-    add("--seed", type=int, default=0, help="seed of the scenes (default: %(default)s)")
-    add("--overwrite", action="store_true", help="replace another set in the folder")
-    add = add_command(sets, "coco", "data:run_coco", "download COCO 2017, or some photos of it")
-    add("--out", default="data/coco", help="folder (default: %(default)s)")
-    add("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="(default: both)")
-    add("--max-images", type=count, help="only so many photos of each, one by one; all of them otherwise")
-    add("--longest-side", type=count, help="with --max-images: shrink the photos to so many px")
-    add = add_command(sets, "summary", "data:run_summary", "count images, boxes and classes of a COCO-format folder")
-    add("folder", help="COCO-format folder")
+    add_data(commands)
     return top
-
-
-def add_command(
-    commands, name: str, run: str, help: str, description: str | None = None, epilog: str | None = None
-) -> Callable[..., argparse.Action]:
-    """A command that `run` carries out, "module:function" of otalab.cli; returns what adds a flag to it."""
-    description = description or help[0].upper() + help[1:] + "."
-    command = commands.add_parser(name, help=help, description=description, epilog=epilog)
-    command.set_defaults(run=run)
-    return command.add_argument
 
 
 def add_settings(add: Callable[..., argparse.Action]) -> None:
@@ -204,39 +175,3 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
             options["type"] = kind
             help += "" if field.default is None else f" (default: {field.default})"
         add("--" + field.name.replace("_", "-"), help=help, **options)
-
-
-def at_most(most: int) -> Callable[[str], int]:
-    """The type of a flag that counts up to `most`: what is made from the number is bounded before it is made."""
-
-    def bounded(text: str) -> int:
-        if (number := int(text)) < 1:
-            raise argparse.ArgumentTypeError(f"{number} is less than 1")
-        if number > most:
-            raise argparse.ArgumentTypeError(f"{number} is more than {most:,}")
-        return number
-
-    bounded.__name__ = "count"  # argparse names the type in its message
-    return bounded
-
-
-count = at_most(10**9)  # of anything that has no bound of its own here
-
-
-def size(text: str) -> tuple[int, ...]:
-    """The type of --sizes: "20x400" (rows, columns) or "20" (gts,)."""
-    try:
-        numbers = tuple(count(word) for word in text.split("x"))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 2):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither ROWSxCOLUMNS nor a number of gts")
-    return numbers
-
-
-def picture(text: str) -> Path:
-    """The type of a picture to write."""
-    path = Path(text)
-    if path.suffix not in (".png", ".svg"):
-        raise argparse.ArgumentTypeError(f"cannot draw {text}: its name must end in .png or .svg")
-    return path

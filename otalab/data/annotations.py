@@ -1,7 +1,6 @@
 """Reading one COCO annotation file; every fault is one InputError line with file, id and value."""
 
 import difflib
-import json
 import logging
 import os
 import unicodedata
@@ -11,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from otalab.data.images import MOST_PIXELS, require_file
+from otalab.data.json_text import parse_json
 from otalab.errors import InputError, one_line, quoted
 
-_MOST = 1e9  # px; a larger number is a mistake, and float32 could not tell its neighbours apart
+MOST = 1e9  # px; a larger number is a mistake, and float32 could not tell its neighbours apart
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,7 @@ def read_annotations(path: Path) -> dict:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    try:
-        content = json.loads(data, object_pairs_hook=_without_repeats)
-    except RecursionError:
-        raise InputError(f"{path} is not a COCO dictionary: its brackets are nested too deep") from None
-    except ValueError as error:  # no JSON, no Unicode, a key given twice, a number of thousands of digits
-        what = "compressed, unpack it first" if data[:2] == b"\x1f\x8b" else error
-        raise InputError(f"{path} is not JSON: {what}" if data.strip() else f"{path} is empty") from None
+    content = parse_json(data, path, "a COCO dictionary")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a COCO dictionary")
     _check_rows(content, path)
@@ -107,14 +101,6 @@ def whole_numbers(rows: list[dict]) -> dict[int | str, int]:
     if all(isinstance(i, int) and abs(i) <= 2**53 for i in ids):
         return {i: i for i in ids}
     return {i: number for number, i in enumerate(ids, 1)}
-
-
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"a dictionary has the key {quoted(key)} twice")
-    return found
 
 
 def _told_apart(rows: list[dict], path: Path) -> list[str]:
@@ -176,7 +162,7 @@ def _image_fault(row: dict) -> str | None:
         return f"is {size}"
     if row["width"] * row["height"] > MOST_PIXELS:
         return f"is {size}; at most {MOST_PIXELS:,} pixels are taken"
-    if fault := _text_fault(row, "file_name", allowed="\n\r\t"):
+    if fault := text_fault(row, "file_name", allowed="\n\r\t"):
         return fault
     if os.path.isabs(row["file_name"]) or ".." in Path(row["file_name"]).parts:
         return f"lies outside the image folder: {quoted(row['file_name'])}"
@@ -184,7 +170,7 @@ def _image_fault(row: dict) -> str | None:
 
 
 def _category_fault(row: dict) -> str | None:
-    if fault := _text_fault(row, "name"):
+    if fault := text_fault(row, "name"):
         return fault
     row["name"] = row["name"].strip()
     return None if row["name"] else "has an empty name"
@@ -195,8 +181,8 @@ def _annotation_fault(row: dict) -> str | None:
     if type(box) is not list or len(box) != 4:
         return f"has bbox {quoted(box)}, not [x, y, width, height]"
     if not all(_is_number(value) for value in box) or box[2] < 0 or box[3] < 0:
-        return f"has bbox {quoted(box)}; its values must be finite px, at most {_MOST:g}, its sides not negative"
-    if not _is_number(row.get("area", 0), _MOST**2):
+        return f"has bbox {quoted(box)}; its values must be finite px, at most {MOST:g}, its sides not negative"
+    if not _is_number(row.get("area", 0), MOST**2):
         return f"has area {quoted(row['area'])}, not a finite number"
     for flag in ("iscrowd", "ignore"):
         if row.get(flag, 0) not in (0, 1):  # true and 1.0 are equal to 1
@@ -213,7 +199,7 @@ def _reference_fault(row: dict, known: dict[str, set]) -> str | None:
     return None
 
 
-def _text_fault(row: dict, key: str, allowed: str = "") -> str | None:
+def text_fault(row: dict, key: str, allowed: str = "") -> str | None:
     """Surrogates cannot be written to any file, and control characters would break tables."""
     if type(row[key]) is not str:
         return f"has {key} {quoted(row[key])}, not a text"
@@ -229,7 +215,7 @@ def _is_whole(row: dict, key: str) -> bool:
     return type(row[key]) is int
 
 
-def _is_number(value: object, most: float = _MOST) -> bool:
+def _is_number(value: object, most: float = MOST) -> bool:
     return type(value) in (int, float) and abs(value) <= most  # NaN compares false
 
 

@@ -1,9 +1,7 @@
-"""Downloads that resume, are checked and appear whole; COCO 2017, all of a split or a few of its images."""
+"""Downloads that resume, are checked and appear whole; archives that are extracted safely."""
 
 import hashlib
 import http.client
-import json
-import math
 import shutil
 import stat
 import time
@@ -11,31 +9,11 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
-from otalab.data.annotations import by_id, missing_files, read_annotations
-from otalab.data.images import open_image, read_image
-from otalab.data.table import choose
 from otalab.errors import InputError, quoted
-from otalab.files import sweep, write_whole
 from otalab.progress import progress_bar
 
-COCO_URLS = {
-    "train": "http://images.cocodataset.org/zips/train2017.zip",
-    "val": "http://images.cocodataset.org/zips/val2017.zip",
-    "annotations": "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
-}
-COCO_MD5 = {
-    "train": "cced6f7f71b7629ddf16f17bbcfab6b2",
-    "val": "442b8da7639aecaf257c1dceb8ba8c80",
-    "annotations": "f4bbac642086de4f52a3fdda2de5fa2c",
-}
-
-_SIDES = ("width", "height")
 _CHUNK = 1 << 18  # bytes
 _TIMEOUT = 30  # seconds without a byte
 _PASSING = (429, 500, 502, 503, 504)  # HTTP statuses worth another attempt
@@ -145,99 +123,3 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> P
     with archive.open(member) as source, part.open("wb") as target:
         shutil.copyfileobj(source, target)
     return part.replace(path)
-
-
-def fetch_coco(
-    folder: str | Path,
-    split: str = "val",
-    max_images: int | None = None,
-    longest_side: int | None = None,
-    seed: int = 0,
-    progress: bool = True,
-) -> Path:
-    """Fetch a split of COCO 2017 into `folder`; return the folder. What is already there is not fetched again.
-
-    All of it: the official layout, `annotations/instances_{split}2017.json` beside `{split}2017/` (val 0.8 GB, train
-    19 GB, annotations 0.25 GB). With `max_images`: that many images chosen by `seed`, one by one, as
-    `{split}/instances.json` beside `{split}/images/`; `longest_side` shrinks them and their boxes to that many px.
-    """
-    folder = Path(folder)
-    if split not in ("train", "val"):
-        raise InputError(f"split must be train or val, got {split!r}")
-    if longest_side is not None and (max_images is None or longest_side < 1):
-        raise InputError(f"longest_side {longest_side} must be at least 1 px and go with max_images")
-    annotations = folder / "annotations" / f"instances_{split}2017.json"
-    _fetch_archive("annotations", folder, annotations.is_file(), progress, choose=lambda name: "/instances_" in name)
-    content = read_annotations(annotations)
-    if max_images is not None:
-        _fetch_subset(content, folder / split, max_images, longest_side, seed, progress)
-        return folder
-    names = [row["file_name"] for row in content["images"]]
-    _fetch_archive(split, folder, not missing_files(folder / f"{split}2017", names), progress)
-    return folder
-
-
-def _fetch_archive(
-    name: str, folder: Path, there: bool, progress: bool, choose: Callable[[str], bool] | None = None
-) -> None:
-    """Fetch one of COCO's archives, or take the one in `folder`; extract and remove it, unless its files are there."""
-    url = COCO_URLS[name]
-    archive = folder / url.rpartition("/")[2]
-    held = archive.with_name(f".{archive.name}")  # while it is extracted: still there, a process was killed meanwhile
-    if there and not held.exists():
-        return
-    if not held.exists():
-        fetch(url, archive, COCO_MD5[name], progress).replace(held)
-    safe_extract(held, folder, choose, progress)
-    held.unlink()
-
-
-def _fetch_subset(content: dict, folder: Path, count: int, longest_side: int | None, seed: int, progress: bool) -> None:
-    """Fetch the chosen images one by one, then write the annotation file that makes them a data set."""
-    for place in (folder, folder / "images"):
-        sweep(place)
-    rows = choose(sorted(content["images"], key=by_id), count, seed)
-    images = [{**row, **_shrunk(row, longest_side)} for row in rows]
-    with ThreadPoolExecutor(8) as pool:
-        work = pool.map(partial(_fetch_image, folder / "images"), images)
-        list(progress_bar(work, desc=f"{folder.name} images", total=len(images), unit="image", disable=not progress))
-    scale = {new["id"]: [new[s] / old[s] for s in _SIDES] for old, new in zip(rows, images, strict=True)}
-    annotations = [_scaled(row, *scale[row["image_id"]]) for row in content["annotations"] if row["image_id"] in scale]
-    with write_whole(folder / "instances.json") as path:
-        path.write_text(json.dumps({**content, "images": images, "annotations": annotations}))
-
-
-def _shrunk(row: dict, longest_side: int | None) -> dict[str, int]:
-    """Width and height, px, of an image whose longest side is limited."""
-    scale = min(1.0, (longest_side or math.inf) / max(row["width"], row["height"]))
-    return {side: max(1, round(row[side] * scale)) for side in _SIDES}
-
-
-def _scaled(row: dict, x: float, y: float) -> dict:
-    """An annotation of an image scaled by `x` and `y`, without its segmentation."""
-    rest = {key: value for key, value in row.items() if key != "segmentation"}
-    box = [round(value * scale, 2) for value, scale in zip(row["bbox"], (x, y, x, y), strict=True)]
-    return {**rest, "bbox": box, "area": row.get("area", row["bbox"][2] * row["bbox"][3]) * x * y}
-
-
-def _fetch_image(folder: Path, image: dict) -> None:
-    """Fetch an image by its `coco_url`, shrunk to the width and height of its row where these are smaller."""
-    path, size, url = folder / image["file_name"], (image["width"], image["height"]), image.get("coco_url")
-    if _size(path) == size:
-        return
-    if not isinstance(url, str):
-        raise InputError(f"image {quoted(image['id'])} has coco_url {quoted(url)}, no address to fetch it from")
-    path.unlink(missing_ok=True)
-    if _size(fetch(url, path, progress=False)) == size:
-        return
-    pixels = Image.fromarray(read_image(path)).resize(size, Image.Resampling.LANCZOS)
-    with write_whole(path) as part:
-        pixels.save(part, "JPEG", quality=90)
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    try:
-        with open_image(path) as image:
-            return image.size
-    except Exception:  # Pillow's readers raise whatever the damage leads them to
-        return None

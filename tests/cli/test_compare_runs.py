@@ -8,6 +8,7 @@ from command_line import otalab, read
 
 from otalab.data import CocoDataset
 from otalab.detect.evaluate import coco_metrics
+from otalab.lab.crowd_metrics import crowd_metrics
 
 
 def test_runs_are_put_side_by_side(train_flags, tmp_path, capsys):
@@ -39,6 +40,17 @@ def test_eval_writes_the_detections_that_its_metrics_come_from(detector_folder, 
     measured = {name: value for name, value in metrics.items() if value == value}
     said = read(tmp_path / "m.json")
     assert {name: said[name] for name in measured} == pytest.approx(measured) and measured
+
+
+def test_eval_measures_crowds(detector_folder, shapes, tmp_path, capsys):
+    flags = ["--data", shapes, "--device", "cpu", "--json", tmp_path / "m.json", "--results", tmp_path / "r.json"]
+    assert otalab("eval", detector_folder, "--metrics", "crowd", *flags) == 0
+    truth, rows = CocoDataset.from_folder(shapes, "val").ground_truth(), json.loads((tmp_path / "r.json").read_text())
+    metrics, said = crowd_metrics(truth, rows), read(tmp_path / "m.json")
+    assert {name: said[name] for name in metrics} == pytest.approx(metrics)
+    assert sum(each["gts"] for each in said["crowding"]) == len(truth["annotations"])
+    out = capsys.readouterr().out
+    assert f"MR^-2   {metrics['MR-2']:8.3f}\n" in out and "largest IoU" in out
 
 
 def test_results_that_find_no_room_leave_no_file(detector_folder, shapes, tmp_path, full_disk, capsys):

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from PIL import Image
 
-from otalab.data import download
+from otalab.data import coco_download, download
 
 
 class Server(ThreadingHTTPServer):
@@ -110,7 +110,7 @@ def coco(server, monkeypatch):
     photos = {name: body for name, body in server.files.items() if name.startswith("val2017/")}
     server.files["val2017.zip"] = as_zip(photos)
     names = {"annotations": "annotations.zip", "val": "val2017.zip"}
-    monkeypatch.setattr(download, "COCO_URLS", {key: server.url(name) for key, name in names.items()})
+    monkeypatch.setattr(coco_download, "COCO_URLS", {key: server.url(name) for key, name in names.items()})
     sums = {key: hashlib.md5(server.files[name]).hexdigest() for key, name in names.items()}
-    monkeypatch.setattr(download, "COCO_MD5", sums)
+    monkeypatch.setattr(coco_download, "COCO_MD5", sums)
     return server

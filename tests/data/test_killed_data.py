@@ -5,9 +5,9 @@ import shutil
 import pytest
 from killed import contents, killed_and_run_again
 
-from otalab.data import ShapesConfig, download, make_shapes
+from otalab.data import ShapesConfig, coco_download, make_shapes
 
-KINDS = {"photo by photo": ["--max-images", 9, "--longest-side", 32], "all of it": []}
+KINDS = {"photo by photo": ["--images", 9, "--longest-side", 32], "all of it": []}
 
 
 def test_shapes_killed_and_drawn_again_are_the_same_files_and_no_others(tmp_path, kills):
@@ -37,7 +37,7 @@ def test_photos_killed_and_fetched_again_are_the_same_files_and_no_others(kind, 
     def arguments(folder) -> list:
         return ["data", "coco", "--out", folder / "coco", "--splits", "val", *KINDS[kind]]
 
-    patches = {"COCO_URLS": download.COCO_URLS, "COCO_MD5": download.COCO_MD5}
+    patches = {"COCO_URLS": coco_download.COCO_URLS, "COCO_MD5": coco_download.COCO_MD5}
     coco.pause = 0.01
     whole, *others = killed_and_run_again(arguments, tmp_path, kills, patches)
     for folder in others:

@@ -1,0 +1,61 @@
+"""`otalab eval`: average precision, COCO's or that of crowds, as a table."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from otalab.files import to_json, write_json
+
+HEADS = {"AP": "AP", "MR-2": "MR^-2", "JI": "JI"}  # of the crowds' metrics
+
+
+def run(a: argparse.Namespace) -> None:
+    """Images are padded in batches as in training, unless told otherwise."""
+    from otalab.detect.checkpoint import load_model
+    from otalab.detect.device import pick_device
+    from otalab.detect.evaluate import coco_metrics, detect, open_split
+    from otalab.detect.limits import evaluation_batch
+    from otalab.detect.run_folder import write_text
+
+    model, description = load_model(a.checkpoint, pick_device(a.device))
+    dataset = open_split(a.data, a.split, description["class_names"])
+    batch = evaluation_batch(dataset.sizes, model.image_size, a.batch_size or description["batch_size"])
+    results = detect(model, dataset, batch, progress=True)
+    if a.results:
+        write_text(a.results, [to_json(results)])
+    truth = dataset.ground_truth()
+    if a.metrics == "crowd":
+        metrics = print_crowds(truth, results, a.backend)
+    else:
+        metrics = coco_metrics(truth, results, a.backend)
+        print_metrics(metrics)
+    if a.json:
+        write_json(a.json, metrics)
+
+
+def print_metrics(metrics: dict[str, float]) -> None:
+    """AP in two columns: the totals, then each category."""
+    for name, value in metrics.items():
+        if "/" not in name:
+            print(f"{name:<8}{value:8.3f}")
+    print(f"\n{'category':<20}{'AP':>8}{'AP50':>8}")
+    for name, value in metrics.items():
+        if name.startswith("AP/"):
+            print(f"{name[3:]:<20}{value:8.3f}{metrics['AP50/' + name[3:]]:8.3f}")
+
+
+def print_crowds(ground_truth: dict, results: Sequence[dict], backend: str | None) -> dict:
+    """The crowds' metrics, each class of several, and how well gts are found by their crowding; returns them all."""
+    from otalab.lab.crowd_metrics import NAMES, crowd_metrics
+    from otalab.lab.crowding import crowding_bins
+
+    metrics, bins = crowd_metrics(ground_truth, results), crowding_bins(ground_truth, results, backend)
+    for name in NAMES:
+        print(f"{HEADS[name]:<8}{metrics[name]:8.3f}")
+    print(f"\n{'category':<20}" + "".join(f"{HEADS[name]:>8}" for name in NAMES))
+    for category in (name[3:] for name in metrics if name.startswith("AP/")):
+        print(f"{category:<20}" + "".join(f"{metrics[f'{name}/{category}']:8.3f}" for name in NAMES))
+    print(f"\n{'largest IoU':<20}{'gts':>8}{'recall':>8}{'AP':>8}{'AP50':>8}    (with another gt; COCO's AP)")
+    for each in bins:
+        print(f"{each.crowding:<20}{each.gts:8,}{each.recall:8.3f}{each.AP:8.3f}{each.AP50:8.3f}")
+    return metrics | {"crowding": [asdict(each) for each in bins]}

@@ -1,0 +1,62 @@
+"""What flags are made of: a command, and the types of their values."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from otalab.errors import one_line
+
+MOST_SHAPES = 10**6  # images of a split, 20 GB of files
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells of a wrong flag as of all input at fault: in one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"otalab: error: {one_line(message)}; see {self.prog} --help\n")
+
+
+def add_command(
+    commands, name: str, run: str, help: str, description: str | None = None, epilog: str | None = None
+) -> Callable[..., argparse.Action]:
+    """A command that `run` carries out, "module:function" of otalab.cli; returns what adds a flag to it."""
+    description = description or help[0].upper() + help[1:] + "."
+    command = commands.add_parser(name, help=help, description=description, epilog=epilog)
+    command.set_defaults(run=run)
+    return command.add_argument
+
+
+def at_most(most: int) -> Callable[[str], int]:
+    """The type of a flag that counts up to `most`: what is made from the number is bounded before it is made."""
+
+    def bounded(text: str) -> int:
+        if (number := int(text)) < 1:
+            raise argparse.ArgumentTypeError(f"{number} is less than 1")
+        if number > most:
+            raise argparse.ArgumentTypeError(f"{number} is more than {most:,}")
+        return number
+
+    bounded.__name__ = "count"  # argparse names the type in its message
+    return bounded
+
+
+count = at_most(10**9)  # of anything that has no bound of its own here
+
+
+def size(text: str) -> tuple[int, ...]:
+    """The type of --sizes: "20x400" (rows, columns) or "20" (gts,)."""
+    try:
+        numbers = tuple(count(word) for word in text.split("x"))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither ROWSxCOLUMNS nor a number of gts")
+    return numbers
+
+
+def picture(text: str) -> Path:
+    """The type of a picture to write."""
+    path = Path(text)
+    if path.suffix not in (".png", ".svg"):
+        raise argparse.ArgumentTypeError(f"cannot draw {text}: its name must end in .png or .svg")
+    return path

@@ -1,0 +1,190 @@
+"""COCO 2017: all of a split, or a sample of its photos."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from otalab.data.annotations import by_id, choose_categories, missing_files, read_annotations
+from otalab.data.download import fetch, safe_extract
+from otalab.data.foreign import scaled, shrunk
+from otalab.data.images import open_image, read_image
+from otalab.data.manifest import NAME, Manifest, read_manifest
+from otalab.data.sample import stratified
+from otalab.errors import InputError, quoted
+from otalab.files import sweep, write_whole
+from otalab.progress import progress_bar
+
+COCO_URLS = {
+    "train": "http://images.cocodataset.org/zips/train2017.zip",
+    "val": "http://images.cocodataset.org/zips/val2017.zip",
+    "annotations": "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
+}
+COCO_MD5 = {
+    "train": "cced6f7f71b7629ddf16f17bbcfab6b2",
+    "val": "442b8da7639aecaf257c1dceb8ba8c80",
+    "annotations": "f4bbac642086de4f52a3fdda2de5fa2c",
+}
+
+_AT_ONCE = 8  # photos
+
+
+def fetch_coco(
+    folder: str | Path,
+    split: str = "val",
+    max_images: int | None = None,
+    longest_side: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    categories: Sequence[str] | None = None,
+    ids: str | Path | None = None,
+) -> Path:
+    """Fetch a split of COCO 2017 into `folder`; return the folder. What is already there is not fetched again.
+
+    All of it: the official layout, `annotations/instances_{split}2017.json` beside `{split}2017/` (val 0.8 GB, train
+    19 GB, annotations 0.25 GB). With `max_images`, `categories` or `ids` only some photos, several at once, as
+    `{split}/instances.json` beside `{split}/images/`; `longest_side` shrinks them and their boxes to that many px.
+
+    `max_images` are drawn by `seed` as `stratified` has it, from those that show one of the `categories` (None: any
+    category). Boxes of other categories are not in the set. `{split}/ids.json` is its manifest; `ids`, such a file,
+    asks for the very photos and categories of one. The same seed and options give the same ids and hash everywhere.
+
+    Each photo is decoded before it takes its place: one that is cut, damaged or of another size than annotated is
+    fetched once more, then InputError names it. The annotation file comes last.
+    """
+    folder = Path(folder)
+    if split not in ("train", "val"):
+        raise InputError(f"split must be train or val, got {split!r}")
+    if ids is not None and (max_images is not None or categories is not None):
+        raise InputError(f"{ids} says which photos and categories; give no max_images or categories beside it")
+    if max_images is not None and max_images < 1:
+        raise InputError(f"max_images must be at least 1, got {max_images}")
+    some = max_images is not None or categories is not None or ids is not None
+    if longest_side is not None and (not some or longest_side < 1):
+        raise InputError(f"longest_side {longest_side} must be at least 1 px and go with max_images, categories or ids")
+    wanted = None if ids is None else read_manifest(ids)
+    if wanted and wanted.split != split:
+        raise InputError(f"{ids} lists photos of {wanted.split}, not of {split}")
+    annotations = folder / "annotations" / f"instances_{split}2017.json"
+    _fetch_archive("annotations", folder, annotations.is_file(), progress, choose=lambda name: "/instances_" in name)
+    content = read_annotations(annotations)
+    if some:
+        manifest = wanted or Manifest(split, [], None if categories is None else list(categories), seed)
+        rows, label = _of_categories(content, manifest.categories, annotations)
+        if wanted is None:
+            holders = defaultdict(set)
+            for row in rows:
+                if not row.get("iscrowd"):
+                    holders[row["category_id"]].add(row["image_id"])
+            manifest = Manifest(split, stratified(holders, max_images, seed), manifest.categories, seed)
+        content |= {"annotations": rows, "categories": [row for row in content["categories"] if row["id"] in label]}
+        _fetch_subset(content, annotations, folder / split, manifest, longest_side, progress)
+        return folder
+    names = [row["file_name"] for row in content["images"]]
+    _fetch_archive(split, folder, not missing_files(folder / f"{split}2017", names), progress)
+    return folder
+
+
+def _of_categories(content: dict, names: Sequence[str] | None, path: Path) -> tuple[list[dict], dict]:
+    """The annotations of the named categories, and the labels by category id."""
+    _, label = choose_categories(content, names, path)
+    return [row for row in content["annotations"] if row["category_id"] in label], label
+
+
+def _fetch_archive(
+    name: str, folder: Path, there: bool, progress: bool, choose: Callable[[str], bool] | None = None
+) -> None:
+    """Fetch one of COCO's archives, or take the one in `folder`; extract and remove it, unless its files are there."""
+    url = COCO_URLS[name]
+    archive = folder / url.rpartition("/")[2]
+    held = archive.with_name(f".{archive.name}")  # while it is extracted: still there, a process was killed meanwhile
+    if there and not held.exists():
+        return
+    if not held.exists():
+        fetch(url, archive, COCO_MD5[name], progress).replace(held)
+    safe_extract(held, folder, choose, progress)
+    held.unlink()
+
+
+def _fetch_subset(
+    content: dict, path: Path, folder: Path, manifest: Manifest, longest_side: int | None, progress: bool
+) -> None:
+    """Fetch the photos of a manifest, then write the annotation file that makes them a data set, and the manifest."""
+    for place in (folder, folder / "images"):
+        sweep(place)
+    known = {row["id"]: row for row in content["images"]}
+    if unknown := [i for i in manifest.ids if i not in known]:
+        raise InputError(f"{path} has no image {unknown[0]}, nor {len(unknown) - 1} others of the {len(manifest.ids)}")
+    rows = sorted((known[i] for i in manifest.ids), key=by_id)
+    sizes = {row["id"]: (row["width"], row["height"]) for row in rows}
+    images = []
+    for row in rows:
+        width, height = shrunk(sizes[row["id"]], longest_side)
+        images.append({**row, "width": width, "height": height})
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # the first fault ends it
+        work = pool.map(partial(_fetch_image, folder / "images"), rows, images)
+        list(progress_bar(work, desc=f"{folder.name} images", total=len(images), unit="image", disable=not progress))
+    after = {row["id"]: (row["width"], row["height"]) for row in images}
+    annotations = [
+        _shrunk_row(row, sizes[row["image_id"]], after[row["image_id"]])
+        for row in content["annotations"]
+        if row["image_id"] in after
+    ]
+    (folder / NAME).unlink(missing_ok=True)  # never that of another sample beside the annotations
+    with write_whole(folder / "instances.json") as part:
+        part.write_text(json.dumps({**content, "images": images, "annotations": annotations}))
+    manifest.write(folder / NAME)
+
+
+def _shrunk_row(row: dict, before: tuple[int, int], after: tuple[int, int]) -> dict:
+    """An annotation of an image that is resized, without its segmentation."""
+    rest = {key: value for key, value in row.items() if key != "segmentation"}
+    scale = after[0] / before[0] * after[1] / before[1]
+    area = row.get("area", row["bbox"][2] * row["bbox"][3]) * scale
+    return {**rest, "bbox": scaled(row["bbox"], before, after), "area": area}
+
+
+def _fetch_image(folder: Path, stored: dict, wanted: dict) -> None:
+    """Fetch an image by its `coco_url`, check it, and shrink it to the width and height of the wanted row."""
+    path, size, url = folder / wanted["file_name"], (wanted["width"], wanted["height"]), wanted.get("coco_url")
+    if _size(path) == size:
+        return
+    if not isinstance(url, str):
+        raise InputError(f"image {quoted(wanted['id'])} has coco_url {quoted(url)}, no address to fetch it from")
+    fresh = path.with_name(f".{path.name}.new")  # nobody takes it for a photo before it is checked
+    for _ in range(2):
+        fetch(url, fresh, progress=False)
+        fault = _fault(fresh, (stored["width"], stored["height"]))
+        if fault is None:
+            break
+        fresh.unlink()
+    else:
+        raise InputError(f"{url} arrived damaged, twice: {fault}")
+    if size == (stored["width"], stored["height"]):
+        fresh.replace(path)
+        return
+    pixels = Image.fromarray(read_image(fresh)).resize(size, Image.Resampling.LANCZOS)
+    fresh.unlink()
+    with write_whole(path) as part:
+        pixels.save(part, "JPEG", quality=90)
+
+
+def _fault(path: Path, size: tuple[int, int]) -> str | None:
+    """What is wrong with an image file that should have this width and height, None if nothing is."""
+    try:
+        height, width = read_image(path).shape[:2]
+    except InputError as error:
+        return str(error)
+    return None if (width, height) == size else f"it is {width} x {height} px, annotated as {size[0]} x {size[1]} px"
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    try:
+        with open_image(path) as image:
+            return image.size
+    except Exception:  # Pillow's readers raise whatever the damage leads them to
+        return None

@@ -1,0 +1,175 @@
+"""Photos with their boxes as other formats have them, written as a COCO-format folder."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from otalab.data.annotations import MOST, text_fault
+from otalab.data.images import open_image, read_image
+from otalab.data.table import used_line
+from otalab.errors import InputError, quoted
+from otalab.files import folder_beside
+from otalab.progress import progress_bar
+
+Box = tuple[float, float, float, float]  # x, y, width, height, px
+NO_AREA, OUTSIDE, NO_IMAGE = "of zero area", "outside their photo", "without an image file"  # why things are left out
+
+
+class Mark(NamedTuple):
+    """A box of a photo."""
+
+    name: str
+    """Its class."""
+    box: Box
+    ignored: bool = False
+    """Whether it is a region to ignore."""
+
+
+class Photo(NamedTuple):
+    """An image file with its boxes."""
+
+    file: Path
+    size: tuple[int, int]
+    """Width and height as stored, px."""
+    marks: list[Mark]
+
+
+@dataclass
+class Split:
+    """The photos of a split as they are read, and how many photos and boxes are left out, by the reason."""
+
+    photos: list[Photo] = field(default_factory=list)
+    photos_left_out: Counter[str] = field(default_factory=Counter)
+    boxes_left_out: Counter[str] = field(default_factory=Counter)
+
+    def add(self, file: Path, size: tuple[int, int], marks: Iterable[Mark], clip: bool = False) -> None:
+        """Take a photo with those of its boxes that have an area; `clip` cuts them at the photo's edges first."""
+        kept = []
+        for mark in marks:
+            box = _cut(mark.box, size) if clip else mark.box
+            if box[2] > 0 and box[3] > 0:
+                kept.append(mark._replace(box=box))
+            else:
+                self.boxes_left_out[OUTSIDE if mark.box[2] > 0 and mark.box[3] > 0 else NO_AREA] += 1
+        self.photos.append(Photo(file, size, kept))
+
+    def account(self) -> list[str]:
+        """Two lines of text: the photos and the boxes, and those left out, and why; the numbers add up."""
+        marks = [mark for photo in self.photos for mark in photo.marks]
+        ignored = sum(mark.ignored for mark in marks)
+        more = f", {ignored:,} of them regions to ignore" if ignored else ""
+        return [
+            used_line("photos", len(self.photos), self.photos_left_out),
+            used_line("boxes", len(marks), self.boxes_left_out, more),
+        ]
+
+
+def write_folder(
+    folder: str | Path,
+    splits: Mapping[str, Split],
+    class_names: Sequence[str],
+    longest_side: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write `folder/SPLIT/instances.json` and `folder/SPLIT/images/` of each split that has a photo; return the folder.
+
+    Categories are numbered 1, 2, ... in the order of `class_names`, photos in theirs. An image file is linked to (a
+    hard link, which takes no room), or copied where the disk is another. With `longest_side` photos that are larger
+    are written anew, shrunk to so many px with their boxes. The folder is whole or absent. Raises InputError where it
+    holds something already, where no photo is left, and for an image that cannot be read.
+    """
+    target = Path(folder).absolute()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise InputError(f"{folder} exists already; remove it, or choose another folder")
+    if not any(split.photos for split in splits.values()):
+        reasons = sum((split.photos_left_out for split in splits.values()), Counter())
+        raise InputError(f"no photo is left for {folder}; {used_line('photos', 0, reasons)}")
+    for name in class_names:
+        if (fault := text_fault({"name": name}, "name")) or not name.strip():
+            raise InputError(f"a class {fault or 'has an empty name'}")
+    try:
+        with folder_beside(target) as partial:
+            whole = partial / "whole"
+            for name, split in splits.items():
+                if split.photos:
+                    _write_split(whole / name, split.photos, list(class_names), longest_side, progress)
+            whole.rename(target)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+    return Path(folder)
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file as stored, px. Raises InputError for what is no image."""
+    try:
+        with open_image(path) as image:
+            return image.size
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever the damage leads them to
+        raise InputError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def require_box(values: Sequence[object], where: str) -> Box:
+    """Four finite numbers with sides that are not negative, as x, y, width, height; else raises InputError."""
+    numbers = [value for value in values if type(value) in (int, float) and abs(value) <= MOST]  # NaN compares false
+    if len(values) != 4 or len(numbers) != 4 or numbers[2] < 0 or numbers[3] < 0:
+        fault = f"needs four finite px, at most {MOST:g}, its sides not negative"
+        raise InputError(f"{where} has a box (x, y, width, height) {quoted(list(values))}; it {fault}")
+    return tuple(float(value) for value in numbers)
+
+
+def shrunk(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
+    """Width and height, px, of an image whose longest side is limited; None leaves it."""
+    scale = 1.0 if longest_side is None else min(1.0, longest_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def scaled(box: Sequence[float | int], before: tuple[int, int], after: tuple[int, int]) -> list[float]:
+    """A box (x, y, width, height) of an image that is resized, to a hundredth of a px."""
+    x, y = after[0] / before[0], after[1] / before[1]
+    return [round(value * scale, 2) for value, scale in zip(box, (x, y, x, y), strict=True)]
+
+
+def _cut(box: Box, size: tuple[int, int]) -> Box:
+    x, y = max(0.0, box[0]), max(0.0, box[1])
+    return x, y, min(size[0], box[0] + box[2]) - x, min(size[1], box[1] + box[3]) - y
+
+
+def _write_split(folder: Path, photos: list[Photo], names: list[str], longest_side: int | None, progress: bool) -> None:
+    """Write the images, then the annotation file that makes them a data set."""
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for i, photo in enumerate(progress_bar(photos, desc=folder.name, unit="image", disable=not progress), 1):
+        width, height = size = shrunk(photo.size, longest_side)
+        _place(photo, folder / "images" / photo.file.name, size)
+        images.append({"id": i, "file_name": photo.file.name, "width": width, "height": height})
+        for mark in photo.marks:
+            box = list(mark.box) if size == photo.size else scaled(mark.box, photo.size, size)
+            row = {"id": len(annotations) + 1, "image_id": i, "category_id": names.index(mark.name) + 1, "bbox": box}
+            annotations.append(row | {"area": box[2] * box[3], "iscrowd": int(mark.ignored)})
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(content, allow_nan=False))
+
+
+def _place(photo: Photo, path: Path, size: tuple[int, int]) -> None:
+    if size == photo.size:
+        with suppress(OSError):  # another disk, or one without links
+            return os.link(photo.file.resolve(), path)
+        shutil.copyfile(photo.file, path)
+        return None
+    pixels = Image.fromarray(read_image(photo.file)).resize(size, Image.Resampling.LANCZOS)
+    try:
+        pixels.save(path, quality=90)
+    except (ValueError, KeyError) as error:  # a format that Pillow reads and does not write
+        raise InputError(f"cannot write {photo.file.name} shrunk: {error}") from None
+    return None

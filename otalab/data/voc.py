@@ -1,0 +1,147 @@
+"""Folders in PASCAL VOC's layout: an XML file a photo."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from otalab.data.find_images import looks_like_image
+from otalab.data.foreign import NO_IMAGE, Mark, Split, photo_size, require_box
+from otalab.data.images import require_file
+from otalab.data.sample import by_lot
+from otalab.errors import InputError, one_line, quoted
+
+SPLITS = ("train", "val", "test")
+_LISTS = Path("ImageSets") / "Main"
+
+log = logging.getLogger(__name__)
+
+
+def read_voc(folder: str | Path, one_based: bool = False, seed: int = 0) -> tuple[dict[str, Split], list[str]]:
+    """The splits of a folder, and its classes by name.
+
+    XML files lie in `Annotations/`, photos of the same names in `JPEGImages/`; where these are not there, both in the
+    folder itself. The lists `ImageSets/Main/{train,val,test}.txt` say which are whose; without any of them a fifth,
+    drawn by the seed, is "val" and the rest "train".
+
+    An `object` with `difficult` 1 is a region to ignore. `one_based`: the first pixel is 1 and a box holds its last
+    one, as in VOC's own sets; otherwise, as most programs write it, xmin and xmax are the edges.
+
+    Left out and counted: names without an XML file or a photo, photos of another size than their XML says, boxes of
+    zero area. Files in none of the lists are told by a warning. Raises InputError with the file for all else.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}")
+    parts = [folder / name if (folder / name).is_dir() else folder for name in ("Annotations", "JPEGImages")]
+    files = {path.stem: path for path in sorted(parts[0].iterdir()) if path.suffix.lower() == ".xml"}
+    images = {path.stem: path for path in sorted(parts[1].iterdir()) if looks_like_image(path)}
+    if not files:
+        raise InputError(f"no XML file in {parts[0]}")
+    splits, names = {}, set()
+    for name, members in _members(folder, sorted(files), seed).items():
+        splits[name] = split = Split()
+        for member in members:
+            if member not in files:
+                split.photos_left_out["without an XML file"] += 1
+                continue
+            size, marks = read_voc_file(files[member], one_based)
+            names.update(mark.name for mark in marks)
+            _take(split, images.get(member), size, marks)
+    return splits, sorted(names)
+
+
+def read_voc_file(path: Path, one_based: bool = False) -> tuple[tuple[int, int], list[Mark]]:
+    """Width and height as an XML file says (0 where it does not), and its boxes; raises InputError, see `read_voc`."""
+    root = parse_xml(path)
+    if root.tag != "annotation":
+        raise InputError(f"{path} holds <{one_line(root.tag, 40)}>, not VOC's <annotation>")
+    size = tuple(int(_number(root, f"size/{side}", path, missing=0.0)) for side in ("width", "height"))
+    first = 1 if one_based else 0
+    marks = []
+    for i, item in enumerate(root.findall("object")):
+        where = f"{path}, object {i + 1}"
+        name = (item.findtext("name") or "").strip()
+        if not name:
+            raise InputError(f"{where} has no name")
+        x1, y1, x2, y2 = (_number(item, f"bndbox/{key}", where) for key in ("xmin", "ymin", "xmax", "ymax"))
+        box = require_box([x1 - first, y1 - first, x2 - x1 + first, y2 - y1 + first], where)
+        marks.append(Mark(name, box, _number(item, "difficult", where, missing=0.0) != 0))
+    return size, marks
+
+
+def parse_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file. A document type, and with it every entity, is refused before it is expanded."""
+    try:
+        require_file(path)
+        parser = ElementTree.XMLParser(target=_Builder())
+        parser.feed(path.read_bytes())
+        return parser.close()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except _DocumentTypeError:
+        raise InputError(f"{path} declares a document type, which may hold entities; remove it") from None
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # no XML; an encoding that there is not
+        raise InputError(f"{path} is not XML: {error}") from None
+
+
+class _DocumentTypeError(Exception):
+    pass
+
+
+class _Builder(ElementTree.TreeBuilder):
+    def doctype(self, *_) -> None:
+        raise _DocumentTypeError
+
+
+def _members(folder: Path, names: list[str], seed: int) -> dict[str, list[str]]:
+    """The names of each split."""
+    lists = {split: folder / _LISTS / f"{split}.txt" for split in SPLITS}
+    members = {split: list(_listed(path)) for split, path in lists.items() if path.is_file()}
+    if not members:
+        order = by_lot(names, seed)
+        few = len(names) // 5
+        return {"train": sorted(order[few:]), "val": sorted(order[:few])}
+    times = Counter(name for listed in members.values() for name in listed)
+    if twice := [name for name, count in times.items() if count > 1]:
+        raise InputError(f"{folder / _LISTS} lists {quoted(twice[0])} twice; it has to be in one split, once")
+    if other := len(set(names) - set(times)):
+        log.warning("%s: left out: %d XML files that no list of %s names", one_line(folder), other, _LISTS)
+    return members
+
+
+def _listed(path: Path) -> Iterator[str]:
+    """The first word of each line; a class's own list has a 1 or -1 behind it."""
+    try:
+        yield from (line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+
+
+def _take(split: Split, image: Path | None, size: tuple[int, int], marks: list[Mark]) -> None:
+    """Add a photo, or count why it is left out."""
+    why = NO_IMAGE if image is None else None
+    if image is not None:
+        stored = photo_size(image)
+        if size in (stored, (0, 0)):
+            return split.add(image, stored, marks)
+        why = "of another size than their XML says"
+    split.photos_left_out[why] += 1
+    split.boxes_left_out[f"of photos {why}"] += len(marks)
+    return None
+
+
+def _number(item: ElementTree.Element, path: str, where: object, missing: float | None = None) -> float:
+    """A finite number from the text of an element."""
+    text = item.findtext(path)
+    if text is None and missing is not None:
+        return missing
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{where} has {path} {quoted(text)}, not a number")
+    return value

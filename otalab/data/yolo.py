@@ -1,0 +1,125 @@
+"""Folders in YOLO's layout: a text file a photo, a line a box."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from otalab.data.find_images import looks_like_image, natural
+from otalab.data.foreign import Mark, Split, photo_size, require_box
+from otalab.data.images import require_file
+from otalab.errors import InputError, quoted
+
+SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+NAMES = ("data.yaml", "classes.txt", "obj.names")  # files that may hold the classes, in this order
+_SLACK = 0.01  # a box may reach so much beyond its photo: more is no rounding
+
+
+def read_yolo(folder: str | Path, names: str | Path | None = None) -> tuple[dict[str, Split], list[str]]:
+    """The splits of a folder, and its classes.
+
+    Photos lie in `images/SPLIT/` and text files of the same names in `labels/SPLIT/`, or in `SPLIT/images/` and
+    `SPLIT/labels/`; SPLIT is train, val (also valid) or test. A line is "class x y width height", the class a number
+    from 0, the centre and the sides of the box in shares of the photo's. A photo without a text file has no box.
+
+    names: a text file with a class a line, or a YAML file with `names`; else that in the folder, see `NAMES`.
+    Left out and counted: text files without a photo, boxes of zero area. Raises InputError with file and line else.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}")
+    classes = read_names(Path(names) if names else _names_file(folder))
+    splits = {}
+    for split, spellings in SPLITS.items():
+        pairs = [(folder / "images" / s, folder / "labels" / s) for s in spellings]
+        pairs += [(folder / s / "images", folder / s / "labels") for s in spellings]
+        for images, labels in pairs:
+            if images.is_dir() and split not in splits:
+                splits[split] = _read_split(images, labels, classes)
+    if not splits:
+        raise InputError(f"{folder} has neither images/train nor train/images, and no other split")
+    return splits, classes
+
+
+def read_names(path: Path) -> list[str]:
+    """The classes of a text file, one a line, or of a YAML file's `names`, a list or numbered from 0.
+
+    YAML is read as far as such files need it; what is written otherwise raises InputError.
+    """
+    text = _text(path)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        names = _yaml_names(text, path)
+    else:
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"{path} names {'a class twice' if names else 'no class'}")
+    return names
+
+
+def _yaml_names(text: str, path: Path) -> list[str]:
+    found = re.search(r"^names:[ \t]*(?:\[([^\]]*)\]|((?:\n[ \t]*(?:-|\d+[ \t]*:)[ \t].*)+))", text, re.MULTILINE)
+    if not found:
+        raise InputError(f"{path} has no list 'names' that can be read; write the classes into a text file, one a line")
+    lines = found[1].split(",") if found[2] is None else found[2].split("\n")
+    items = [line.split(" #")[0].strip() for line in lines]
+    items = [item for item in items if item]
+    numbered = [re.match(r"(\d+)[ \t]*:[ \t]*(.*)", item) for item in items] if found[2] else []
+    if any(numbered):
+        if [int(match[1][:9]) if match else None for match in numbered] != list(range(len(items))):
+            raise InputError(f"{path} numbers its names otherwise than 0, 1, 2, ...")
+        items = [match[2] for match in numbered]
+    elif found[2]:
+        items = [item[1:] for item in items]
+    return [item.strip().strip("'\"").strip() for item in items]
+
+
+def _names_file(folder: Path) -> Path:
+    for name in NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder} has none of {', '.join(NAMES)}; name a file with the classes, one a line (--names)")
+
+
+def _read_split(images: Path, labels: Path, classes: Sequence[str]) -> Split:
+    split = Split()
+    photos = sorted((path for path in images.iterdir() if looks_like_image(path)), key=natural)
+    for path in photos:
+        text = labels / f"{path.stem}.txt"
+        size = photo_size(path)
+        split.add(path, size, read_yolo_file(text, size, classes) if text.is_file() else [])
+    stems = {path.stem for path in photos}
+    if len(stems) < len(photos):
+        raise InputError(
+            f"{images} has several photos of one name that differ in their endings; they share a text file"
+        )
+    if labels.is_dir() and (alone := sum(p.suffix == ".txt" and p.stem not in stems for p in labels.iterdir())):
+        split.photos_left_out["that have a text file alone"] += alone
+    return split
+
+
+def read_yolo_file(path: Path, size: tuple[int, int], classes: Sequence[str]) -> list[Mark]:
+    """The boxes of a text file, for a photo of that width and height; raises InputError, see `read_yolo`."""
+    marks = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        where, words = f"{path} line {number}", line.split()
+        try:
+            label, (x, y, width, height) = int(words[0]), map(float, words[1:])
+        except (ValueError, IndexError):
+            raise InputError(f"{where} is {quoted(line)}, not 'class x y width height' in numbers") from None
+        if not 0 <= label < len(classes):
+            raise InputError(f"{where} has class {label}, but there are {len(classes)}, counted from 0")
+        sides = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        if not all(-_SLACK <= side <= 1 + _SLACK for side in sides):  # NaN compares false
+            raise InputError(f"{where} has a box that lies outside its photo: {quoted(line)}; 1 is the whole side")
+        box = [sides[0] * size[0], sides[1] * size[1], width * size[0], height * size[1]]
+        marks.append(Mark(classes[label], require_box(box, where)))
+    return marks
+
+
+def _text(path: Path) -> str:
+    try:
+        require_file(path)
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
