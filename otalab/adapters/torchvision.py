@@ -58,7 +58,7 @@ def fcos_losses(
     anchors: list[Tensor],
     num_anchors_per_level: list[int],
 ) -> dict[str, Tensor]:
-    """`FCOS.compute_loss`. Each anchor is a point; its width is the stride, by which torchvision's own rule measures."""
+    """`FCOS.compute_loss`. Each anchor is a point; its width is the stride, as for torchvision's own rule."""
     stacked = torch.stack(anchors)  # (B, n, 4)
     boxes = model.box_coder.decode(outputs["bbox_regression"].detach(), stacked)
     width = anchors[0][:, 2] - anchors[0][:, 0]
