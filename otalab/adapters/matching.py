@@ -22,7 +22,7 @@ class Matching:
     watch: Watch | None = None
 
     @classmethod
-    def of(cls, assigner: str | Assigner, num_classes: int, watch: Watch | None = None, **options) -> "Matching":
+    def of(cls, assigner: str | Assigner, watch: Watch | None = None, **options) -> "Matching":
         """By the assigner's name, which may bring options along as in `build_assigner`, or the assigner itself.
 
         Raises InputError for an unknown name or option.
@@ -31,7 +31,7 @@ class Matching:
             assigner = build_assigner(assigner, **options)
         elif options:
             raise InputError(f"options {', '.join(options)} belong to a name, and an assigner was given")
-        return cls(assigner.for_classes(num_classes), watch)
+        return cls(assigner, watch)
 
     def __call__(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
