@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from otalab.assign import Assigner, build_assigner
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
@@ -43,3 +46,8 @@ class Matching:
         if self.watch is not None:
             self.watch(assignments)
         return assignments
+
+
+def as_logits(probability: Tensor) -> Tensor:
+    """Finite ones, also of a probability that was rounded to 0 or 1."""
+    return torch.logit(probability.double().clamp(1e-30, 1 - 2**-24))

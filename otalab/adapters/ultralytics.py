@@ -10,7 +10,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils.tal import TaskAlignedAssigner
 from ultralytics.utils.torch_utils import unwrap_model
 
-from otalab.adapters.matching import Matching, Watch
+from otalab.adapters.matching import Matching, Watch, as_logits
 from otalab.assign import AnchorPoints, Assigner, Predictions, Targets
 from otalab.assign.options import require_known
 from otalab.errors import InputError
@@ -78,11 +78,6 @@ def most_of(values: Tensor, owner: Tensor) -> Tensor:
     """For each of the values (p,) the highest of its owner's."""
     highest = values.new_zeros(int(owner.max()) + 1 if len(owner) else 0)
     return highest.scatter_reduce(0, owner, values, "amax")[owner]
-
-
-def as_logits(probability: Tensor) -> Tensor:
-    """Finite ones, also of a probability that was rounded to 0 or 1."""
-    return torch.logit(probability.double().clamp(1e-30, 1 - 2**-24))
 
 
 def points_of(xy: Tensor, strides: list[float]) -> AnchorPoints:
