@@ -1,10 +1,5 @@
 """mmdetection's heads with our assigners: with their own rules nothing changes, with `ota` they learn."""
 
-import importlib.util
-import sys
-import warnings
-from unittest.mock import MagicMock
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,13 +11,8 @@ from otalab.errors import InputError
 from .scenes import BATCHES, assert_alike, assert_none_is_left_out, gradients, random_batch, shapes_batch
 
 pytest.importorskip("mmdet")
-if (
-    importlib.util.find_spec("mmcv._ext") is None
-):  # mmcv-lite: no compiled operators, and these heads need none to train
-    sys.modules["mmcv._ext"] = MagicMock()
-with warnings.catch_warnings(action="ignore"):
-    from mmdet.models.dense_heads import RetinaHead, YOLOXHead
-    from mmdet.registry import TASK_UTILS
+from mmdet.models.dense_heads import RetinaHead, YOLOXHead
+from mmdet.registry import TASK_UTILS
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 

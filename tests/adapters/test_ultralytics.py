@@ -1,13 +1,9 @@
 """Ultralytics' detectors with our assigners: with their own rule nothing changes, with `ota` they learn."""
 
 import copy
-import os
-import tempfile
-from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from otalab.assign.tal import ULTRALYTICS, TaskAligned
@@ -15,7 +11,6 @@ from otalab.errors import InputError
 
 from .scenes import BATCHES, assert_alike, assert_none_is_left_out, gradients, random_batch, shapes_batch
 
-os.environ |= {"YOLO_CONFIG_DIR": tempfile.gettempdir(), "YOLO_OFFLINE": "true"}  # settings written here, no network
 pytest.importorskip("ultralytics")
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
@@ -42,23 +37,6 @@ def as_batch(images: list[Tensor], targets: list[dict]) -> dict[str, Tensor]:
         "cls": torch.cat([t["labels"] for t in targets]).float()[:, None],
         "bboxes": torch.cat(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), dim=1),
     }
-
-
-@pytest.fixture
-def shapes_yaml(tmp_path) -> Path:
-    """Eight scenes as Ultralytics' files."""
-    for i, (image, target) in enumerate(zip(*shapes_batch(range(8), SIZE), strict=True)):
-        for folder in ("images", "labels"):
-            (tmp_path / folder).mkdir(exist_ok=True)
-        Image.fromarray((image.permute(1, 2, 0) * 255).byte().numpy()).save(tmp_path / f"images/{i}.png")
-        b = as_batch([image], [target])
-        rows = torch.cat((b["cls"], b["bboxes"]), dim=1).tolist()
-        (tmp_path / f"labels/{i}.txt").write_text(
-            "\n".join(f"{row[0]:.0f} {row[1]} {row[2]} {row[3]} {row[4]}" for row in rows)
-        )
-    names = "\n".join(f"  {i}: '{i}'" for i in range(CLASSES))
-    (tmp_path / "shapes.yaml").write_text(f"path: {tmp_path}\ntrain: images\nval: images\nnames:\n{names}\n")
-    return tmp_path / "shapes.yaml"
 
 
 def test_with_ultralytics_own_rule_losses_and_gradients_are_its_own():
