@@ -6,7 +6,7 @@ VENV   ?= .venv
 RUN     = $(VENV)/bin/python
 READY   = $(VENV)/ready
 
-.PHONY: help setup demo test fast lab notebooks book bench picture lint clean
+.PHONY: help setup demo test fast adapters lab notebooks book bench picture lint clean
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## */\t/' | expand -t 12
@@ -28,6 +28,13 @@ test: $(READY)   ## all tests
 
 fast: $(READY)   ## the tests that take seconds
 	$(RUN) -m pytest -m 'not slow'
+
+adapters: $(READY) ## the tests of the adapters, with all frameworks, in an environment on top of .venv (build/adapters)
+	$(RUN) -m venv build/adapters
+	$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo build/adapters/lib/python3.*/site-packages)/base.pth
+	build/adapters/bin/python -m pip install --quiet --no-deps --requirement tests/adapters/requirements.txt
+	build/adapters/bin/python -m pip install --quiet --no-deps --no-build-isolation yolox==0.3.0
+	build/adapters/bin/python -m pytest tests/adapters
 
 bench: $(READY)  ## measure solvers, assignment and training step; writes benchmarks/*.json (about 17 minutes)
 	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.solvers

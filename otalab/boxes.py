@@ -4,6 +4,8 @@ Boxes are xyxy in image pixels. All-pairs IoU and GIoU of two sets come from `to
 broadcast instead, so that a list of (gt, point) pairs can be measured without the (m, n) matrix.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,8 +22,9 @@ def box_area(boxes: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape"]:
 def iou(a: Float[Tensor, "*a 4"], b: Float[Tensor, "*b 4"], kind: str = "iou") -> Float[Tensor, "*ab"]:
     """IoU of boxes `a` and `b`, which broadcast against each other.
 
-    `kind="iou"` is in [0, 1]; `"giou"` (Rezatofighi et al., CVPR 2019) is in [-1, 1]. Two empty boxes have IoU 0.
-    Differentiable in both arguments.
+    `kind="iou"` is in [0, 1]; `"giou"` (Rezatofighi et al., CVPR 2019) is in [-1, 1]; `"ciou"` (Zheng et al., AAAI
+    2020), which takes distance and shape off, is in [-2, 1]. Two empty boxes have IoU 0. Differentiable in both
+    arguments.
     """
     # coordinate by coordinate: half the time, for then the innermost loop is over boxes, not over two numbers
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = (x.movedim(-1, 0).contiguous() for x in (a, b))
@@ -29,11 +32,19 @@ def iou(a: Float[Tensor, "*a 4"], b: Float[Tensor, "*b 4"], kind: str = "iou") -
     overlap = width * (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0)
     union = box_area(a) + box_area(b) - overlap
     value = overlap / union.clamp(min=IOU_FLOOR)
+    if kind == "iou":
+        return value
+    width = (torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1)).clamp(min=0)  # of the hull
+    height = (torch.maximum(ay2, by2) - torch.minimum(ay1, by1)).clamp(min=0)
     if kind == "giou":
-        width = (torch.maximum(ax2, bx2) - torch.minimum(ax1, bx1)).clamp(min=0)
-        hull = width * (torch.maximum(ay2, by2) - torch.minimum(ay1, by1)).clamp(min=0)
-        value = value - (hull - union) / hull.clamp(min=IOU_FLOOR)
-    return value
+        hull = width * height
+        return value - (hull - union) / hull.clamp(min=IOU_FLOOR)
+    apart = ((ax1 + ax2 - bx1 - bx2).square() + (ay1 + ay2 - by1 - by2).square()) / 4  # of the centres
+    distance = (apart / (width.square() + height.square()).clamp(min=IOU_FLOOR)).clamp(max=1)
+    slope = [torch.atan2(w.clamp(min=0), h.clamp(min=0)) for w, h in ((ax2 - ax1, ay2 - ay1), (bx2 - bx1, by2 - by1))]
+    shape = 4 / math.pi**2 * (slope[0] - slope[1]).square()
+    weight = (shape / (1 - value + shape).clamp(min=IOU_FLOOR)).detach()  # a constant to the gradient, as in the paper
+    return value - distance - weight * shape
 
 
 def iou_loss(iou: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_area as torchvision_area
-from torchvision.ops import box_iou, generalized_box_iou
+from torchvision.ops import box_iou, complete_box_iou, generalized_box_iou
 
 from otalab import boxes as box_ops
 
@@ -22,13 +22,14 @@ any_box = st.tuples(coordinates, coordinates, coordinates, coordinates).map(
 )
 
 
-@pytest.mark.parametrize("kind, peer", [("iou", box_iou), ("giou", generalized_box_iou)])
+@pytest.mark.parametrize("kind, peer", [("iou", box_iou), ("giou", generalized_box_iou), ("ciou", complete_box_iou)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_all_pairs_equal_torchvisions(kind, peer, dtype):
     a, b = random_boxes(0, 30, dtype), random_boxes(1, 40, dtype)
     values = box_ops.iou(a[:, None], b, kind=kind)
     assert values.dtype == dtype
-    torch.testing.assert_close(values, peer(a, b), rtol=0, atol=1e-12 if dtype == torch.float64 else 1e-5)
+    exact = 1e-7 if kind == "ciou" else 1e-12  # torchvision's adds 1e-7 to px^2 and to shares
+    torch.testing.assert_close(values, peer(a, b), rtol=0, atol=exact if dtype == torch.float64 else 1e-5)
 
 
 def test_boxes_broadcast_like_any_tensor():
@@ -43,7 +44,7 @@ def test_boxes_broadcast_like_any_tensor():
 @settings(deadline=None)
 @given(any_box, any_box)
 def test_overlap_is_bounded_symmetric_and_never_nan_even_of_inverted_boxes(a, b):
-    for kind, least in (("iou", 0.0), ("giou", -1.0)):
+    for kind, least in (("iou", 0.0), ("giou", -1.0), ("ciou", -2.0 - 1e-12)):
         value = box_ops.iou(a, b, kind=kind)
         assert least <= value <= 1 + 1e-12
         assert value == box_ops.iou(b, a, kind=kind)

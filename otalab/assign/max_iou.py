@@ -9,9 +9,11 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
-from otalab.assign.options import require
+from otalab.assign.options import require, require_known
 from otalab.assign.types import BACKGROUND, IGNORED, AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
+
+LEARNERS = ("taker", "best")
 
 
 def anchor_boxes(
@@ -19,8 +21,10 @@ def anchor_boxes(
 ) -> Float[Tensor, "n a 4"]:
     """The anchor boxes of each point, centred on it: one of area (scale * stride)^2 and height / width `ratio` each.
 
-    All scales of the first ratio come first.
+    All scales of the first ratio come first. Points that are anchors already (`AnchorPoints.anchors`) have that one.
     """
+    if points.anchors is not None:
+        return points.anchors[:, None]
     shapes = [(scale / sqrt(ratio) / 2, scale * sqrt(ratio) / 2) for ratio in ratios for scale in scales]
     half = points.stride[:, None, None] * points.xy.new_tensor(shapes)  # (n, a, 2)
     return torch.cat((points.xy[:, None] - half, points.xy[:, None] + half), dim=-1)
@@ -39,6 +43,8 @@ class MaxIoU(Assigner):
     pos_iou_thr, neg_iou_thr: thresholds of the IoU with the best gt; of equals, the first
     min_pos_iou:      least IoU of a low-quality match; it is also more than 0
     low_quality:      whether there are low-quality matches
+    learner:          what a low-quality match learns: the gt that took it ("taker"), or the gt that it overlaps most
+                      ("best"), be it another: torchvision's and Detectron2's reading
     scales, ratios:   anchors of a point, see `anchor_boxes`; RetinaNet's nine are scales 4 * 2^(0, 1/3, 2/3) and
                       ratios (.5, 1, 2)
 
@@ -50,6 +56,7 @@ class MaxIoU(Assigner):
     neg_iou_thr: float = 0.4
     min_pos_iou: float = 0.0
     low_quality: bool = True
+    learner: str = "taker"
     scales: tuple[float, ...] = (8.0,)
     ratios: tuple[float, ...] = (1.0,)
 
@@ -57,6 +64,7 @@ class MaxIoU(Assigner):
         low, high = self.neg_iou_thr, self.pos_iou_thr
         if not (0 <= low <= high <= 1 and high > 0):
             raise InputError(f"IoU thresholds must be 0 <= negative <= positive <= 1, not {low, high}")
+        require_known(LEARNERS, learner=self.learner)
         require("be in 0..1", min_pos_iou=self.min_pos_iou)
         require("be one or more positive numbers", scales=self.scales, ratios=self.ratios)
 
@@ -82,6 +90,8 @@ class MaxIoU(Assigner):
             return label
         most = iou.amax(dim=1, keepdim=True)
         taken = (iou == most) & (most >= self.min_pos_iou) & (most > 0)
+        if self.learner == "best":
+            return torch.where(taken.any(dim=0), owner, label)
         index = torch.arange(len(iou), device=iou.device)[:, None]
         last = index.where(taken, -1).amax(dim=0)
         return torch.where(last >= 0, last, label)

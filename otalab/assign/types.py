@@ -34,12 +34,15 @@ class AnchorPoints:
     stride: (n,) float, px step of the point's level
     level:  (n,) int64, index of the level, 0 is the finest
     grid:   how they lie, if known: then a prior finds a gt's points by arithmetic and looks at no other
+    anchors: (n, 4) float or None, xyxy px: the anchor boxes of a detector that has some. Each is a point of its own,
+             and those of one location lie together; then no grid is known
     """
 
     xy: Float[Tensor, "n 2"]
     stride: Float[Tensor, " n"]
     level: Int[Tensor, " n"]
     grid: Grid | None = None
+    anchors: Float[Tensor, "n 4"] | None = None
 
     @classmethod
     def for_image(
@@ -103,10 +106,16 @@ class AnchorPoints:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "AnchorPoints":
         """The same points on another device or in another float dtype."""
         xy, stride = (x.to(device=device, dtype=dtype) for x in (self.xy, self.stride))
-        return AnchorPoints(xy, stride, self.level.to(device=device), self.grid)
+        anchors = None if self.anchors is None else self.anchors.to(device=device, dtype=dtype)
+        return AnchorPoints(xy, stride, self.level.to(device=device), self.grid, anchors)
 
     def boxes(self, scale: float | int = 8) -> Float[Tensor, "n 4"]:
-        """A square box of `scale` strides a side on every point, for the assigners that compare anchor boxes."""
+        """A box on every point, for the assigners that compare anchor boxes: `anchors`, if there are some.
+
+        Else a square of `scale` strides a side.
+        """
+        if self.anchors is not None:
+            return self.anchors
         half = self.stride[:, None] * (scale / 2)
         return torch.cat((self.xy - half, self.xy + half), dim=-1)
 

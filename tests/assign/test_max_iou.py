@@ -1,11 +1,13 @@
 """MaxIoU against a loop written from its rule, torchvision's Matcher and mmdetection."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
-from otalab.assign import AnchorPoints
+from otalab.assign import AnchorPoints, Predictions
 from otalab.assign.max_iou import MaxIoU, anchor_boxes
 from otalab.errors import InputError
 
@@ -82,11 +84,38 @@ def test_without_low_quality_matches_labels_are_those_of_torchvision(scene, high
     assert MaxIoU(high, low, low_quality=False)(points, predictions, targets).matched_gt.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_low_quality_match_may_learn_the_gt_that_it_overlaps_most_as_in_torchvision(scene):
+    points, _, targets = make_case(3, (200, 304), num_gt=12, scene=scene)
+    anchors = anchor_boxes(points, **NINE).flatten(0, 1)
+    overlap = box_iou(targets.boxes, anchors)
+    expected = Matcher(0.5, 0.4, allow_low_quality_matches=True)(overlap)
+    expected = torch.where(
+        overlap.amax(dim=0) > 0, expected, -1
+    )  # a gt that overlaps no anchor marks all of them there
+    assert MaxIoU(learner="best").match(anchors, targets.boxes).tolist() == expected.tolist()
+
+
+def test_points_that_are_anchors_are_compared_by_their_own_boxes():
+    points, predictions, targets = make_case(3, (96, 96), num_gt=5)
+    anchors = anchor_boxes(points, **NINE)
+    nine = AnchorPoints(*(x.repeat_interleave(9, dim=0) for x in (points.xy, points.stride, points.level)))
+    nine = replace(nine, anchors=anchors.flatten(0, 1)).to(dtype=torch.float32)
+    predictions = Predictions(*(x.repeat_interleave(9, dim=0) for x in (predictions.logits, predictions.boxes)))
+    expected = MaxIoU().match(nine.anchors.double(), targets.boxes)
+    assert MaxIoU()(nine, predictions, targets).matched_gt.tolist() == expected.tolist()
+    assert nine.boxes() is nine.anchors
+
+
 def test_an_anchor_that_is_best_for_two_gts_goes_to_the_last_of_them():
     gts = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 5.0, 10.0]], dtype=torch.float64)
     anchor = gts[:1]
-    assert MaxIoU().match(anchor, gts).tolist() == [1]  # mmdetection; torchvision's Matcher gives it back to gt 0
-    assert MaxIoU(low_quality=False).match(anchor, gts).tolist() == [0]
+    assert MaxIoU().match(anchor, gts).tolist() == [1]  # mmdetection's reading
+    assert (
+        MaxIoU(learner="best").match(anchor, gts).tolist()
+        == MaxIoU(low_quality=False).match(anchor, gts).tolist()
+        == [0]
+    )
 
 
 def test_anchors_have_the_area_of_their_scale_and_the_ratio_of_height_to_width():

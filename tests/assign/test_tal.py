@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from torchvision.ops import complete_box_iou
 
 from otalab import boxes as box_ops
 from otalab.assign import AnchorPoints, Predictions, Targets
-from otalab.assign.tal import TaskAligned
+from otalab.assign.tal import ULTRALYTICS, TaskAligned
 from otalab.errors import InputError
 
 from .cases import KINDS, STAGES, make_case
@@ -45,6 +46,32 @@ def test_labels_and_scores_are_those_of_the_definition(stage, scene):
         assert assignment.score.tolist() == pytest.approx(scores, rel=1e-9)
         assert torch.equal(assignment.box_weight, assignment.score)
         assert assignment.label_weight is None
+
+
+def ultralytics_by_loop(points, predictions, targets, topk=10, alpha=0.5, beta=6.0, least=16.0):
+    """matched_gt where only points inside a gt count among its best, and who loses a contest may still gain it."""
+    n, gts = len(points), targets.boxes.tolist()
+    iou = complete_box_iou(targets.boxes, predictions.boxes).clamp(min=0).tolist()
+    inside, takers = [], [[] for _ in range(n)]
+    for i, (left, top, right, bottom) in enumerate(gts):
+        grow = [max(least - side, 0) / 2 for side in (right - left, bottom - top)]
+        low, high = (left - grow[0], top - grow[1]), (right + grow[0], bottom + grow[1])
+        inside.append([low[0] < x < high[0] and low[1] < y < high[1] for x, y in points.xy.tolist()])
+        score = predictions.logits[:, targets.labels[i]].sigmoid().tolist()
+        aligned = [score[j] ** alpha * iou[i][j] ** beta for j in range(n)]
+        mine = [j for j in range(n) if inside[i][j] and aligned[j] > 0]
+        for j in sorted(mine, key=lambda j: -aligned[j])[:topk]:
+            takers[j].append(i)
+    rivals = [[i for i in range(len(gts)) if inside[i][j]] if len(some) > 1 else some for j, some in enumerate(takers)]
+    return [max(some, key=lambda i: iou[i][j]) if some else -1 for j, some in enumerate(rivals)]
+
+
+@pytest.mark.parametrize(("stage", "scene"), KINDS)
+def test_labels_of_ultralytics_reading_are_those_of_its_definition(stage, scene):
+    case = make_case(0, (64, 96), num_gt=7, num_classes=3, stage=stage, scene=scene)
+    found = TaskAligned(**ULTRALYTICS)(*case)
+    assert found.matched_gt.tolist() == ultralytics_by_loop(*case)
+    assert found.score[found.positive].gt(0).all() and not found.score[~found.positive].any()
 
 
 @pytest.mark.parametrize("record", read("tal"), ids=lambda record: "{stage} {scene}".format(**record["case"]))

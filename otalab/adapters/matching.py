@@ -1,0 +1,53 @@
+"""What the adapters share: an assigner whose labels, and nothing else, go into a loss of somebody else's."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from otalab.assign import Assigner, build_assigner
+from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.errors import InputError
+
+Watch = Callable[[list[Assignment]], object]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Labels of a batch, for a loss that needs labels.
+
+    assigner: any but those whose assignments bring losses of their own (`freeanchor`, `autoassign`)
+    watch:    called with the assignments of each batch, to see that it works: their counts, deficits, certificates
+    """
+
+    assigner: Assigner
+    watch: Watch | None = None
+
+    @classmethod
+    def of(cls, assigner: str | Assigner, watch: Watch | None = None, **options) -> "Matching":
+        """By the assigner's name, which may bring options along as in `build_assigner`, or the assigner itself.
+
+        Raises InputError for an unknown name or option.
+        """
+        if isinstance(assigner, str):
+            assigner = build_assigner(assigner, **options)
+        elif options:
+            raise InputError(f"options {', '.join(options)} belong to a name, and an assigner was given")
+        return cls(assigner, watch)
+
+    def __call__(
+        self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
+    ) -> list[Assignment]:
+        """`Assigner.assign_batch`; raises InputError also if the assigner has losses in place of labels."""
+        assignments = self.assigner.assign_batch(points, predictions, targets)
+        if any(a.make_losses is not None for a in assignments):
+            raise InputError(f"{type(self.assigner).__name__} brings losses of its own, and labels alone are asked for")
+        if self.watch is not None:
+            self.watch(assignments)
+        return assignments
+
+
+def as_logits(probability: Tensor) -> Tensor:
+    """Finite ones, also of a probability that was rounded to 0 or 1."""
+    return torch.logit(probability.double().clamp(1e-30, 1 - 2**-24))
