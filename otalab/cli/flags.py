@@ -101,7 +101,7 @@ def parser() -> Parser:
     add = add_command(commands, "recipes", "train:run_recipes", "print the settings that `train --recipe` knows")
 
     add = add_command(commands, "eval", "train:run_eval", "COCO average precision of a trained detector")
-    add("checkpoint", help="a run's folder, or its model.safetensors")
+    add("checkpoint", help="a run's folder, its model.safetensors, or weights from elsewhere (docs/use.md)")
     add("--data", required=True, help="COCO-format folder")
     add("--split", default="val", help="which split of it (default: %(default)s)")
     add("--backend", choices=("pycocotools", "faster-coco-eval"), help="default: the faster, if there")

@@ -12,11 +12,22 @@ BACKBONES = ("tiny", "mobilenet_v2", "resnet18", "resnet50", "resnet101", "resne
 PRECISIONS = ("float32", "bfloat16", "float16")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
 LARGEST = sys.float_info.max
+TORCHVISION_COCO = "torchvision-coco"  # as a checkpoint: torchvision's own weights, from its TORCH_HOME cache
 
 
 def setting(default, help: str, low=None, high=LARGEST, choices: tuple[str, ...] | None = None):
     """A dataclass field that knows its help text, and its range or choices: numbers are bounded before their use."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+def is_foreign(source: object) -> bool:
+    """Whether a checkpoint is not otalab's: torchvision's by name, or a .pth file."""
+    return str(source) == TORCHVISION_COCO or str(source).endswith(".pth")
+
+
+def implied(given: dict) -> dict:
+    """Settings as given, with those that they bring along: a detector from elsewhere is a ResNet-50."""
+    return ({"backbone": "resnet50"} if is_foreign(given.get("init")) else {}) | given
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,9 @@ class TrainConfig:
     # model
     backbone: str = setting("tiny", "feature extractor", choices=BACKBONES)
     weights_backbone: str | None = setting(None, "torchvision's weights entry for the backbone, e.g. DEFAULT")
+    init: str | None = setting(
+        None, "detector to start from: torchvision-coco, a .pth of its or the authors' layout, or a run's folder"
+    )
     assigner: str = setting("ota", "label assignment: ota, fcos, atss, simota, ... or with options, ota:q=10")
     # data
     categories: tuple[str, ...] | None = setting(None, "train on these category names only")
@@ -102,7 +116,7 @@ class TrainConfig:
         if name not in RECIPES:
             raise InputError(f"recipe {name!r} is none of {', '.join(RECIPES)}")
         settings = RECIPES[name][1] | ({"steps": None} if changes.get("epochs") else {})
-        return cls(**{"recipe": name, **settings, **changes})
+        return cls(**{"recipe": name, **settings, **implied(changes)})
 
     @property
     def longest(self) -> int | None:

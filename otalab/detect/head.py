@@ -16,14 +16,18 @@ class Head(nn.Module):
     """Two towers of convolutions with GroupNorm; the quality (IoU) branch sits on the regression tower.
 
     Source: FCOS's head (Tian et al., ICCV 2019) with the IoU branch of the OTA paper's baseline.
+
+    bias: whether the towers' convolutions have one, which the norm after each makes superfluous
     """
 
-    def __init__(self, channels: int, num_classes: int, num_convs: int, strides: tuple[int, ...]) -> None:
+    def __init__(
+        self, channels: int, num_classes: int, num_convs: int, strides: tuple[int, ...], bias: bool = False
+    ) -> None:
         super().__init__()
         self.strides = strides
         self.num_classes = num_classes
-        self.class_tower = tower(channels, num_convs)
-        self.box_tower = tower(channels, num_convs)
+        self.class_tower = tower(channels, num_convs, bias)
+        self.box_tower = tower(channels, num_convs, bias)
         self.logits = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.sides = nn.Conv2d(channels, 4, 3, padding=1)
         self.quality = nn.Conv2d(channels, 1, 3, padding=1)
@@ -56,10 +60,10 @@ class Head(nn.Module):
         return without_padding(rows)
 
 
-def tower(channels: int, num_convs: int) -> nn.Sequential:
+def tower(channels: int, num_convs: int, bias: bool = False) -> nn.Sequential:
     """Convolutions, each with GroupNorm and ReLU."""
     layers: list[nn.Module] = []
     for _ in range(num_convs):
-        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
         layers += [conv, RealGroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
