@@ -9,6 +9,7 @@ from otalab.errors import InputError
 MOST_EPOCHS, MOST_BATCH, MOST_WORKERS, MOST_SIDE = 10**6, 2**16, 256, 2**14
 MANY = 10**9
 BACKBONES = ("tiny", "mobilenet_v2", "resnet18", "resnet50", "resnet101", "resnext101_64x4d")
+ANCHORS = ("points", "guided", "meta")
 PRECISIONS = ("float32", "bfloat16", "float16")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
 LARGEST = sys.float_info.max
@@ -26,8 +27,10 @@ def is_foreign(source: object) -> bool:
 
 
 def implied(given: dict) -> dict:
-    """Settings as given, with those that they bring along: a detector from elsewhere is a ResNet-50."""
-    return ({"backbone": "resnet50"} if is_foreign(given.get("init")) else {}) | given
+    """Settings as given, with what they bring along: a ResNet-50 from elsewhere; max-iou, to compare anchors."""
+    backbone = {"backbone": "resnet50"} if is_foreign(given.get("init")) else {}
+    assigner = {"assigner": "max-iou"} if given.get("anchors", "points") != "points" else {}
+    return backbone | assigner | given
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ class TrainConfig:
         None, "detector to start from: torchvision-coco, a .pth of its or the authors' layout, or a run's folder"
     )
     assigner: str = setting("ota", "label assignment: ota, fcos, atss, simota, ... or with options, ota:q=10")
+    anchors: str = setting(
+        "points", "guided or meta: the detector has anchor boxes of its own, for max-iou", choices=ANCHORS
+    )
     # data
     categories: tuple[str, ...] | None = setting(None, "train on these category names only")
     max_images: int | None = setting(None, "use at most so many training images, chosen by the seed", 1, MANY)
@@ -102,6 +108,8 @@ class TrainConfig:
             choices = f.metadata["choices"]
             if choices and value not in choices:
                 raise InputError(f"{f.name} {value!r} is none of {', '.join(choices)}")
+        if self.anchors != "points" and self.assigner.partition(":")[0] != "max-iou":
+            raise InputError(f"anchors {self.anchors} are for the assigner max-iou, and {self.assigner} compares none")
         largest = max((self.size or 0, *(self.sizes or ())))
         if self.max_size is not None and (self.size is None or self.max_size < largest):
             raise InputError(

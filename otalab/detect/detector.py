@@ -15,13 +15,16 @@ from otalab.assign.base import require_finite
 from otalab.boxes import around
 from otalab.detect.backbone import PyramidBackbone
 from otalab.detect.device import full_precision
+from otalab.detect.guided import GuidedHead
 from otalab.detect.head import Head
 from otalab.detect.limits import resized
-from otalab.detect.losses import detection_losses
+from otalab.detect.losses import at_least_one, count_positives, detection_losses
+from otalab.detect.meta import MetaHead
 from otalab.detect.padding import RealCells, real_cells
 from otalab.detect.style import STYLES, Style
 from otalab.errors import InputError
 
+HEADS = {"points": Head, "guided": GuidedHead, "meta": MetaHead}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as torchvision's backbones expect
 
 
@@ -67,7 +70,10 @@ class Detector(nn.Module):
             with full_precision(points.xy.device):  # labels and losses are never in half precision
                 assignments = self.assign(points, predictions, truth)
                 assignments = [a.with_ignored(beyond) for a, beyond in zip(assignments, padding, strict=True)]
-                return detection_losses(predictions, truth, assignments)
+                losses = detection_losses(predictions, truth, assignments)
+                own = self.head.own_losses(points, predictions, truth, padding)
+                normaliser = at_least_one(count_positives(assignments)) if own else 1
+                return losses | {name: loss / normaliser.to(loss) for name, loss in own.items()}
         require_images(images)
         seen = [self.resize(image) for image in images]
         points, predictions = self.predict(seen)
@@ -92,14 +98,16 @@ class Detector(nn.Module):
         sizes = [self.style.padded(image.shape[-2:]) for image in images]
         with real_cells(RealCells(sizes, tuple(batch.shape[-2:]), batch.device)):
             features = self.backbone(batch)
-            logits, sides, quality = self.head(features)
+            logits, sides, quality, *own = self.head(features)
         maps = [tuple(f.shape[-2:]) for f in features]
         strides = self.backbone.strides
-        points = AnchorPoints.for_feature_maps(maps, strides, self.style.offset, batch.device)
+        points = self.head.points(AnchorPoints.for_feature_maps(maps, strides, self.style.offset, batch.device))
         boxes = [around(self.style.origins(points, strides, z), s) for z, s in zip(sizes, sides, strict=True)]
         wide = torch.promote_types(logits.dtype, torch.float32)  # autocast may have made them half precision
-        parts = zip(logits.to(wide), boxes, quality.to(wide), strict=True)
-        return points, [Predictions(c, b, q) for c, b, q in parts]
+        if own:  # anchors by half their sides, and whether one belongs there
+            own[0] = around(points.xy, own[0].repeat(1, 1, 2))
+        parts = zip(logits.to(wide), boxes, quality.to(wide), *own, strict=True)
+        return points, [Predictions(*image) for image in parts]
 
     def assign(self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets]) -> list[Assignment]:
         """Labels of a batch; a seam of its own so that a lesson can look at it or replace it."""
@@ -156,6 +164,7 @@ def build_detector(
     image_size: Sequence[int] | None = None,
     load_weights: bool = True,
     style: str = "otalab",
+    anchors: str = "points",
 ) -> Detector:
     """An FCOS-style detector.
 
@@ -167,14 +176,18 @@ def build_detector(
     load_weights:     False builds what `weights_backbone` asks for without fetching it: a checkpoint will fill it
     style:            "otalab", or "torchvision" or "cvpods": the ways of the detectors that weights come from
 
+    anchors:          "points", or anchor boxes of the detector's own: "guided" or "meta", for the assigner max-iou
+
     Raises InputError for a name that is not known.
     """
     if style not in STYLES:
         raise InputError(f"style {style!r} is none of {', '.join(STYLES)}")
+    if anchors not in HEADS:
+        raise InputError(f"anchors {anchors!r} are none of {', '.join(HEADS)}")
     ways = STYLES[style]
     default = {"tiny": (48, 2), "mobilenet_v2": (128, 2)}.get(backbone, (256, 4))
     width = default[0] if channels is None else channels
     depth = default[1] if num_convs is None else num_convs
     pyramid = PyramidBackbone(backbone, weights_backbone, width, load_weights, ways.early_stride)
-    head = Head(width, num_classes, depth, pyramid.strides, ways.tower_bias)
+    head = HEADS[anchors](width, num_classes, depth, pyramid.strides, ways.tower_bias)
     return Detector(pyramid, head, build_assigner(assigner).for_classes(num_classes), image_size, ways)

@@ -20,6 +20,7 @@ from otalab.assign import AnchorPoints
 from otalab.boxes import around
 from otalab.detect.checkpoint import load_model
 from otalab.detect.detector import Detector
+from otalab.detect.head import Head
 from otalab.detect.limits import EVAL_PIXELS
 from otalab.detect.postprocess import class_scores
 from otalab.errors import InputError
@@ -89,6 +90,8 @@ def export(
     if format == "onnx":
         require_onnx()
     model, description = load_model(checkpoint)
+    if type(model.head) is not Head:
+        raise InputError(f"{checkpoint} has anchors {description['settings']['anchors']}, which cannot be exported")
     height, width = image_size(model, size, batch)
     dense = DenseDetector(model, (height, width)).eval().requires_grad_(False)
     dense.to(memory_format=torch.contiguous_format)  # torch.export stores no other without a warning

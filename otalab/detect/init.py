@@ -21,8 +21,9 @@ def start_from(source: str, settings: dict, class_names: list[str]) -> tuple[Det
     """
     other, description = load_model(source)
     given = description["settings"]
-    if given["backbone"] != settings["backbone"]:
-        raise InputError(f"{source} has the backbone {given['backbone']}, not {settings['backbone']} (--backbone)")
+    for name in ("backbone", "anchors"):
+        if given.get(name, "points") != settings.get(name, "points"):
+            raise InputError(f"{source} has the {name} {given.get(name, 'points')}, not {settings[name]} (--{name})")
     settings = given | {name: settings[name] for name in ("num_classes", "assigner", "image_size")}
     model = build_detector(**settings, load_weights=False)
     state, fresh = other.state_dict(), model.state_dict()

@@ -147,6 +147,7 @@ def build_run(config: TrainConfig, class_names: list[str], device: torch.device)
         "assigner": config.assigner,
         "weights_backbone": config.weights_backbone,
         "image_size": config.image_size,
+        "anchors": config.anchors,
     }
     if config.init:
         model, settings = start_from(config.init, settings, class_names)

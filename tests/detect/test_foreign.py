@@ -349,5 +349,3 @@ def test_a_run_starts_from_it_and_leaves_a_detector_of_its_style(torchvision_fil
     model, description = load_model(config.out)
     assert model.style is STYLES["torchvision"] and description["settings"]["style"] == "torchvision"
     assert len(description["class_names"]) == model.num_classes == 6
-    resumed = train(config, resume=True, progress=False)
-    assert resumed.keys() >= {"AP", "AP50"}
