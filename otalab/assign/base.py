@@ -77,9 +77,10 @@ def in_float64(
     Logits keep the dtype of the network: an assigner upcasts those it reads.
     """
     predictions = predictions.detach()
+    anchors = None if predictions.anchors is None else predictions.anchors.double()
     return (
         points.to(dtype=torch.float64),
-        replace(predictions, boxes=predictions.boxes.double()),
+        replace(predictions, boxes=predictions.boxes.double(), anchors=anchors),
         replace(targets, boxes=targets.boxes.double(), labels=targets.labels.long()),
     )
 
@@ -98,11 +99,13 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
             raise InputError(f"{n} anchor points need logits ({n}, C) and boxes ({n}, 4), not {logits} and {boxes}")
         if p.quality is not None and p.quality.shape != (n,):
             raise InputError(f"{n} anchor points need quality ({n},), not {tuple(p.quality.shape)}")
+        if p.anchors is not None and p.anchors.shape != (n, 4):
+            raise InputError(f"{n} anchor points need anchors ({n}, 4), not {tuple(p.anchors.shape)}")
         if gt_boxes[1:] != (4,) or labels != gt_boxes[:1]:
             raise InputError(f"gt boxes must be (m, 4) and labels (m,), not {gt_boxes} and {labels}")
         classes.append(logits[1])
         numbers += [("logits", p.logits), ("predicted boxes", p.boxes), ("quality", p.quality)]
-        numbers += [("gt boxes", t.boxes), ("ignore boxes", t.ignore_boxes)]
+        numbers += [("anchors", p.anchors), ("gt boxes", t.boxes), ("ignore boxes", t.ignore_boxes)]
     numbers = [(name, values) for name, values in numbers if values is not None]
     if not numbers:
         return

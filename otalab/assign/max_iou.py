@@ -38,7 +38,7 @@ class MaxIoU(Assigner):
     they were: a low-quality match. An anchor that is best for several gts goes to the last of them. Defaults are those
     of RetinaNet (Lin et al., ICCV 2017, Sec. 4, "Anchors"). The RPN of Faster R-CNN (Ren et al., NeurIPS 2015, Sec.
     3.1.2) has (pos_iou_thr, neg_iou_thr, min_pos_iou) = (.7, .3, .3); its second stage has (.5, .5) and no low-quality
-    matches. Predictions are not looked at.
+    matches. Of predictions only their anchors are looked at: where there are some, they take the place of fixed ones.
 
     pos_iou_thr, neg_iou_thr: thresholds of the IoU with the best gt; of equals, the first
     min_pos_iou:      least IoU of a low-quality match; it is also more than 0
@@ -69,7 +69,8 @@ class MaxIoU(Assigner):
         require("be one or more positive numbers", scales=self.scales, ratios=self.ratios)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-        anchors = anchor_boxes(points, self.scales, self.ratios)  # (n, a, 4)
+        own = predictions.anchors
+        anchors = anchor_boxes(points, self.scales, self.ratios) if own is None else own[:, None]  # (n, a, 4)
         iou = box_ops.iou(targets.boxes[:, None], anchors.flatten(0, 1))
         label = self.labels(iou)
         overlap = iou.gather(0, label.clamp(min=0)[None])[0]

@@ -127,16 +127,22 @@ class Predictions:
     logits:  (n, C) float, raw class scores, before the sigmoid
     boxes:   (n, 4) float, xyxy in image px
     quality: (n,) float or None, raw IoU / centre-ness / objectness branch, before the sigmoid
+
+    From a detector with anchor boxes of its own (`otalab.detect.guided`, `otalab.detect.meta`), else None:
+
+    anchors:  (n, 4) float, the anchor box at each point, xyxy in image px; `max-iou` compares these
+    location: (n,) float, whether an anchor belongs there, before the sigmoid
     """
 
     logits: Float[Tensor, "n C"]
     boxes: Float[Tensor, "n 4"]
     quality: Float[Tensor, " n"] | None = None
+    anchors: Float[Tensor, "n 4"] | None = None
+    location: Float[Tensor, " n"] | None = None
 
     def detach(self) -> "Predictions":
         """The same numbers, cut from the graph: assignment is never differentiated through."""
-        quality = None if self.quality is None else self.quality.detach()
-        return Predictions(self.logits.detach(), self.boxes.detach(), quality)
+        return Predictions(*(None if x is None else x.detach() for x in vars(self).values()))
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def run(a: argparse.Namespace) -> None:
         model = model if a.checkpoint else untrained(len(names), a.seed)
         image, targets = resized(model, image, targets)
         points, predictions = predicted(model, image)
+        origin += ", whose own anchor boxes max-iou compares" if predictions.anchors is not None else ""
     family = compare_assigners(points, predictions, targets, assigners)
     print(f"{one_line(title)}: {len(points)} anchor points, predictions {origin}")
     print(family)

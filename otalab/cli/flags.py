@@ -96,7 +96,7 @@ def parser() -> Parser:
     add = add_command(
         commands, "eval", "evaluate:run", "average precision of a trained detector, COCO's or that of crowds"
     )
-    add("checkpoint", help="a run's folder, or its model.safetensors")
+    add("checkpoint", help="a run's folder, its model.safetensors, or weights from elsewhere (docs/use.md)")
     add("--data", required=True, help="COCO-format folder")
     add("--split", default="val", help="which split of it (default: %(default)s)")
     kinds = "coco: average precision; crowd: AP, MR^-2 and JI as on CrowdHuman, and AP by crowding (default: coco)"

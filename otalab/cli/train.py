@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import fields
 
 from otalab.cli.evaluate import print_metrics
-from otalab.detect.config import TrainConfig
+from otalab.detect.config import TrainConfig, implied
 from otalab.detect.recipes import RECIPES
 
 GLUE = "\0"  # keeps a flag and its values on one line
@@ -17,7 +17,7 @@ def run_train(a: argparse.Namespace) -> None:
     given = {field.name: getattr(a, field.name) for field in fields(TrainConfig) if field.name in a}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     recipe = given.pop("recipe", None)
-    config = TrainConfig.from_recipe(recipe, **given) if recipe else TrainConfig(**given)
+    config = TrainConfig.from_recipe(recipe, **given) if recipe else TrainConfig(**implied(given))
     from otalab.detect.train import train
 
     metrics = train(config, resume=a.resume)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
@@ -114,11 +115,19 @@ class PyramidBackbone(nn.Module):
     """A backbone and its FPN: images (B, 3, H, W) to a list of maps (B, channels, H/s, W/s), finest first.
 
     `tiny` has levels of strides 4 to 32; the others 8 to 128, the last two made from the level of stride 32.
+
+    early_stride: whether a ResNet's bottlenecks step down in their first convolution, not in their second
     """
 
-    def __init__(self, name: str, weights: str | None, channels: int, load: bool = True) -> None:
+    def __init__(
+        self, name: str, weights: str | None, channels: int, load: bool = True, early_stride: bool = False
+    ) -> None:
         super().__init__()
         self.body, inputs = build_body(name, weights, load)
+        if early_stride:
+            for block in self.body.modules():
+                if isinstance(block, Bottleneck):
+                    block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
         self.strides = (4, 8, 16, 32) if name == "tiny" else (8, 16, 32, 64, 128)
         extra = None if name == "tiny" else LastLevelP6P7(channels, channels)
         self.fpn = FeaturePyramidNetwork(list(inputs), channels, extra)

@@ -15,8 +15,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from otalab.detect.config import MOST_BATCH, MOST_SIDE
+from otalab.detect.config import MOST_BATCH, MOST_SIDE, is_foreign
 from otalab.detect.detector import Detector, build_detector
+from otalab.detect.foreign import load_foreign
 from otalab.detect.layout import place
 from otalab.errors import InputError, first_line, quoted
 from otalab.files import write_whole
@@ -48,9 +49,14 @@ def save_model(
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[Detector, dict]:
     """The detector in a `model.safetensors` (or in the folder of a run), in evaluation mode, and its description.
 
+    "torchvision-coco" and .pth files are read as `load_foreign` does.
+
     The description is a dict of "settings", "class_names" (label to name), "category_ids" (label to COCO id) and
     "batch_size" (of training). Raises InputError when the file is missing, damaged or not otalab's.
     """
+    if is_foreign(path):
+        model, description = load_foreign(path)
+        return place(model, torch.device(device)).eval(), description
     path = Path(path)
     if path.is_dir():
         path = path / "model.safetensors"

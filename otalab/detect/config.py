@@ -9,14 +9,28 @@ from otalab.errors import InputError
 MOST_EPOCHS, MOST_BATCH, MOST_WORKERS, MOST_SIDE = 10**6, 2**16, 256, 2**14
 MANY = 10**9
 BACKBONES = ("tiny", "mobilenet_v2", "resnet18", "resnet50", "resnet101", "resnext101_64x4d")
+ANCHORS = ("points", "guided", "meta")
 PRECISIONS = ("float32", "bfloat16", "float16")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
 LARGEST = sys.float_info.max
+TORCHVISION_COCO = "torchvision-coco"  # as a checkpoint: torchvision's own weights, from its TORCH_HOME cache
 
 
 def setting(default, help: str, low=None, high=LARGEST, choices: tuple[str, ...] | None = None):
     """A dataclass field that knows its help text, and its range or choices: numbers are bounded before their use."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+def is_foreign(source: object) -> bool:
+    """Whether a checkpoint is not otalab's: torchvision's by name, or a .pth file."""
+    return str(source) == TORCHVISION_COCO or str(source).endswith(".pth")
+
+
+def implied(given: dict) -> dict:
+    """Settings as given, with what they bring along: a ResNet-50 from elsewhere; max-iou, to compare anchors."""
+    backbone = {"backbone": "resnet50"} if is_foreign(given.get("init")) else {}
+    assigner = {"assigner": "max-iou"} if given.get("anchors", "points") != "points" else {}
+    return backbone | assigner | given
 
 
 @dataclass(frozen=True)
@@ -31,8 +45,14 @@ class TrainConfig:
     # model
     backbone: str = setting("tiny", "feature extractor", choices=BACKBONES)
     weights_backbone: str | None = setting(None, "torchvision's weights entry for the backbone, e.g. DEFAULT")
+    init: str | None = setting(
+        None, "detector to start from: torchvision-coco, a .pth of its or the authors' layout, or a run's folder"
+    )
     assigner: str = setting("ota", "label assignment: ota, fcos, atss, simota, ... or with options, ota:q=10")
     balance: float = setting(0.0, "0 lets all positives of an image count alike in the losses, 1 all its objects", 0, 1)
+    anchors: str = setting(
+        "points", "guided or meta: the detector has anchor boxes of its own, for max-iou", choices=ANCHORS
+    )
     # data
     categories: tuple[str, ...] | None = setting(None, "train on these category names only")
     max_images: int | None = setting(None, "use at most so many training images, chosen by the seed", 1, MANY)
@@ -89,6 +109,8 @@ class TrainConfig:
             choices = f.metadata["choices"]
             if choices and value not in choices:
                 raise InputError(f"{f.name} {value!r} is none of {', '.join(choices)}")
+        if self.anchors != "points" and self.assigner.partition(":")[0] != "max-iou":
+            raise InputError(f"anchors {self.anchors} are for the assigner max-iou, and {self.assigner} compares none")
         largest = max((self.size or 0, *(self.sizes or ())))
         if self.max_size is not None and (self.size is None or self.max_size < largest):
             raise InputError(
@@ -103,7 +125,7 @@ class TrainConfig:
         if name not in RECIPES:
             raise InputError(f"recipe {name!r} is none of {', '.join(RECIPES)}")
         settings = RECIPES[name][1] | ({"steps": None} if changes.get("epochs") else {})
-        return cls(**{"recipe": name, **settings, **changes})
+        return cls(**{"recipe": name, **settings, **implied(changes)})
 
     @property
     def longest(self) -> int | None:

@@ -16,13 +16,16 @@ from otalab.assign.options import require
 from otalab.boxes import around
 from otalab.detect.backbone import PyramidBackbone
 from otalab.detect.device import full_precision
+from otalab.detect.guided import GuidedHead
 from otalab.detect.head import Head
 from otalab.detect.limits import resized
-from otalab.detect.losses import detection_losses
+from otalab.detect.losses import at_least_one, count_positives, detection_losses
+from otalab.detect.meta import MetaHead
 from otalab.detect.padding import RealCells, real_cells
-from otalab.detect.postprocess import PostProcess
+from otalab.detect.style import STYLES, Style
 from otalab.errors import InputError
 
+HEADS = {"points": Head, "guided": GuidedHead, "meta": MetaHead}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as torchvision's backbones expect
 
 
@@ -40,6 +43,7 @@ class Detector(nn.Module):
     image_size: in evaluation, images are resized to this (shorter side, most for the longer side) in px; None keeps
         their size. In training they are taken as they come, augmented by the data set
     balance: 0 lets all positives of an image count alike in the losses, 1 all of its gts, see `Assignment.balanced`
+    style: what the detectors of a family do in their own way
     """
 
     def __init__(
@@ -49,11 +53,13 @@ class Detector(nn.Module):
         assigner: Assigner,
         image_size: Sequence[int] | None = None,
         balance: float = 0.0,
+        style: Style = STYLES["otalab"],
     ) -> None:
         super().__init__()
         require("be in 0..1", balance=balance)
-        self.backbone, self.head, self.assigner, self.balance = backbone, head, assigner, balance
-        self.postprocess = PostProcess()
+        self.backbone, self.head, self.assigner = backbone, head, assigner
+        self.balance, self.style = balance, style
+        self.postprocess = style.postprocess
         self.num_classes = head.num_classes
         self.image_size = image_size
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
@@ -65,16 +71,19 @@ class Detector(nn.Module):
                 raise InputError("in training the model needs targets: model(images, targets)")
             points, predictions = self.predict(images)
             truth = [as_targets(t) for t in targets]
-            padding = in_padding(points, images)
+            padding = self.in_padding(points, images)
             with full_precision(points.xy.device):  # labels and losses are never in half precision
                 assignments = self.assign(points, predictions, truth)
                 labelled = zip(assignments, padding, strict=True)
                 assignments = [a.with_ignored(beyond).balanced(self.balance) for a, beyond in labelled]
-                return detection_losses(predictions, truth, assignments)
+                losses = detection_losses(predictions, truth, assignments)
+                own = self.head.own_losses(points, predictions, truth, padding)
+                normaliser = at_least_one(count_positives(assignments)) if own else 1
+                return losses | {name: loss / normaliser.to(loss) for name, loss in own.items()}
         require_images(images)
         seen = [self.resize(image) for image in images]
         points, predictions = self.predict(seen)
-        padding = in_padding(points, seen)
+        padding = self.in_padding(points, seen)
         detections = []
         for image, small, prediction, beyond in zip(images, seen, predictions, padding, strict=True):
             require_finite("logits", prediction.logits)  # no threshold would let a NaN through, or tell of it
@@ -92,25 +101,28 @@ class Detector(nn.Module):
     def predict(self, images: list[Tensor]) -> tuple[AnchorPoints, list[Predictions]]:
         """Dense predictions of a batch, and the anchor points that its images (padded to one size) share."""
         batch = self.batch(images)
-        sizes = [tuple(image.shape[-2:]) for image in images]
+        sizes = [self.style.padded(image.shape[-2:]) for image in images]
         with real_cells(RealCells(sizes, tuple(batch.shape[-2:]), batch.device)):
             features = self.backbone(batch)
-            logits, sides, quality = self.head(features)
+            logits, sides, quality, *own = self.head(features)
         maps = [tuple(f.shape[-2:]) for f in features]
-        points = AnchorPoints.for_feature_maps(maps, self.backbone.strides, device=batch.device)
-        boxes = around(points.xy, sides)
+        strides = self.backbone.strides
+        points = self.head.points(AnchorPoints.for_feature_maps(maps, strides, self.style.offset, batch.device))
+        boxes = [around(self.style.origins(points, strides, z), s) for z, s in zip(sizes, sides, strict=True)]
         wide = torch.promote_types(logits.dtype, torch.float32)  # autocast may have made them half precision
-        parts = zip(logits.to(wide), boxes, quality.to(wide), strict=True)
-        return points, [Predictions(c, b, q) for c, b, q in parts]
+        if own:  # anchors by half their sides, and whether one belongs there
+            own[0] = around(points.xy, own[0].repeat(1, 1, 2))
+        parts = zip(logits.to(wide), boxes, quality.to(wide), *own, strict=True)
+        return points, [Predictions(*image) for image in parts]
 
     def assign(self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets]) -> list[Assignment]:
         """Labels of a batch; a seam of its own so that a lesson can look at it or replace it."""
         return self.assigner.assign_batch(points, predictions, targets)
 
     def batch(self, images: list[Tensor]) -> Float[Tensor, "b 3 H W"]:
-        """Images, normalised, padded right and below to the largest: those of one size are not padded."""
+        """Images, normalised, padded right and below to the largest and to what counts as picture."""
         require_images(images)
-        height, width = (max(image.shape[side] for image in images) for side in (1, 2))
+        height, width = self.style.padded([max(image.shape[side] for image in images) for side in (1, 2)])
         batch = images[0].new_zeros(len(images), 3, height, width)
         for slot, image in zip(batch, images, strict=True):
             slot[:, : image.shape[-2], : image.shape[-1]] = (image - self.mean) / self.std
@@ -118,17 +130,19 @@ class Detector(nn.Module):
 
     def resize(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h2 w2"]:
         """The image at the size that evaluation asks for."""
-        (size,) = resized(np.array([image.shape[-2:]]), self.image_size).tolist()
+        antialias = self.style.antialias
+        rounding = np.rint if antialias else np.floor
+        (size,) = resized(np.array([image.shape[-2:]]), self.image_size, rounding).tolist()
         if size == list(image.shape[-2:]):
             return image
-        return F.interpolate(image[None], size=size, mode="bilinear", antialias=True)[0].clamp(0, 1)
+        return F.interpolate(image[None], size=size, mode="bilinear", antialias=antialias)[0].clamp(0, 1)
 
-
-def in_padding(points: AnchorPoints, images: Sequence[Tensor]) -> Bool[Tensor, "b n"]:
-    """Which points stand for cells that begin beyond their image, in what the batch pads it with."""
-    sizes = torch.tensor([image.shape[-2:] for image in images], device=points.xy.device).flip(1)  # (b, 2), x first
-    corners = points.xy - points.stride[:, None] / 2  # (n, 2)
-    return (corners >= sizes[:, None]).any(dim=2)
+    def in_padding(self, points: AnchorPoints, images: Sequence[Tensor]) -> Bool[Tensor, "b n"]:
+        """Which points stand for cells that begin beyond their image, in what the batch pads it with."""
+        sizes = [self.style.padded(image.shape[-2:]) for image in images]
+        sizes = torch.tensor(sizes, device=points.xy.device).flip(1)  # (b, 2), x first
+        corners = points.xy - points.stride[:, None] * self.style.offset  # (n, 2)
+        return (corners >= sizes[:, None]).any(dim=2)
 
 
 def require_images(images: list[Tensor]) -> None:
@@ -156,6 +170,8 @@ def build_detector(
     image_size: Sequence[int] | None = None,
     balance: float = 0.0,
     load_weights: bool = True,
+    style: str = "otalab",
+    anchors: str = "points",
 ) -> Detector:
     """An FCOS-style detector.
 
@@ -166,10 +182,20 @@ def build_detector(
     image_size:       (shorter, longer) side in px for evaluation, see `Detector`
     balance:          whether positives count alike in the losses (0), or gts (1), see `Detector`
     load_weights:     False builds what `weights_backbone` asks for without fetching it: a checkpoint will fill it
+    style:            "otalab", or "torchvision" or "cvpods": the ways of the detectors that weights come from
+
+    anchors:          "points", or anchor boxes of the detector's own: "guided" or "meta", for the assigner max-iou
+
+    Raises InputError for a name that is not known.
     """
+    if style not in STYLES:
+        raise InputError(f"style {style!r} is none of {', '.join(STYLES)}")
+    if anchors not in HEADS:
+        raise InputError(f"anchors {anchors!r} are none of {', '.join(HEADS)}")
+    ways = STYLES[style]
     default = {"tiny": (48, 2), "mobilenet_v2": (128, 2)}.get(backbone, (256, 4))
     width = default[0] if channels is None else channels
     depth = default[1] if num_convs is None else num_convs
-    pyramid = PyramidBackbone(backbone, weights_backbone, width, load_weights)
-    head = Head(width, num_classes, depth, pyramid.strides)
-    return Detector(pyramid, head, build_assigner(assigner).for_classes(num_classes), image_size, balance)
+    pyramid = PyramidBackbone(backbone, weights_backbone, width, load_weights, ways.early_stride)
+    head = HEADS[anchors](width, num_classes, depth, pyramid.strides, ways.tower_bias)
+    return Detector(pyramid, head, build_assigner(assigner).for_classes(num_classes), image_size, balance, ways)

@@ -9,7 +9,7 @@ import importlib.util
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from otalab.assign import AnchorPoints
 from otalab.boxes import around
 from otalab.detect.checkpoint import load_model
-from otalab.detect.detector import Detector, in_padding
+from otalab.detect.detector import Detector
+from otalab.detect.head import Head
 from otalab.detect.limits import EVAL_PIXELS
 from otalab.detect.postprocess import class_scores
 from otalab.errors import InputError
@@ -49,7 +50,9 @@ class DenseDetector(nn.Module):
         self.trains_quality = model.assigner.trains_quality
         self.register_buffer("mean", model.mean)
         self.register_buffer("std", model.std)
-        self.register_buffer("xy", AnchorPoints.for_image(size, model.backbone.strides, device=model.mean.device).xy)
+        strides = model.backbone.strides
+        points = AnchorPoints.for_image(size, strides, model.style.offset, model.mean.device)
+        self.register_buffer("xy", model.style.origins(points, strides, size))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Outputs:
         logits, sides, quality = self.head(self.backbone((images - self.mean) / self.std))
@@ -87,6 +90,8 @@ def export(
     if format == "onnx":
         require_onnx()
     model, description = load_model(checkpoint)
+    if type(model.head) is not Head:
+        raise InputError(f"{checkpoint} has anchors {description['settings']['anchors']}, which cannot be exported")
     height, width = image_size(model, size, batch)
     dense = DenseDetector(model, (height, width)).eval().requires_grad_(False)
     dense.to(memory_format=torch.contiguous_format)  # torch.export stores no other without a warning
@@ -106,6 +111,8 @@ def image_size(model: Detector, size: Sequence[int] | None, batch: int) -> tuple
     if size is None and model.image_size is None:
         raise InputError("the detector takes images of any size; choose that of the exported one: --size HEIGHT WIDTH")
     height, width = size or (model.image_size[0],) * 2
+    if (height, width) != model.style.padded((height, width)):
+        raise InputError(f"{width} x {height} px: this detector's sides must be multiples of {model.style.pad_to} px")
     if batch * height * width > EVAL_PIXELS:
         raise InputError(
             f"{batch} images of {width} x {height} px are {batch * height * width:,} px, more than the {EVAL_PIXELS:,} "
@@ -117,8 +124,8 @@ def image_size(model: Detector, size: Sequence[int] | None, batch: int) -> tuple
 def metadata(model: Detector, description: dict) -> dict[str, str]:
     """What a runtime needs beside the outputs, each value as JSON: names and COCO ids of the classes, and for NMS
     the score_threshold, nms_iou and per_image (boxes) that the detector itself uses."""
-    values = {key: description[key] for key in ("class_names", "category_ids")} | asdict(model.postprocess)
-    del values["per_level"]  # the points do not tell their levels
+    values = {key: description[key] for key in ("class_names", "category_ids")}
+    values |= {key: getattr(model.postprocess, key) for key in ("score_threshold", "nms_iou", "per_image")}
     return {key: json.dumps(value) for key, value in values.items()}
 
 
@@ -127,7 +134,7 @@ def expected(model: Detector, images: Float[Tensor, "n 3 h w"]) -> Outputs:
     """What the detector itself predicts, at the points outside its padding to a multiple of 32 px."""
     several = list(images)
     points, predictions = model.predict(several)
-    real = ~in_padding(points, several)[0]
+    real = ~model.in_padding(points, several)[0]
     boxes, logits, quality = (
         torch.stack([getattr(one, name)[real] for one in predictions]) for name in ("boxes", "logits", "quality")
     )

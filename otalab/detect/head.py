@@ -1,11 +1,13 @@
 """The dense head: classes, box sides and box quality at every anchor point, with weights shared by all levels."""
 
 import math
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from otalab.assign import AnchorPoints, Predictions, Targets
 from otalab.detect.device import full_precision
 from otalab.detect.layout import layout_of
 from otalab.detect.norms import RealGroupNorm
@@ -16,14 +18,18 @@ class Head(nn.Module):
     """Two towers of convolutions with GroupNorm; the quality (IoU) branch sits on the regression tower.
 
     Source: FCOS's head (Tian et al., ICCV 2019) with the IoU branch of the OTA paper's baseline.
+
+    bias: whether the towers' convolutions have one, which the norm after each makes superfluous
     """
 
-    def __init__(self, channels: int, num_classes: int, num_convs: int, strides: tuple[int, ...]) -> None:
+    def __init__(
+        self, channels: int, num_classes: int, num_convs: int, strides: tuple[int, ...], bias: bool = False
+    ) -> None:
         super().__init__()
         self.strides = strides
         self.num_classes = num_classes
-        self.class_tower = tower(channels, num_convs)
-        self.box_tower = tower(channels, num_convs)
+        self.class_tower = tower(channels, num_convs, bias)
+        self.box_tower = tower(channels, num_convs, bias)
         self.logits = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.sides = nn.Conv2d(channels, 4, 3, padding=1)
         self.quality = nn.Conv2d(channels, 1, 3, padding=1)
@@ -37,12 +43,19 @@ class Head(nn.Module):
         nn.init.ones_(self.sides.bias)  # start at boxes of two strides a side: empty ones would get no gradient
 
     def forward(
-        self, features: list[Tensor]
-    ) -> tuple[Float[Tensor, "b n C"], Float[Tensor, "b n 4"], Float[Tensor, "b n"]]:
-        """Logits, sides (left, top, right, bottom in px, not negative) and quality logits, points in grid order."""
+        self, features: list[Tensor], *own: object
+    ) -> tuple[Float[Tensor, "b n C"], Float[Tensor, "b n 4"], Float[Tensor, "b n"], *tuple[Tensor, ...]]:
+        """Logits, sides (left, top, right, bottom in px, not negative) and quality logits, points in grid order.
+
+        Heads with anchors of their own add half their width and height, (b, n, 2) px, and may add their location;
+        what they give `level` beside is `own`.
+        """
         levels = zip(features, self.strides, self.scales, strict=True)
-        maps = [self.level(*level) for level in levels]
-        rows = torch.cat([x.flatten(2).mT for x in maps], dim=1)
+        maps = [self.level(*level, *own) for level in levels]
+        return self.parts(torch.cat([x.flatten(2).mT for x in maps], dim=1))
+
+    def parts(self, rows: Float[Tensor, "b n rows"]) -> tuple[Tensor, ...]:
+        """What `level` has put into rows."""
         logits, sides, quality = rows.split((self.num_classes, 4, 1), dim=2)
         return logits, sides, quality.squeeze(2)
 
@@ -55,11 +68,25 @@ class Head(nn.Module):
         rows = torch.cat((self.logits(self.class_tower(feature)), sides, self.quality(box_feature)), dim=1)
         return without_padding(rows)
 
+    def points(self, points: AnchorPoints) -> AnchorPoints:
+        """The points of the predictions, given one for every cell."""
+        return points
 
-def tower(channels: int, num_convs: int) -> nn.Sequential:
+    def own_losses(
+        self,
+        points: AnchorPoints,
+        predictions: Sequence[Predictions],
+        targets: Sequence[Targets],
+        padding: Bool[Tensor, "b n"],
+    ) -> dict[str, Tensor]:
+        """What only this kind of head learns: losses, summed over a batch, to be divided by its positives."""
+        return {}
+
+
+def tower(channels: int, num_convs: int, bias: bool = False) -> nn.Sequential:
     """Convolutions, each with GroupNorm and ReLU."""
     layers: list[nn.Module] = []
     for _ in range(num_convs):
-        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
         layers += [conv, RealGroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

@@ -37,12 +37,14 @@ def shrink(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[n
     return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def resized(sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None) -> Int[np.ndarray, "n 2"]:
+def resized(
+    sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None, rounding: np.ufunc = np.rint
+) -> Int[np.ndarray, "n 2"]:
     """Sizes (height, width) as a detector's `image_size` (shorter, longer side) makes them."""
     if image_size is None:
         return sizes
     ratio = np.minimum(image_size[0] / sizes.min(axis=1), image_size[1] / sizes.max(axis=1))
-    return np.maximum(1, np.round(sizes * ratio[:, None])).astype(np.int64)
+    return np.maximum(1, rounding(sizes * ratio[:, None])).astype(np.int64)
 
 
 def require_steps_fit(

@@ -14,18 +14,20 @@ from otalab.assign import AnchorPoints, Predictions
 class PostProcess:
     """Threshold, top k a level, class-wise NMS, top k an image, clip: in this order, after the authors' code.
 
-    Scores are those of `class_scores`.
+    Scores are those of `class_scores`. With `clip_first` boxes are clipped before NMS, which then sees only what is
+    inside the image, and what is empty stays: torchvision's way.
     """
 
     score_threshold: float = 0.05
     per_level: int = 1000
     nms_iou: float = 0.6
     per_image: int = 100
+    clip_first: bool = False
 
     def __call__(self, points: AnchorPoints, predictions: Predictions, size: tuple[int, int]) -> dict[str, Tensor]:
         """Boxes (d, 4) xyxy px clipped to `size` (height, width), labels (d,), scores (d,), best first.
 
-        A box of which nothing is left inside the image is dropped.
+        A box of which nothing is left inside the image is dropped, but for `clip_first`.
         """
         scores = class_scores(predictions.logits, predictions.quality)
         boxes, labels, kept_scores = [], [], []
@@ -39,11 +41,16 @@ class PostProcess:
             labels.append(label)
             kept_scores.append(best)
         boxes, labels, scores = torch.cat(boxes), torch.cat(labels), torch.cat(kept_scores)
+        if self.clip_first:
+            boxes = clip_boxes_to_image(boxes, size)
         if len(boxes) == 0:
             return {"boxes": boxes, "labels": labels, "scores": scores}
         # batched_nms tells classes apart by shifting their boxes, which must not be negative for that
         keep = batched_nms(boxes - boxes.min(), scores, labels, self.nms_iou)[: self.per_image]
-        boxes, labels, scores = clip_boxes_to_image(boxes[keep], size), labels[keep], scores[keep]
+        boxes, labels, scores = boxes[keep], labels[keep], scores[keep]
+        if self.clip_first:
+            return {"boxes": boxes, "labels": labels, "scores": scores}
+        boxes = clip_boxes_to_image(boxes, size)
         seen = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # not those that lie in the padding
         return {"boxes": boxes[seen], "labels": labels[seen], "scores": scores[seen]}
 

@@ -24,6 +24,7 @@ from otalab.detect.detector import build_detector
 from otalab.detect.device import pick_device
 from otalab.detect.distributed import num_processes, process_group, rank
 from otalab.detect.evaluate import open_split
+from otalab.detect.init import start_from
 from otalab.detect.layout import place
 from otalab.detect.limits import evaluation_batch, require_steps_fit
 from otalab.detect.optim import build_optimizer, lr_factor, update_ema
@@ -55,7 +56,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
     with process_group(pick_device(config.device)) as device, sigterm_noted() as stopping:
         progress = progress and rank() == 0
         trainset, valset = open_data(config, device)
-        run, settings = build_run(config, len(trainset.class_names), device)
+        run, settings = build_run(config, trainset.class_names, device)
         each = steps_per_epoch(len(trainset), config.batch_size)
         total = config.steps or config.epochs * each
         require_free(run.out, resume)
@@ -137,18 +138,23 @@ def part_size(config: TrainConfig, num_images: int) -> int:
     return each
 
 
-def build_run(config: TrainConfig, num_classes: int, device: torch.device) -> tuple[Run, dict]:
+def build_run(config: TrainConfig, class_names: list[str], device: torch.device) -> tuple[Run, dict]:
     """The detector to train with all that goes along, new, and the settings that `build_detector` was given."""
     torch.manual_seed(config.seed)
     settings = {
         "backbone": config.backbone,
-        "num_classes": num_classes,
+        "num_classes": len(class_names),
         "assigner": config.assigner,
         "weights_backbone": config.weights_backbone,
         "image_size": config.image_size,
         "balance": config.balance,
+        "anchors": config.anchors,
     }
-    model = place(build_detector(**settings), device, config.memory_format)
+    if config.init:
+        model, settings = start_from(config.init, settings, class_names)
+    else:
+        model = build_detector(**settings)
+    model = place(model, device, config.memory_format)
     ema_model = copy.deepcopy(model).requires_grad_(False) if config.ema else model
     if config.compile:
         model.backbone.compile()

@@ -5,6 +5,9 @@ import pytest
 from command_line import otalab, read
 
 from otalab.assign import ASSIGNERS
+from otalab.data import CLASS_NAMES
+from otalab.detect import build_detector
+from otalab.detect.checkpoint import save_model
 
 FEW = ["--assigners", "ota", "fcos"]
 
@@ -80,3 +83,11 @@ def test_an_image_that_its_annotations_do_not_know_is_named(own_shapes, refused)
     images = own_shapes / "val" / "images"
     stranger = shutil.copy(sorted(images.iterdir())[0], images / "stranger.png")
     assert "has no image stranger.png" in refused("compare-assigners", stranger, *FEW)
+
+
+def test_a_detector_with_anchor_boxes_of_its_own_has_max_iou_compare_them(tmp_path, capsys):
+    settings = {"backbone": "tiny", "num_classes": 6, "assigner": "max-iou", "anchors": "guided"}
+    save_model(tmp_path / "model.safetensors", build_detector(**settings), settings, list(CLASS_NAMES), [*range(1, 7)])
+    assert otalab("compare-assigners", "shapes", "--checkpoint", tmp_path, "--assigners", "max-iou", "ota") == 0
+    said = capsys.readouterr().out
+    assert f"of {tmp_path}, whose own anchor boxes max-iou compares" in said and "\nmax-iou " in said

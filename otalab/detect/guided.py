@@ -1,0 +1,118 @@
+"""GuidedAnchoring: a detector that predicts where an anchor belongs and of what shape, then compares it with the gts.
+
+Source: Wang et al., Region Proposal by Guided Anchoring, CVPR 2019; its one-stage form, on our head. Three things are
+as everywhere in otalab, for comparison: a point has one prediction, with a quality branch, and all losses are divided
+by the positives of the batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import DeformConv2d, sigmoid_focal_loss
+
+from otalab.assign import AnchorPoints, MaxIoU, Predictions, Targets
+from otalab.assign.base import inside_any
+from otalab.boxes import box_area, centres
+from otalab.detect.device import full_precision
+from otalab.detect.head import Head
+from otalab.detect.layout import layout_of
+from otalab.detect.padding import without_padding
+
+BASE = 8  # strides that a side has at a prediction of 0: the paper's sigma
+CENTRE, AROUND = 0.2, 0.5  # parts of a gt's sides within which a location is right, and within which it is not wrong
+SAMPLED = MaxIoU(scales=tuple(4 * 2 ** (i / 3) for i in range(3)), ratios=(0.5, 1.0, 2.0))  # the shapes tried
+LEAST_LOCATION = 0.01  # probability below which nothing is looked for, in evaluation
+SHAPE_WEIGHT = 0.1
+GROUPS = 4  # of channels, each with offsets of its own
+
+
+class GuidedHead(Head):
+    """The head, with an anchor at each point: half its sides are BASE / 2 * stride * exp(shape), Eq. 2.
+
+    Features are adapted to the anchor's shape by a deformable convolution whose offsets follow from it, and box sides
+    are measured in half sides of the anchor. No gradient goes through anchors but that of their own loss.
+    """
+
+    def __init__(self, channels: int, num_classes: int, num_convs: int, strides: tuple[int, ...], bias: bool = False):
+        super().__init__(channels, num_classes, num_convs, strides, bias)
+        self.location = nn.Conv2d(channels, 1, 1)
+        self.shape = nn.Conv2d(channels, 2, 1)
+        self.offsets = nn.Conv2d(2, 2 * 9 * GROUPS, 1, bias=False)
+        self.adapt_class = DeformConv2d(channels, channels, 3, padding=1, bias=False)
+        self.adapt_box = DeformConv2d(channels, channels, 3, padding=1, bias=False)
+        for layer in (self.location, self.shape):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+        self.location.bias.data.copy_(self.logits.bias.data[:1])  # a probability of 0.01
+        nn.init.normal_(self.offsets.weight, std=0.1)
+
+    def level(self, feature: Float[Tensor, "b c h w"], stride: int, scale: Tensor) -> Float[Tensor, "b rows h w"]:
+        feature = without_padding(feature).contiguous(memory_format=layout_of(self.logits.weight))
+        seen, box_seen = self.class_tower(feature), self.box_tower(feature)
+        location, shape = self.location(seen), self.shape(box_seen)
+        offsets = self.offsets(shape.detach())
+        seen, box_seen = (
+            without_padding(torch.relu(adapt(x, offsets)))
+            for adapt, x in ((self.adapt_class, seen), (self.adapt_box, box_seen))
+        )
+        with full_precision(feature.device):
+            half = BASE / 2 * stride * shape.to(scale.dtype).clamp(-4, 4).exp()  # (b, 2, h, w) px
+            sides = torch.relu(scale * self.sides(box_seen.to(scale.dtype))) * half.detach().repeat(1, 2, 1, 1)
+        return without_padding(torch.cat((self.logits(seen), sides, self.quality(box_seen), half, location), dim=1))
+
+    def parts(self, rows: Float[Tensor, "b n rows"]) -> tuple[Tensor, ...]:
+        """Logits, sides, quality, half sides of anchors, and location; logits are low where no anchor belongs."""
+        logits, sides, quality, half, location = rows.split((self.num_classes, 4, 1, 2, 1), dim=2)
+        if not self.training:
+            logits = logits.masked_fill(location.sigmoid() < LEAST_LOCATION, -1e4)
+        return logits, sides, quality.squeeze(2), half, location.squeeze(2)
+
+    def own_losses(
+        self,
+        points: AnchorPoints,
+        predictions: Sequence[Predictions],
+        targets: Sequence[Targets],
+        padding: Bool[Tensor, "b n"],
+    ) -> dict[str, Tensor]:
+        """Focal loss of locations, and bounded IoU loss of shapes at points that the best of SAMPLED gives a gt."""
+        location, shape = [], []
+        for p, t, beyond in zip(predictions, targets, padding, strict=True):
+            right, judged = location_targets(points, t)
+            focal = sigmoid_focal_loss(p.location, right.to(p.location))
+            location.append(focal[judged & ~beyond].sum())
+            owner = SAMPLED(points, replace(p, anchors=None), t).matched_gt
+            positive = owner >= 0
+            sizes = [box[:, 2:] - box[:, :2] for box in (p.anchors[positive], t.boxes[owner[positive]].to(p.anchors))]
+            shape.append(bounded_iou_loss(*sizes).sum())
+        return {"location": torch.stack(location).sum(), "shape": SHAPE_WEIGHT * torch.stack(shape).sum()}
+
+
+def location_targets(points: AnchorPoints, targets: Targets) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Which points are right for an anchor, and which are judged at all.
+
+    Right: the middle of a gt, at least a cell, on the level whose anchors of BASE strides are of about its size. Not
+    judged: around it, in the middle of a gt of a neighbouring level, and in regions to be ignored.
+    """
+    boxes = targets.boxes.to(points.xy)
+    strides = points.stride.unique()  # from the finest on
+    level = (box_area(boxes).sqrt().clamp(min=1) / (BASE * strides[0])).log2().round().clamp(0, len(strides) - 1)
+    away = (points.xy - centres(boxes)[:, None]).abs()  # (m, n, 2) px
+    half, half_cell = (boxes[:, 2:] - boxes[:, :2])[:, None] / 2, points.stride[:, None] / 2
+    middle, vicinity = ((away <= (part * half).maximum(half_cell)).all(dim=2) for part in (CENTRE, AROUND))
+    levels_off = (points.level - level[:, None]).abs()  # (m, n)
+    right = (middle & (levels_off == 0)).any(dim=0)
+    unsure = ((vicinity & (levels_off == 0)) | (middle & (levels_off == 1))).any(dim=0)
+    if targets.ignore_boxes is not None:
+        unsure |= inside_any(points.xy, targets.ignore_boxes.to(points.xy))
+    return right, right | ~unsure
+
+
+def bounded_iou_loss(size: Float[Tensor, "k 2"], gt_size: Float[Tensor, "k 2"]) -> Float[Tensor, "k 2"]:
+    """1 - min(w / w_gt, w_gt / w) of widths, and of heights, smooth below 0.2. Gts of no size lose nothing."""
+    ratio = torch.minimum(size / gt_size.clamp(min=1e-6), gt_size / size.clamp(min=1e-6)).clamp(max=1)
+    loss = F.smooth_l1_loss(ratio, torch.ones_like(ratio), beta=0.2, reduction="none")
+    return loss * (gt_size > 0)
