@@ -183,3 +183,31 @@ def test_equal_scores_keep_their_order_and_every_image_counts_for_fppi():
     assert right.tolist() == [False, True] and gts == 1
     assert miss_rate(right, gts, len(pictures)) == 0  # the 1 at FPPI 0.01 and the 0 at the others
     assert jaccard_index(pictures) == 0.5
+
+
+def share(a, b, of_a: bool = False) -> float:
+    """Overlap of two boxes, xyxy, over their union or over the first one's area."""
+    wide, high = (max(0.0, min(a[i + 2], b[i + 2]) - max(a[i], b[i])) for i in (0, 1))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return wide * high / (areas[0] if of_a else sum(areas) - wide * high)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_detections_are_judged_as_plain_loops_judge_them(seed):
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 60, (26, 2))
+    every = np.concatenate((corners, corners + rng.uniform(8, 30, (26, 2))), axis=1)
+    gts, regions = every[:9], every[9:12] + np.array([-8, -8, 8, 8])
+    found = np.concatenate((every[12:], gts + rng.normal(0, 2, (9, 4))))
+    scores = rng.permutation(len(found)) / len(found)
+    free, expected = set(range(len(gts))), []
+    for i in sorted(range(len(found)), key=lambda i: -scores[i]):
+        best = max(free, key=lambda j: share(found[i], gts[j]), default=None)
+        if best is not None and share(found[i], gts[best]) > 0.5:
+            free.remove(best)
+            expected.append(True)
+        elif not any(share(found[i], region, of_a=True) > 0.5 for region in regions):
+            expected.append(False)
+    right, count = judged([Picture(*map(torch.from_numpy, (gts, regions, found, scores)))])
+    assert (right.tolist(), count) == (expected, 9)
+    assert len(set(expected)) == 2 and len(expected) < len(found)
