@@ -1,5 +1,5 @@
-import importlib
 import importlib.metadata
+import importlib.util
 import os
 import pkgutil
 import re
@@ -110,6 +110,9 @@ def test_what_runs_before_a_commit_and_after_a_push_is_what_the_makefile_has():
     "name", sorted(m.name for m in pkgutil.walk_packages(otalab.__path__, "otalab.") if not m.name.endswith("__main__"))
 )
 def test_a_module_can_be_imported(name):
+    package, _, framework = name.rpartition(".")
+    if package == "otalab.adapters" and importlib.util.find_spec(framework) is None and framework != "matching":
+        pytest.skip(f"{framework} is not installed")
     importlib.import_module(name)
 
 

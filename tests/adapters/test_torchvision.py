@@ -114,7 +114,9 @@ def test_the_branch_beside_the_boxes_learns_what_was_asked_for():
 
 
 def test_a_point_outside_its_gt_has_a_loss_that_is_finite():
-    tiny = [{"boxes": torch.tensor([[9.0, 9.0, 12.0, 12.0]]), "labels": torch.tensor([1])}]  # between the points
+    tiny = [
+        {"boxes": torch.tensor([[9.0, 6.0, 12.0, 10.0]]), "labels": torch.tensor([1])}
+    ]  # beside (8, 8), between the points
     seen = []
     model = use_assigner(build("fcos"), "ota", watch=seen.extend)
     losses = model([torch.rand(3, SIZE, SIZE)], tiny)
