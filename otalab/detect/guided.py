@@ -53,15 +53,15 @@ class GuidedHead(Head):
     def level(self, feature: Float[Tensor, "b c h w"], stride: int, scale: Tensor) -> Float[Tensor, "b rows h w"]:
         feature = without_padding(feature).contiguous(memory_format=layout_of(self.logits.weight))
         seen, box_seen = self.class_tower(feature), self.box_tower(feature)
-        location, shape = self.location(seen), self.shape(box_seen)
-        offsets = self.offsets(shape.detach())
-        seen, box_seen = (
-            without_padding(torch.relu(adapt(x, offsets)))
-            for adapt, x in ((self.adapt_class, seen), (self.adapt_box, box_seen))
-        )
-        with full_precision(feature.device):
-            half = BASE / 2 * stride * shape.to(scale.dtype).clamp(-4, 4).exp()  # (b, 2, h, w) px
-            sides = torch.relu(scale * self.sides(box_seen.to(scale.dtype))) * half.detach().repeat(1, 2, 1, 1)
+        location, shape = self.location(seen), self.shape(box_seen).to(scale.dtype)
+        with full_precision(feature.device):  # on a CPU there are no deformable convolutions in half precision
+            offsets = self.offsets(shape.detach())
+            seen, box_seen = (
+                without_padding(torch.relu(adapt(x.to(scale.dtype), offsets)))
+                for adapt, x in ((self.adapt_class, seen), (self.adapt_box, box_seen))
+            )
+            half = BASE / 2 * stride * shape.clamp(-4, 4).exp()  # (b, 2, h, w) px
+            sides = torch.relu(scale * self.sides(box_seen)) * half.detach().repeat(1, 2, 1, 1)
         return without_padding(torch.cat((self.logits(seen), sides, self.quality(box_seen), half, location), dim=1))
 
     def parts(self, rows: Float[Tensor, "b n rows"]) -> tuple[Tensor, ...]:

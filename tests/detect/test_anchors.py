@@ -87,6 +87,16 @@ def test_losses_fall_while_a_batch_is_learnt(kind, shapes):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_in_half_precision_anchors_and_losses_are_in_float32(kind):
+    model = detector(kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, (found,) = model.predict(noise((64, 64)))
+        losses = model.train()(noise((64, 64), (48, 64)), [target((4.0, 4.0, 40.0, 44.0)), target()])
+    assert found.anchors.dtype == found.boxes.dtype == found.logits.dtype == torch.float32
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_detector_keeps_its_kind_and_is_not_exported(kind, tmp_path):
     model = detector(kind)
     settings = {"backbone": "tiny", "num_classes": 3, "assigner": "max-iou", "anchors": kind}
