@@ -1,12 +1,16 @@
 """Weights of the OTA authors' code: their detector is told again in `elsewhere`, their rule here."""
 
+import json
+
 import pytest
 import torch
+from command_line import otalab
+from PIL import Image
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, nms
 
 from otalab.detect.checkpoint import load_model
-from otalab.detect.foreign import load_foreign
+from otalab.detect.foreign import COCO_IDS, COCO_NAMES, load_foreign
 
 from .elsewhere import Authors, the_authors
 from .models import noise
@@ -59,3 +63,19 @@ def test_the_authors_quality_branch_may_be_called_centerness(authors, tmp_path):
     state = {name.replace("ious_pred", "centerness"): value for name, value in authors.state().items()}
     torch.save(state, tmp_path / "model.pth")
     assert torch.equal(load_foreign(tmp_path / "model.pth")[0].head.quality.weight, authors.ious_pred.weight)
+
+
+def test_otalab_eval_takes_the_file_on_a_folder_of_cocos_classes(authors_file, tmp_path):
+    folder = tmp_path / "data" / "val"
+    (folder / "images").mkdir(parents=True)
+    Image.new("RGB", (48, 32)).save(folder / "images" / "1.png")
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 48, "height": 32}],
+        "categories": [{"id": i, "name": COCO_NAMES[i]} for i in COCO_IDS],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 90, "bbox": [4, 4, 20, 20], "area": 400, "iscrowd": 0}],
+    }
+    (folder / "instances.json").write_text(json.dumps(content))
+    results = tmp_path / "results.json"
+    assert otalab("eval", authors_file, "--data", tmp_path / "data", "--results", results) == 0
+    found = {row["category_id"] for row in json.loads(results.read_text())}
+    assert found and found <= set(COCO_IDS)
