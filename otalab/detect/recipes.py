@@ -34,7 +34,6 @@ PHOTOS = {
     "lr": 1e-3,
     "backbone_lr": 0.3,
     "warmup": 100,
-    "balance": 1.0,
 }
 
 RECIPES: dict[str, tuple[str, dict[str, object]]] = {
@@ -50,6 +49,6 @@ RECIPES: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "cells": (
         "BCCD's blood cells, on a CPU",
-        PHOTOS | {"data": "data/bccd", "epochs": 15, "eval_every": 5},
+        PHOTOS | {"data": "data/bccd", "balance": 1.0, "epochs": 15, "eval_every": 5},
     ),
 }
