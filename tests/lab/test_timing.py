@@ -112,7 +112,7 @@ def test_a_command_prints_its_tables_and_writes_them_with_command_and_machine(tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module, tables", [("solvers", 11), ("assign", 5), ("step", 1)])
+@pytest.mark.parametrize("module, tables", [("solvers", 11), ("assign", 5), ("step", 2)])
 def test_the_commands_run(module, tables, tmp_path):
     path = tmp_path / "tables.json"
     command = [sys.executable, "-m", f"benchmarks.{module}", "--quick", "--rounds", "1", "--json", str(path)]
