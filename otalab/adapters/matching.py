@@ -28,21 +28,21 @@ class Matching:
     def of(cls, assigner: str | Assigner, watch: Watch | None = None, **options) -> "Matching":
         """By the assigner's name, which may bring options along as in `build_assigner`, or the assigner itself.
 
-        Raises InputError for an unknown name or option.
+        Raises InputError for an unknown name or option, and if the assigner has losses in place of labels.
         """
         if isinstance(assigner, str):
             assigner = build_assigner(assigner, **options)
         elif options:
             raise InputError(f"options {', '.join(options)} belong to a name, and an assigner was given")
+        if assigner.own_losses:
+            raise InputError(f"{type(assigner).__name__} brings losses of its own, and labels alone are asked for")
         return cls(assigner, watch)
 
     def __call__(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> list[Assignment]:
-        """`Assigner.assign_batch`; raises InputError also if the assigner has losses in place of labels."""
+        """`Assigner.assign_batch`."""
         assignments = self.assigner.assign_batch(points, predictions, targets)
-        if any(a.make_losses is not None for a in assignments):
-            raise InputError(f"{type(self.assigner).__name__} brings losses of its own, and labels alone are asked for")
         if self.watch is not None:
             self.watch(assignments)
         return assignments

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -54,6 +55,8 @@ class AutoAssign(Assigner, nn.Module):
     reg_weight, confidence: see above
     gamma:      focal exponent of the negative loss
     """
+
+    own_losses: ClassVar[bool] = True
 
     force_topk: bool = False
     topk: int = 9

@@ -19,9 +19,11 @@ class Assigner:
     What each answers to strange input is a table in docs/assigners.md.
 
     trains_quality: whether the losses behind the labels train the quality branch, so that scores may use it
+    own_losses:     whether its assignments bring losses of their own, which take the place of labels and of weights
     """
 
     trains_quality: ClassVar[bool] = True
+    own_losses: ClassVar[bool] = False
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         """Labels for one image of valid input with at least one gt; see `in_float64`."""

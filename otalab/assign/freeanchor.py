@@ -60,6 +60,7 @@ class FreeAnchor(Assigner):
     """
 
     trains_quality: ClassVar[bool] = False
+    own_losses: ClassVar[bool] = True
 
     pre_anchor_topk: int = 50
     bbox_thr: float = 0.6

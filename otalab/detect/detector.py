@@ -57,6 +57,10 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         require("be in 0..1", balance=balance)
+        if balance and assigner.own_losses:
+            raise InputError(
+                f"balance is {balance}, but {type(assigner).__name__} brings losses of its own, which it cannot weigh"
+            )
         self.backbone, self.head, self.assigner = backbone, head, assigner
         self.balance, self.style = balance, style
         self.postprocess = style.postprocess
@@ -183,7 +187,6 @@ def build_detector(
     balance:          whether positives count alike in the losses (0), or gts (1), see `Detector`
     load_weights:     False builds what `weights_backbone` asks for without fetching it: a checkpoint will fill it
     style:            "otalab", or "torchvision" or "cvpods": the ways of the detectors that weights come from
-
     anchors:          "points", or anchor boxes of the detector's own: "guided" or "meta", for the assigner max-iou
 
     Raises InputError for a name that is not known.

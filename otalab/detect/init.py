@@ -13,7 +13,7 @@ ROWS = ("head.logits.weight", "head.logits.bias")  # of the class layer: one a c
 def start_from(source: str, settings: dict, class_names: list[str]) -> tuple[Detector, dict]:
     """A detector of `settings` with the weights of another, and the settings that it then has.
 
-    source: what `load_model` takes. Network and style are the source's; assigner and image size stay those of
+    source: what `load_model` takes. Network and style are the source's; assigner, balance and image size stay those of
         `settings`, and what an assigner has learnt starts anew
 
     A class that the source knows by name keeps its row of the class layer. Others start anew, and a warning names
@@ -24,7 +24,7 @@ def start_from(source: str, settings: dict, class_names: list[str]) -> tuple[Det
     for name in ("backbone", "anchors"):
         if given.get(name, "points") != settings.get(name, "points"):
             raise InputError(f"{source} has the {name} {given.get(name, 'points')}, not {settings[name]} (--{name})")
-    settings = given | {name: settings[name] for name in ("num_classes", "assigner", "image_size")}
+    settings = given | {name: settings[name] for name in ("num_classes", "assigner", "balance", "image_size")}
     model = build_detector(**settings, load_weights=False)
     state, fresh = other.state_dict(), model.state_dict()
     known = {name: row for row, name in enumerate(description["class_names"])}

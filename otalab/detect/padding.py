@@ -71,7 +71,11 @@ def blind_to_padding(module: nn.Module) -> None:
     for layer in module.modules():
         looks_around = isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.kernel_size not in (1, (1, 1))
         if looks_around:
-            layer.register_forward_pre_hook(lambda _, inputs: without_padding(*inputs))
+            layer.register_forward_pre_hook(_cut_inputs)
+
+
+def _cut_inputs(layer: nn.Module, inputs: tuple[Map]) -> tuple[Map]:  # by name, so that a model can be pickled
+    return (without_padding(*inputs),)
 
 
 def without_padding(x: Map) -> Map:

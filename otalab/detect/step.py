@@ -29,7 +29,7 @@ class Learner:
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
-        if run.config.accumulate > 1 and not run.model.assigner.trains_quality:
+        if run.config.accumulate > 1 and run.model.assigner.own_losses:
             raise InputError(
                 f"accumulate is {run.config.accumulate}, but {run.config.assigner} brings losses of its own, which do "
                 "not add up from the parts of a batch; take it whole"

@@ -259,3 +259,9 @@ def test_an_ignore_region_that_is_not_finite_is_an_error():
     region = torch.tensor([[0.0, 0.0, float("nan"), 8.0]], dtype=torch.float64)
     with pytest.raises(InputError, match=r"ignore boxes: 1 non-finite values, the first is nan at \(0, 2\)"):
         build_assigner("fcos")(points, predictions, Targets(targets.boxes, targets.labels, region))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_assigner_says_whether_its_assignments_bring_losses(name):
+    assigner = build_assigner(name)
+    assert (assigner(*make_case(0)).make_losses is not None) == assigner.own_losses

@@ -1,4 +1,5 @@
 import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -285,3 +286,15 @@ def test_a_detector_balances_its_gts_if_told_so():
     assert build_detector("tiny", 2).balance == 0
     with pytest.raises(InputError, match=r"balance must be in 0\.\.1, not 2.0"):
         build_detector("tiny", 2, balance=2.0)
+
+
+@pytest.mark.parametrize("assigner", ["freeanchor", "autoassign"])
+def test_losses_of_an_assigners_own_cannot_be_balanced(assigner):
+    with pytest.raises(InputError, match=r"balance is 0\.5, but \w+ brings losses of its own"):
+        build_detector("tiny", 2, assigner, balance=0.5)
+
+
+def test_a_detector_can_be_pickled(detector):
+    images = noise((64, 96), (40, 50))
+    twin = pickle.loads(pickle.dumps(detector))
+    assert_close(twin(images), detector(images), rtol=0, atol=0)

@@ -101,10 +101,11 @@ def test_torchvisions_name_stands_for_its_weights_read_without_running_code(thei
 
 
 def test_fine_tuning_starts_from_known_classes_and_names_the_others(torchvision_file, ours, caplog):
-    settings = {"backbone": "resnet50", "num_classes": 3, "assigner": "ota", "image_size": None}
+    settings = {"backbone": "resnet50", "num_classes": 3, "assigner": "ota", "balance": 1.0, "image_size": None}
     model, kept = start_from(str(torchvision_file), settings, ["dog", "unicorn", "person"])
     assert "does not know unicorn" in caplog.text
     assert kept == {**settings, "weights_backbone": "IMAGENET1K_V1", "style": "torchvision"}
+    assert model.balance == 1
     assert torch.equal(model.head.logits.weight[[0, 2]], ours.head.logits.weight[[16, 0]])
     assert model.head.logits.bias[1].item() == pytest.approx(-4.595, abs=1e-3)  # of a probability of 0.01
     before = {name: value.clone() for name, value in model.named_parameters()}
