@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from otalab.data.download import fetch, safe_extract
-from otalab.data.foreign import Split, write_folder
+from otalab.data.foreign import Split, require_new, write_folder
 from otalab.data.voc import read_voc
 from otalab.errors import InputError
 
@@ -22,9 +22,7 @@ def fetch_bccd(
     read. The folder is whole or absent. Raises InputError when it exists, when the archive cannot be fetched or holds
     something else.
     """
-    folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"{folder} exists already; remove it, or choose another folder")
+    require_new(folder)
     with tempfile.TemporaryDirectory(prefix="otalab-") as place:
         archive = fetch(BCCD_URL, Path(place) / "bccd.zip", progress=progress)
         files = safe_extract(archive, Path(place) / "bccd", progress=progress)

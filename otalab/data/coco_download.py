@@ -7,12 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from otalab.data.annotations import by_id, choose_categories, missing_files, read_annotations
 from otalab.data.download import fetch, safe_extract
 from otalab.data.foreign import scaled, shrunk
-from otalab.data.images import open_image, read_image
+from otalab.data.images import open_image, read_image, read_shrunk
 from otalab.data.manifest import NAME, Manifest, read_manifest
 from otalab.data.sample import stratified
 from otalab.errors import InputError, quoted
@@ -167,7 +165,7 @@ def _fetch_image(folder: Path, stored: dict, wanted: dict) -> None:
     if size == (stored["width"], stored["height"]):
         fresh.replace(path)
         return
-    pixels = Image.fromarray(read_image(fresh)).resize(size, Image.Resampling.LANCZOS)
+    pixels = read_shrunk(fresh, size)
     fresh.unlink()
     with write_whole(path) as part:
         pixels.save(part, "JPEG", quality=90)

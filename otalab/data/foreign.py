@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from otalab.data.annotations import MOST, text_fault
-from otalab.data.images import open_image, read_image
+from otalab.data.images import open_image, read_shrunk
 from otalab.data.table import used_line
 from otalab.errors import InputError, quoted
 from otalab.files import folder_beside
@@ -86,9 +84,8 @@ def write_folder(
     are written anew, shrunk to so many px with their boxes. The folder is whole or absent. Raises InputError where it
     holds something already, where no photo is left, and for an image that cannot be read.
     """
+    require_new(folder)
     target = Path(folder).absolute()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise InputError(f"{folder} exists already; remove it, or choose another folder")
     if not any(split.photos for split in splits.values()):
         reasons = sum((split.photos_left_out for split in splits.values()), Counter())
         raise InputError(f"no photo is left for {folder}; {used_line('photos', 0, reasons)}")
@@ -105,6 +102,13 @@ def write_folder(
     except OSError as error:
         raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
     return Path(folder)
+
+
+def require_new(folder: str | Path) -> None:
+    """Raise InputError for a folder that holds something already."""
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f"{folder} exists already; remove it, or choose another folder")
 
 
 def photo_size(path: Path) -> tuple[int, int]:
@@ -167,7 +171,7 @@ def _place(photo: Photo, path: Path, size: tuple[int, int]) -> None:
             return os.link(photo.file.resolve(), path)
         shutil.copyfile(photo.file, path)
         return None
-    pixels = Image.fromarray(read_image(photo.file)).resize(size, Image.Resampling.LANCZOS)
+    pixels = read_shrunk(photo.file, size)
     try:
         pixels.save(path, quality=90)
     except (ValueError, KeyError) as error:  # a format that Pillow reads and does not write

@@ -36,6 +36,11 @@ def read_image(path: Path, upright: bool = False) -> UInt8[np.ndarray, "h w 3"]:
         raise InputError(f"cannot read image {path}: {what}") from None
 
 
+def read_shrunk(path: Path, size: tuple[int, int]) -> Image.Image:
+    """The image as `read_image` has it, at another width and height. Raises InputError alike."""
+    return Image.fromarray(read_image(path)).resize(size, Image.Resampling.LANCZOS)
+
+
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
     """The image, not yet decoded. Pillow's warnings are kept back: of large images, and of metadata we do not read."""

@@ -1,13 +1,14 @@
 """Folders in YOLO's layout: a text file a photo, a line a box."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
+
+import yaml
 
 from otalab.data.find_images import looks_like_image, natural
 from otalab.data.foreign import Mark, Split, photo_size, require_box
 from otalab.data.images import require_file
-from otalab.errors import InputError, quoted
+from otalab.errors import InputError, one_line, quoted
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 NAMES = ("data.yaml", "classes.txt", "obj.names")  # files that may hold the classes, in this order
@@ -43,7 +44,7 @@ def read_yolo(folder: str | Path, names: str | Path | None = None) -> tuple[dict
 def read_names(path: Path) -> list[str]:
     """The classes of a text file, one a line, or of a YAML file's `names`, a list or numbered from 0.
 
-    YAML is read as far as such files need it; what is written otherwise raises InputError.
+    Raises InputError for what holds no such names.
     """
     text = _text(path)
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -56,20 +57,19 @@ def read_names(path: Path) -> list[str]:
 
 
 def _yaml_names(text: str, path: Path) -> list[str]:
-    found = re.search(r"^names:[ \t]*(?:\[([^\]]*)\]|((?:\n[ \t]*(?:-|\d+[ \t]*:)[ \t].*)+))", text, re.MULTILINE)
-    if not found:
-        raise InputError(f"{path} has no list 'names' that can be read; write the classes into a text file, one a line")
-    lines = found[1].split(",") if found[2] is None else found[2].split("\n")
-    items = [line.split(" #")[0].strip() for line in lines]
-    items = [item for item in items if item]
-    numbered = [re.match(r"(\d+)[ \t]*:[ \t]*(.*)", item) for item in items] if found[2] else []
-    if any(numbered):
-        if [int(match[1][:9]) if match else None for match in numbered] != list(range(len(items))):
+    try:
+        content = yaml.load(text, yaml.BaseLoader)  # all texts: a class may be called "no" or 1
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path} is not YAML: {one_line(str(error))}") from None
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict):
+        numbers = [str(number) for number in range(len(names))]
+        if set(names) != set(numbers):
             raise InputError(f"{path} numbers its names otherwise than 0, 1, 2, ...")
-        items = [match[2] for match in numbered]
-    elif found[2]:
-        items = [item[1:] for item in items]
-    return [item.strip().strip("'\"").strip() for item in items]
+        names = [names[number] for number in numbers]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path} has no list 'names' of classes")
+    return [name.strip() for name in names]
 
 
 def _names_file(folder: Path) -> Path:

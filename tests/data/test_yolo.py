@@ -63,6 +63,7 @@ def test_a_line_that_is_not_as_it_should_be_is_named(line, says, tmp_path):
         "path: x\nnames:\n  0: cat\n  1: guide dog\nnc: 2\n",
         'names:\n- cat  # a comment\n- "guide dog"\n',
         "train: a\nnames: [\n  cat,\n  guide dog\n]\n",
+        "names: {1: guide dog, 0: cat}",
     ],
 )
 def test_the_ways_in_which_yaml_files_name_classes(text, tmp_path):
@@ -74,10 +75,13 @@ def test_the_ways_in_which_yaml_files_name_classes(text, tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("nc: 2", "has no list 'names' that can be read"),
-        ("names: {0: cat}", "has no list 'names' that can be read"),
+        ("nc: 2", "has no list 'names' of classes"),
+        ("names: cat", "has no list 'names' of classes"),
+        ("names: [[cat], dog]", "has no list 'names' of classes"),
+        ("- cat", "has no list 'names' of classes"),
+        ("names: [cat", "is not YAML: while parsing a flow sequence"),
         ("names:\n  1: cat\n", "numbers its names otherwise than 0, 1, 2"),
-        ("names:\n  0: cat\n  - dog\n", "numbers its names otherwise"),
+        ("names:\n  0: cat\n  - dog\n", "is not YAML"),
         ("names: [cat, cat]", "names a class twice"),
         ("names: []", "names no class"),
     ],
@@ -87,6 +91,12 @@ def test_a_yaml_file_that_cannot_be_read_is_named(text, says, tmp_path):
     path.write_text(text)
     with pytest.raises(InputError, match=says):
         read_names(path)
+
+
+def test_a_class_keeps_its_name_where_yaml_knows_the_word(tmp_path):
+    path = tmp_path / "data.yaml"
+    path.write_text("names: [no, 1, 2.50, null]")
+    assert read_names(path) == ["no", "1", "2.50", "null"]
 
 
 def test_classes_may_stand_in_a_text_file(tmp_path):
