@@ -1,9 +1,10 @@
 """Which assigners leave a gt without a positive, and how often: on crowded synthetic scenes, and on a folder of photos.
 
-python -m benchmarks.starved [--images N] [--data FOLDER [--split SPLIT] [--checkpoint RUN]]
+python -m benchmarks.starved [--images N] [--data FOLDER [--split SPLIT] [--checkpoint RUN [--by-class]]]
 
 Predictions are an untrained detector's, simulated ones, and those of the checkpoint, if there is one. The row "fewest
 possible" is the least that any labels could leave, each point having one gt, from the candidates of `ota`.
+With --by-class it says instead how many positives a gt of each class gets from the checkpoint's predictions.
 """
 
 import argparse
@@ -124,6 +125,17 @@ def starved(name: str, seen: Iterable[Seen], total: int) -> Table:
     return table
 
 
+def by_class(seen: Iterable[Seen], class_names: Sequence[str]) -> dict[str, list[float]]:
+    """Positives per gt of each class, by assigner; and the gts of each class, under "gts"."""
+    assigners = {name: build_assigner(name) for name in ASSIGNERS}
+    sums = {name: torch.zeros(len(class_names), dtype=torch.float64) for name in ["gts", *assigners]}
+    for points, predictions, targets in seen:
+        found = {name: assign(points, predictions, targets).counts for name, assign in assigners.items()}
+        for name, counts in ({"gts": torch.ones_like(targets.labels)} | found).items():
+            sums[name].index_add_(0, targets.labels, counts.double())
+    return {name: (s if name == "gts" else s / sums["gts"]).tolist() for name, s in sums.items()}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Count, print the tables and write them."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.starved", description=__doc__.splitlines()[0])
@@ -131,8 +143,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--data", help="COCO-format folder")
     flags.add_argument("--split", default="val", help="which split of it (default: %(default)s)")
     flags.add_argument("--checkpoint", help="a run's folder: also its detector's predictions for the photos")
+    flags.add_argument("--by-class", action="store_true", help="positives per gt by class, printed; needs --checkpoint")
     flags.add_argument("--json", type=Path, default=FOLDER / "starved.json", help="(default: %(default)s)")
     given = flags.parse_args(argv)
+    if given.by_class:
+        if not (given.data and given.checkpoint):
+            flags.error("--by-class needs --data and --checkpoint")
+        model, about = load_model(given.checkpoint)
+        names = about["class_names"]
+        found = by_class(detected(model, photos(given.data, given.split, given.images, names)), names)
+        print(f"{'positives per gt':<20}" + "".join(f"{name[:13]:>14}" for name in names))
+        for assigner, values in found.items():
+            print(f"{assigner:<20}" + "".join(f"{value:>14.1f}" for value in values))
+        return 0
     scenes, classes = crowds(given.images), len(CLASS_NAMES)
     tables = [
         starved("crowded shapes, untrained detector", detected(untrained(classes), scenes), len(scenes)),
