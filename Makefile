@@ -52,7 +52,7 @@ lab: $(READY)    ## open JupyterLab in this environment
 	$(RUN) -m jupyter lab notebooks
 
 notebooks: $(READY) ## execute all lessons and rewrite their outputs and README's gallery
-	rm -rf notebooks/runs/lesson11
+	rm -rf notebooks/runs/lesson12
 	$(RUN) -m notebooks.execute notebooks/[0-9]*.ipynb
 	$(RUN) -m notebooks.gallery
 

@@ -1,4 +1,4 @@
-"""Record the figures of a run on photos for lesson 11: `python -m benchmarks.record_photos RUN --data FOLDER`.
+"""Record the figures of a run on photos for lesson 12: `python -m benchmarks.record_photos RUN --data FOLDER`.
 
 A committed notebook cannot train on photos live, nor show any. So a run's figures are written to
 otalab/lessons/recorded/real_photos.json, where the lesson reads them; no photo is in it.
@@ -13,7 +13,7 @@ from otalab.detect.checkpoint import load_model
 from otalab.detect.evaluate import evaluate, open_split
 from otalab.files import to_json, write_whole
 from otalab.lab.photos import measure, rounded
-from otalab.lessons.lesson11 import RECORD
+from otalab.lessons.lesson12 import RECORD
 
 
 def main(argv: Sequence[str] | None = None) -> int:

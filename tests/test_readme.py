@@ -11,7 +11,7 @@ import pytest
 
 from otalab.cli.main import parser
 from otalab.lab.study import paired_difference, values
-from otalab.lessons import lesson10
+from otalab.lessons import lesson11
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -57,7 +57,7 @@ def test_speed_table_is_the_recorded_run():
 
 
 def test_the_table_of_the_study_is_the_recorded_one():
-    kept, _ = lesson10.recorded()
+    kept, _ = lesson11.recorded()
     assert f"{len(kept)} detectors" in README
     rows = re.findall(r"\| `(.*)` \| `(.*)` \| (\S+) \| (\S+) to (\S+) \|", README)
     assert len(rows) == 7

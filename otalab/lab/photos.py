@@ -18,7 +18,7 @@ SHOWN_IOU = (0.5, 0.75, 0.9)
 
 
 def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: bool = False) -> dict:
-    """All that lesson 11 shows of a run, as JSON has it.
+    """All that lesson 12 shows of a run, as JSON has it.
 
     run, data: a run's folder, and the COCO-format folder it was trained on. resamples: how often the held-out images
     are drawn anew for the intervals of each class; 0 leaves those out.

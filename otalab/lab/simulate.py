@@ -47,8 +47,9 @@ def simulate_predictions(
 ) -> Predictions:
     """What a detector of `skill` (0 untrained .. 1 perfect) might say at each point.
 
-    A point inside a gt predicts its sides, and its class, the better the higher the skill; the other points predict
-    boxes of a few strides and no class.
+    A point inside a gt predicts its sides, and its class, the better the higher the skill. A point inside several gts
+    predicts one of them, drawn at random, each as likely as the others: no rule for overlaps is built in, neither
+    FCOS's (the smallest gt) nor another. The other points predict boxes of a few strides and no class.
     """
     n = len(points)
     noise = torch.rand(n, 4, generator=generator)
@@ -56,9 +57,9 @@ def simulate_predictions(
     logits = -4 + 0.5 * torch.randn(n, num_classes, generator=generator)
     if len(targets):
         truth = box_ops.ltrb(points.xy, targets.boxes[:, None])  # (m, n, 4)
-        area = box_ops.box_area(targets.boxes)[:, None].where(truth.amin(dim=-1) > 0, torch.inf)
-        smallest, owner = area.min(dim=0)
-        inside = smallest.isfinite()
+        lot = torch.rand(truth.shape[:2], generator=generator).where(truth.amin(dim=-1) > 0, -1)  # (m, n)
+        drawn, owner = lot.max(dim=0)
+        inside = drawn >= 0
         owner, truth = owner[inside], truth[owner[inside], inside.nonzero().squeeze(1)]
         jitter = torch.exp((1 - skill) * torch.randn(len(owner), 4, generator=generator))
         sides[inside] = truth * jitter

@@ -1,67 +1,101 @@
-"""Lesson 10: which assigner is better, and who can tell?"""
+"""Lesson 10: overfit one image, until the labels that the detector gets are those that it meets."""
 
-import json
-from itertools import combinations
-from pathlib import Path
+import copy
 
-from otalab.data import ShapesConfig, make_shapes
-from otalab.files import write_json
-from otalab.lab.study import Difference, Run, assigners_of, paired_difference, values
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from otalab import boxes as box_ops
+from otalab.assign import Assignment, Predictions, build_assigner
+from otalab.data import ShapesConfig
+from otalab.detect.detector import Detector, as_targets
+from otalab.detect.losses import detection_losses
+from otalab.errors import InputError
+from otalab.lab.simulate import simulate_scene
 from otalab.lessons.verdict import Hint, checker, hint_if
+from otalab.viz.detections import match_detections
 
-ASSIGNERS = ("ota", "fcos", "atss", "simota")
-KEPT = ("ota", "ota:q=10", "simota", "simota-price", "fcos", "atss", "tal")  # in the study that comes with the lesson
-CROWDS = ShapesConfig(image_size=96, min_size=14.0, max_size=48.0, crowd=0.7, min_objects=3, max_objects=10)
-SETTINGS = {"batch_size": 8, "lr": 2e-3, "warmup": 30, "ema": 0.99}  # a short run needs a short memory
-RECORD = Path(__file__).parent / "recorded" / "study.json"
-
-
-def crowd_set(folder: str | Path, train: int, val: int) -> Path:
-    """A shapes set of crowded scenes in which every shape is a "shape": one class, as in CrowdHuman."""
-    folder = make_shapes(folder, train=train, val=val, config=CROWDS, progress=False)
-    for file in folder.glob("*/instances.json"):
-        content = json.loads(file.read_text())
-        content["categories"] = [{"id": 1, "name": "shape"}]
-        for annotation in content["annotations"]:
-            annotation["category_id"] = 1
-        write_json(file, content)
-    return folder
+CONFIG = ShapesConfig(64, min_objects=2, max_objects=5, min_size=12.0, max_size=36.0, crowd=0.5)
+NUM_CLASSES = 1  # shape or no shape: six kinds take longer than a lesson
+SCENE = (2, 9)  # split and number of the crowded scene of the film and the exercise
+BELOW = 0.4  # the loss to reach
+UNTRAINED = 2.2  # an untrained detector's loss is above this
 
 
-def recorded() -> tuple[list[Run], dict]:
-    """The runs of a longer study, and how it was made: "command", "train", "val", "epochs"."""
-    content = json.loads(RECORD.read_text())
-    return [Run(**run) for run in content.pop("runs")], content
+def draw(split: int, number: int) -> tuple[Float[Tensor, "3 64 64"], dict[str, Tensor]]:
+    """A scene as the detector takes it: image in 0..1, and target with boxes and labels, all of them 0."""
+    image, targets = simulate_scene(CONFIG, [CONFIG.seed, split, number])
+    return image, {"boxes": targets.boxes, "labels": torch.zeros_like(targets.labels)}
 
 
-def pairs(runs: list[Run], split: str = "all", level: float = 0.95) -> dict[tuple[str, str], Difference]:
-    """The paired difference of every two assigners; the intervals hold all at once with at least that level."""
-    both = list(combinations(assigners_of(runs), 2))
-    each = 1 - (1 - level) / len(both)  # Bonferroni
-    return {(a, b): paired_difference(values(runs, a, split), values(runs, b, split), each) for a, b in both}
+def scene() -> tuple[Float[Tensor, "3 64 64"], dict[str, Tensor]]:
+    """The crowded scene of the film, on which the exercise trains."""
+    return draw(*SCENE)
+
+
+@torch.no_grad()
+def judge(model: Detector) -> tuple[dict[str, float], Predictions, Assignment]:
+    """The losses of a detector in training mode on the scene, labelled by `ota`; its predictions and those labels."""
+    image, target = scene()
+    copied = copy.deepcopy(model).train()  # the running means of batch norms stay as they are
+    points, predictions = copied.predict([image])
+    targets = [as_targets(target)]
+    assignments = build_assigner("ota").assign_batch(points, predictions, targets)
+    losses = detection_losses(predictions, targets, assignments)
+    return {name: float(value) for name, value in losses.items()}, predictions[0], assignments[0]
 
 
 @checker
-def check(order=None, runs: list[Run] | None = None) -> str:
-    """Whether the runs leave room for `order`, names of assigners from the best to the worst."""
-    hint_if(not runs, "Give the runs too: lesson10.check(order, runs).")
-    names = assigners_of(runs)
-    hint_if(order is None, f"Write down an order of {', '.join(names)} before you look, the best first.")
-    listed = isinstance(order, list | tuple) and all(isinstance(name, str) for name in order)
-    hint_if(not listed, "The order is a list of names, the best first.")
-    if sorted(order) != sorted(names):
-        raise Hint(f"Each of {', '.join(names)} stands in the order once; yours has {', '.join(order) or 'none'}.")
-    found = pairs(runs)
-    better = [(a, b) if d.mean > 0 else (b, a) for (a, b), d in found.items() if d.separated]
-    wrong = [(a, b) for a, b in better if order.index(a) > order.index(b)]
-    if wrong:
-        raise Hint(
-            f"These runs tell {len(better)} of {len(found)} pairs apart, and {len(wrong)} of them against your order. "
-            "It was a prediction: say what you expected, and what the runs show instead."
+def check(model=None) -> str:
+    """Whether the detector's loss on `scene()` is below BELOW."""
+    hint_if(model is None, "No model yet. Build a detector, train it on the scene alone, and return it.")
+    loss = isinstance(model, Tensor | float | int | dict)
+    hint_if(loss, "That looks like a loss. Return the model that has it: the checker computes the loss itself.")
+    other = not isinstance(model, Detector)
+    kind = type(model).__name__
+    hint_if(other, f"Return the detector that you trained, as build_detector makes it, not {kind}.")
+    try:
+        losses, predictions, assignment = judge(model)
+    except InputError as error:
+        refused = f"The detector refuses the scene: {error}. Does it know at least {NUM_CLASSES} class?"
+        steps = "Some step was too long: a lower learning rate, or a warm-up, or a clipped gradient?"
+        infinite = "non-finite" in str(error)
+        raise Hint(f"Its predictions are not finite. {steps}" if infinite else refused) from error
+    total = sum(losses.values())
+    hint_if(not total < BELOW, hint(total, losses))
+    return reason(total, model, predictions, assignment)
+
+
+def hint(total: float, losses: dict[str, float]) -> str:
+    """What to think of next, by how far the loss has come."""
+    said = f"The loss is {total:.2f}, and it should be below {BELOW}. "
+    if not total < float("inf"):
+        return "The loss is not finite. A lower learning rate?"
+    if total > UNTRAINED:
+        return said + (
+            "That is what an untrained detector has, or worse. Does each step call zero_grad, backward and step, on "
+            "the parameters of the model that you return?"
         )
-    if not better:
-        return "These runs tell no pair apart: they contradict no order, and prove none either."
+    most = max(losses, key=losses.get)
+    if total > 2 * BELOW:
+        return said + f"It is falling, most of it is the {most} loss. Would more steps do, or another learning rate?"
+    return said + f"Nearly there; most of what is left is the {most} loss. Do the last steps still move it up and down?"
+
+
+@torch.no_grad()
+def reason(total: float, model: Detector, predictions: Predictions, assignment: Assignment) -> str:
+    """What a trained detector's numbers say."""
+    image, target = scene()
+    targets = as_targets(target)
+    detections = copy.deepcopy(model).eval()([image])[0]
+    best = [detections[key][: len(targets)] for key in ("boxes", "labels", "scores")]  # the best come first
+    found = int((match_detections(*best, targets.boxes, targets.labels).gt >= 0).sum())
+    positive = assignment.positive
+    iou = box_ops.iou(predictions.boxes[positive], targets.boxes[assignment.matched_gt[positive]]).mean()
+    m = len(targets)
     return (
-        f"These runs tell {len(better)} of {len(found)} pairs apart, and all of those stand as in your order. On the "
-        f"other {len(found) - len(better)} they are silent, whatever the means say."
+        f"The loss is {total:.2f}. The {int(positive.sum())} positives have a mean IoU of {iou:.2f} with their gts: "
+        f"boxes that fit earn labels, and labels make boxes fit. In evaluation the best {m} detections find {found} of "
+        f"the {m} shapes. That proves the loop, not the detector: it has seen no other image."
     )

@@ -73,8 +73,8 @@ def test_a_manifest_that_was_changed_is_refused(change, says, tmp_path):
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 337), ("val", 128)])
-def test_the_photos_of_lesson_11_are_listed(split, count):
-    manifest = read_manifest(IDS / f"lesson11_{split}.json")
+def test_the_photos_of_lesson_12_are_listed(split, count):
+    manifest = read_manifest(IDS / f"lesson12_{split}.json")
     assert (manifest.split, len(manifest.ids), manifest.seed) == (split, count, None)
     there = Path(__file__).parents[2].parent / "shared" / "data" / "coco_mini" / split / "instances.json"
     if there.is_file():

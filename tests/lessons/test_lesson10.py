@@ -1,107 +1,106 @@
-"""The checker of lesson 10 holds a predicted order against the runs, and claims no more than they show."""
+"""The checker of lesson 10 computes the loss of the model itself, and tells apart what is wrong with it."""
 
-import json
+import copy
 
 import pytest
+import torch
 
-from benchmarks import record_study
-from otalab.data import CocoDataset
-from otalab.lab.study import Run, crowded_images, paired_difference, values
+from otalab.detect import build_detector
 from otalab.lessons import lesson10
 
 
-def runs(**bases: float) -> list[Run]:
-    """Four seeds an assigner around a mean, with a little noise that differs from assigner to assigner."""
-    noise = ([0.001, -0.002, 0.0, 0.001], [-0.001, 0.001, 0.002, -0.002], [0.002, 0.0, -0.001, -0.001])
-    return [
-        Run(name, seed, dict.fromkeys(("all", "crowded", "apart"), base + noise[row % 3][seed]))
-        for row, (name, base) in enumerate(bases.items())
-        for seed in range(4)
-    ]
+@pytest.fixture(scope="module")
+def right(solution):
+    return solution("10")["model"]
 
 
-CLEAR = runs(ota=0.30, fcos=0.25, atss=0.2501)
+def small(**options):
+    torch.manual_seed(0)
+    return build_detector("tiny", num_classes=1, channels=32, num_convs=1, **options)
 
 
-def test_an_order_that_agrees_with_the_pairs_told_apart_passes_and_says_how_many_they_are():
-    for order in (["ota", "fcos", "atss"], ("ota", "atss", "fcos")):
-        verdict = lesson10.check(order, CLEAR)
-        assert verdict.passed and "2 of 3 pairs" in verdict.message and "silent" in verdict.message
+def refused(model, said):
+    verdict = lesson10.check(model)
+    return not verdict.passed and said in verdict.message
 
 
-def test_an_order_against_them_gets_their_number_and_not_their_names():
-    verdict = lesson10.check(["fcos", "ota", "atss"], CLEAR)
-    assert not verdict.passed and "tell 2 of 3 pairs apart, and 1 of them" in verdict.message
-    assert "fcos" not in verdict.message
+@pytest.mark.parametrize("mode", [True, False])
+def test_an_overfit_detector_passes_in_any_mode_and_stays_as_it_was(right, mode):
+    model = copy.deepcopy(right).train(mode)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    verdict = lesson10.check(model)
+    m = len(lesson10.scene()[1]["labels"])
+    assert verdict.passed and f"the best {m} detections find {m} of the {m} shapes" in verdict.message
+    assert model.training is mode
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_runs_that_tell_nothing_apart_contradict_no_order():
-    verdict = lesson10.check(["atss", "ota"], runs(ota=0.3, atss=0.3))
-    assert verdict.passed and "no pair apart" in verdict.message
+def test_the_loss_is_that_of_the_model_in_training(right):
+    image, target = lesson10.scene()
+    theirs = copy.deepcopy(right).train()([image], [target])
+    losses, _, _ = lesson10.judge(right)
+    assert losses == pytest.approx({name: value.item() for name, value in theirs.items()}, rel=1e-5)
+
+
+def test_an_untrained_detector_is_told_so():
+    assert refused(small(), "untrained detector")
+
+
+def test_a_loss_on_its_way_gets_its_number(solution):
+    model = solution("10")["overfit"](steps=12)
+    total = sum(lesson10.judge(model)[0].values())
+    assert lesson10.BELOW < total < lesson10.UNTRAINED and refused(model, f"The loss is {total:.2f}")
 
 
 @pytest.mark.parametrize(
-    ("order", "said"),
+    ("total", "said"),
     [
-        (None, "Write down an order of ota, fcos, atss"),
-        ("ota", "a list of names"),
-        ([1, 2, 3], "a list of names"),
-        (["ota", "fcos"], "stands in the order once; yours has ota, fcos"),
-        (["ota", "fcos", "simota"], "stands in the order once"),
-        (["ota", "ota", "fcos"], "stands in the order once"),
-        ([], "yours has none"),
+        (2.7, "untrained"),
+        (1.5, "It is falling, most of it is the box loss"),
+        (0.5, "Nearly there"),
+        (float("nan"), "finite"),
     ],
 )
-def test_no_order_and_half_orders_get_a_hint(order, said):
-    verdict = lesson10.check(order, CLEAR)
-    assert not verdict.passed and said in verdict.message
+def test_hints_follow_how_far_the_loss_has_come(total, said):
+    assert said in lesson10.hint(total, {"classification": 0.1 * total, "box": 0.7 * total, "quality": 0.2 * total})
 
 
-def test_without_runs_there_is_nothing_to_check():
-    assert "runs" in lesson10.check(["ota", "fcos", "atss"]).message
+def test_weights_that_are_not_finite_get_a_hint(right):
+    model = copy.deepcopy(right)
+    with torch.no_grad():
+        model.head.logits.bias.fill_(float("nan"))
+    assert refused(model, "not finite")
 
 
-def test_many_pairs_need_wider_intervals():
-    two = lesson10.pairs(runs(ota=0.30, fcos=0.29))["ota", "fcos"]
-    of_three = lesson10.pairs(runs(ota=0.30, fcos=0.29, atss=0.28))["ota", "fcos"]
-    assert of_three.mean == two.mean and of_three.high - of_three.low > two.high - two.low
+def test_labels_that_a_reader_replaced_do_not_lower_the_loss(right):
+    model = small()
+    wanted = right.assigner
+    model.assign = lambda points, predictions, targets: [wanted.background_only(points, predictions[0], targets[0])]
+    assert refused(model, "untrained detector")
 
 
-def test_the_scenes_have_one_class_and_crowds(tmp_path):
-    folder = lesson10.crowd_set(tmp_path / "scenes", train=4, val=12)
-    again = (folder / "val" / "instances.json").read_text()
-    lesson10.crowd_set(folder, train=4, val=12)
-    assert (folder / "val" / "instances.json").read_text() == again
-    dataset = CocoDataset.from_folder(folder, "val")
-    assert dataset.class_names == ["shape"] and 0 < len(crowded_images(dataset)) < len(dataset)
-    assert {a["category_id"] for a in json.loads(again)["annotations"]} == {1}
+def test_a_detector_of_more_classes_and_of_another_assigner_is_judged_alike():
+    model = build_detector("tiny", num_classes=6, channels=32, num_convs=1, assigner="fcos")
+    assert refused(model, "untrained detector")
 
 
-def test_the_recorded_study_shows_what_the_lesson_says():
-    kept, _ = lesson10.recorded()
-
-    def told(a, b):
-        return paired_difference(values(kept, a), values(kept, b)).separated
-
-    ahead = ("ota:q=10", "simota", "simota-price")
-    assert all(told(name, "ota") and values(kept, name).mean() > values(kept, "ota").mean() for name in ahead)
-    assert not any(told(name, "ota") for name in ("fcos", "atss", "tal"))
-    assert not told("simota-price", "simota") and not told("simota", "ota:q=10")
-
-
-def test_the_command_that_makes_the_record_says_what_it_did(tmp_path, monkeypatch):
-    monkeypatch.setattr(lesson10, "RECORD", tmp_path / "study.json")
-    small = ["--assigners", "fcos", "ota:q=10", "--seeds", "1", "--train", "8", "--val", "4", "--epochs", "1"]
-    assert record_study.main([*small, "--processes", "1", "--out", str(tmp_path / "runs")]) == 0
-    made, how = lesson10.recorded()
-    assert [(run.assigner, run.seed) for run in made] == [("fcos", 0), ("ota:q=10", 0)]
-    assert how["command"] == f"python -m benchmarks.record_study {' '.join(small)}"
-    assert (how["train"], how["val"], how["epochs"]) == (8, 4, 1)
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "No model yet"),
+        (0.1, "looks like a loss"),
+        (torch.zeros(()), "looks like a loss"),
+        ({"box": torch.zeros(())}, "looks like a loss"),
+        (torch.nn.Linear(2, 2), "not Linear"),
+        (build_detector, "not function"),
+        ("model", "not str"),
+    ],
+)
+def test_what_is_no_detector_gets_a_hint(answer, said):
+    assert refused(answer, said)
 
 
-def test_the_recorded_study_is_whole():
-    kept, how = lesson10.recorded()
-    names = {run.assigner for run in kept}
-    assert names >= set(lesson10.ASSIGNERS) and "record_study" in how["command"]
-    assert {(run.assigner, run.seed) for run in kept} == {(name, seed) for name in names for seed in range(5)}
-    assert all(0 <= ap <= 1 for run in kept for ap in run.ap.values())
+def test_the_scene_is_crowded_and_always_the_same():
+    (image, target), (again, _) = lesson10.scene(), lesson10.scene()
+    assert image.shape == (3, 64, 64) and image.dtype == torch.float32 and torch.equal(image, again)
+    assert len(target["labels"]) == 5 and target["labels"].eq(0).all()

@@ -16,10 +16,10 @@ names = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:2])
 
 # Lessons that train for minutes train for seconds here: whether each cell runs does not depend on how long.
 SHORTER = {
-    "09": {"STEPS, BATCH, PEAK = 80, 8,": "STEPS, BATCH, PEAK = 20, 4,"},
-    "10": {"train=320, val=160": "train=8, val=24", "seeds = range(3)": "seeds = range(2)", "epochs=5": "epochs=1"},
-    "11": {
-        '"runs/lesson11/shapes", 400, 128': '"runs/lesson11/shapes", 24, 24',
+    "10": {"STEPS, BATCH, PEAK = 80, 8,": "STEPS, BATCH, PEAK = 20, 4,"},
+    "11": {"train=320, val=160": "train=8, val=24", "seeds = range(3)": "seeds = range(2)", "epochs=5": "epochs=1"},
+    "12": {
+        '"runs/lesson12/shapes", 400, 128': '"runs/lesson12/shapes", 24, 24',
         "progress=False), 12": "progress=False), 1",
     },
 }

@@ -1,0 +1,175 @@
+"""The checker of lesson 12 evaluates changed runs itself; the record of a run holds what the lesson shows."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detect.test_evaluate import noisy
+
+from benchmarks import record_photos
+from otalab.data import CocoDataset
+from otalab.detect import build_detector
+from otalab.detect.checkpoint import load_model, load_state
+from otalab.detect.config import TrainConfig
+from otalab.detect.evaluate import NAMES, coco_metrics, evaluate, open_split
+from otalab.detect.train import train
+from otalab.lab import photos
+from otalab.lessons import lesson12
+
+
+def config(folder) -> dict:
+    return json.loads((Path(folder) / "config.json").read_text())
+
+
+def reload(folder, split="val", key="AP", change=lambda model, folder: model) -> float:
+    """The right answer; the options are mistakes."""
+    model, description = load_model(folder)
+    dataset = open_split(config(folder)["data"], split, description["class_names"])
+    return evaluate(change(model, folder), dataset, 4, progress=False)[key]
+
+
+def untrained(model, folder):
+    return build_detector(num_classes=model.num_classes)
+
+
+def last_weights(model, folder):
+    model.load_state_dict(load_state(folder / "checkpoint.pt")["model"])
+    return model
+
+
+def average_of_the_state(model, folder):
+    model.load_state_dict(load_state(folder / "checkpoint.pt")["average"])
+    return model
+
+
+def all_metrics(folder) -> dict:
+    return {"AP": reload(folder), "AP50": 0.0}
+
+
+@pytest.mark.parametrize("answer", [reload, all_metrics, lambda folder: reload(folder, change=average_of_the_state)])
+def test_an_evaluation_of_the_weights_passes_with_the_reason(answer):
+    verdict = lesson12.check(answer)
+    assert verdict.passed and "how to build the model" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda folder: json.loads((folder / "metrics.json").read_text())["AP"], "metrics.json"),
+        (lambda folder: 100 * reload(folder), "percent"),
+        (lambda folder: reload(folder, key="AP50"), "AP50"),
+        (lambda folder: reload(folder, key="AP75"), "AP75"),
+        (lambda folder: round(reload(folder), 3), "rounded"),
+        (lambda folder: reload(folder, split="train"), "held out"),
+        (lambda folder: reload(folder, change=last_weights), "moving average"),
+        (lambda folder: reload(folder, change=untrained), "learnt nothing"),
+        (lambda folder: 0.4, "same AP for runs of different weights"),
+        (lambda folder: reload(folder) + 0.01, "Not the AP"),
+        (lambda folder: load_model(folder)[0].train()([]), "evaluation mode"),
+        (lambda folder: 1 / 0, "ZeroDivisionError"),
+        (lambda: 0.4, "TypeError"),
+        (lambda folder: None, "one number"),
+        (lambda folder: "0.4 AP", "one number"),
+        (lambda folder: {"AP50": 0.4}, "one number"),
+        (lambda folder: [0.4, 0.5], "one number"),
+        (lambda folder: float("nan"), "one number"),
+    ],
+)
+def test_a_wrong_way_gets_the_hint_that_fits_it(answer, said):
+    verdict = lesson12.check(answer)
+    assert not verdict.passed and said in verdict.message, verdict
+
+
+@pytest.mark.parametrize("answer", [None, 0.45, "0.45", {"AP": 0.45}])
+def test_what_is_no_function_gets_a_hint(answer):
+    verdict = lesson12.check(answer)
+    assert not verdict.passed and "function" in verdict.message
+
+
+def test_the_runs_and_the_wrong_ways_have_aps_of_their_own():
+    for run in lesson12.runs():
+        assert run.metrics["AP"] > 0.05
+        wrong = [run.stored, run.on_train, run.last_weights, run.metrics["AP50"], run.metrics["AP75"]]
+        assert all(abs(value - run.metrics["AP"]) > 10 * lesson12.CLOSE for value in wrong)
+
+
+@pytest.fixture(scope="module")
+def run(shapes, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("lesson12") / "run"
+    train(TrainConfig(data=str(shapes), out=str(out), epochs=1, batch_size=4, device="cpu"), progress=False)
+    return out
+
+
+def test_a_record_holds_what_the_lesson_shows(run, shapes, tmp_path, capsys):
+    out = tmp_path / "record.json"
+    assert record_photos.main([str(run), "--data", str(shapes), "--out", str(out), "--resamples", "3"]) == 0
+    record = json.loads(out.read_text())
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name in NAMES:
+        known = metrics[name] is not None
+        assert record["metrics"][name] == (pytest.approx(metrics[name], abs=1e-4) if known else None)
+    assert record["data"]["train"]["images"] == 16 and record["data"]["val"]["images"] == 8
+    assert record["run"]["steps"] == 4
+    assert np.mean(record["curves"]["IoU 0.5"]) == pytest.approx(metrics["AP50"], abs=1e-4)
+    assert set(record["AP_of_batch_size"]) == {"1", "4", "16"}
+    assert str(shapes) not in out.read_text() and str(run) not in out.read_text()
+    assert photos.mistakes_of(record).gts.total == record["data"]["val"]["boxes"]
+    assert "AP 0.0" in capsys.readouterr().out
+
+
+def test_classes_are_counted_by_images_and_the_richest_come_first(run, shapes):
+    rows = photos.measure(run, shapes)["classes"]
+    annotations = CocoDataset.from_folder(shapes, "train").ground_truth()["annotations"]
+    images = Counter(category for category, _ in {(row["category_id"], row["image_id"]) for row in annotations})
+    assert [row["images"] for row in rows] == sorted((row["images"] for row in rows), reverse=True)
+    assert rows[0]["images"] == max(images.values()) and rows[0]["interval"] is None
+
+
+def test_an_image_drawn_twice_counts_twice_and_all_of_them_once_give_the_same_ap():
+    truth, results = noisy(1)
+
+    class Order(np.random.Generator):
+        def __init__(self, order):
+            super().__init__(np.random.PCG64(0))
+            self.order = np.array(order)
+
+        def integers(self, high, size):
+            assert high == size == 6
+            return self.order
+
+    same = photos.resample(truth, results, Order([5, 3, 1, 0, 2, 4]))
+    assert coco_metrics(*same)["AP"] == pytest.approx(coco_metrics(truth, results)["AP"], abs=1e-12)
+    twice, found = photos.resample(truth, results, Order([2] * 6))
+    first = truth["images"][2]["id"]
+    assert len(twice["annotations"]) == 6 * sum(row["image_id"] == first for row in truth["annotations"])
+    assert len(found) == 6 * sum(row["image_id"] == first for row in results)
+    assert len({row["id"] for row in twice["annotations"]}) == len(twice["annotations"])
+
+
+def test_intervals_hold_the_ap_and_depend_on_the_seed_alone():
+    truth, results = noisy(3, images=20)
+    metrics = coco_metrics(truth, results)
+    drawn = photos.intervals(truth, results, 40)
+    assert set(drawn) == {"cat", "dog", "owl"}
+    for name, (low, high) in drawn.items():
+        assert low < metrics[f"AP/{name}"] < high
+    assert drawn == photos.intervals(truth, results, 40)
+
+
+def test_the_committed_record_is_of_photos_small_and_whole():
+    record = lesson12.recorded()
+    assert lesson12.RECORD.stat().st_size <= 60_000
+    assert record["data"]["classes"] == 80 and record["run"]["backbone"] == "mobilenet_v2"
+    assert np.mean(record["curves"]["IoU 0.5"]) == pytest.approx(record["metrics"]["AP50"], abs=1e-4)
+    assert np.mean([row["AP"] for row in record["classes"]]) == pytest.approx(record["metrics"]["AP"], abs=1e-4)
+    said = photos.mistakes_of(record)
+    assert said.gts.total == record["data"]["val"]["boxes"] and said.gts.found == said.detections.found
+    assert said.detections.total == said.gts.total, "as many detections as gts"
+
+
+def test_the_score_of_a_rank_is_that_of_as_many_best_detections():
+    results = [{"score": score} for score in (0.2, 0.9, 0.5)]
+    assert [photos.score_of(rank, results) for rank in (1, 2, 3, 7)] == [0.9, 0.5, 0.2, 0.2]
+    assert photos.score_of(3, []) == 0
