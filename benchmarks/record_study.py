@@ -1,48 +1,34 @@
-"""The longer study of lesson 11: `python -m benchmarks.record_study`; writes otalab/lessons/recorded/study.json.
+"""Gather the cards of the study of drawn scenes for lesson 11: `python -m benchmarks.record_study`.
 
-A run that was stopped goes on where it was.
+Writes otalab/lessons/recorded/study.json from benchmarks/results/shapes, where `otalab study` left the cards.
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from otalab.files import write_json
-from otalab.lab.study import study
+from otalab.lab.plan import parse_plan
+from otalab.lab.study import read_cards
 from otalab.lessons import lesson11
 
+PLAN = Path(__file__).parent / "plans" / "shapes.toml"
+CARDS = Path(__file__).parent / "results" / "shapes"
+KEPT = ("data", "method", "seed", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train, and write the record."""
-    flags = argparse.ArgumentParser(prog="python -m benchmarks.record_study", description=__doc__.splitlines()[0])
-    flags.add_argument("--assigners", nargs="+", default=list(lesson11.KEPT))
-    flags.add_argument("--seeds", type=int, default=5, help="seeds 0 to this (default: %(default)s)")
-    flags.add_argument("--train", type=int, default=1000, help="training scenes (default: %(default)s)")
-    flags.add_argument("--val", type=int, default=300, help="held-out scenes (default: %(default)s)")
-    flags.add_argument("--epochs", type=int, default=5, help="passes over them (default: %(default)s)")
-    flags.add_argument("--processes", type=int, default=2, help="runs side by side (default: %(default)s)")
-    flags.add_argument("--out", type=Path, default=Path("runs/study"), help="(default: %(default)s)")
-    given = flags.parse_args(argv)
-    data = lesson11.crowd_set(given.out / "scenes", given.train, given.val)
-    settings = lesson11.SETTINGS | {"epochs": given.epochs}
-    runs = study(data, given.out, given.assigners, range(given.seeds), given.processes, **settings)
-    write_json(
-        lesson11.RECORD,
-        {
-            "command": f"python -m benchmarks.record_study --assigners {' '.join(given.assigners)} "
-            f"--seeds {given.seeds} --train {given.train} --val {given.val} --epochs {given.epochs}",
-            "train": given.train,
-            "val": given.val,
-            "epochs": given.epochs,
-            "torch": torch.__version__,
-            "runs": [asdict(run) for run in runs],
-        },
-    )
-    print(f"{len(runs)} runs -> {lesson11.RECORD}")
+
+def record() -> dict:
+    """The plan's text, and of its cards what the lesson shows."""
+    text = PLAN.read_text()
+    cards = [asdict(card) for card in read_cards(parse_plan(text), CARDS)]
+    return {"plan": text, "cards": [{name: card[name] for name in KEPT} for card in cards]}
+
+
+def main() -> int:
+    """Write the record."""
+    made = record()
+    write_json(lesson11.RECORD, made)
+    print(f"{len(made['cards'])} cards -> {lesson11.RECORD}")
     return 0
 
 

@@ -57,5 +57,5 @@ def print_crowds(ground_truth: dict, results: Sequence[dict], backend: str | Non
         print(f"{category:<20}" + "".join(f"{metrics[f'{name}/{category}']:8.3f}" for name in NAMES))
     print(f"\n{'largest IoU':<20}{'gts':>8}{'recall':>8}{'AP':>8}{'AP50':>8}    (with another gt; COCO's AP)")
     for each in bins:
-        print(f"{each.crowding:<20}{each.gts:8,}{each.recall:8.3f}{each.AP:8.3f}{each.AP50:8.3f}")
+        print(f"{each.name:<20}{each.gts:8,}{each.recall:8.3f}{each.AP:8.3f}{each.AP50:8.3f}")
     return metrics | {"crowding": [asdict(each) for each in bins]}

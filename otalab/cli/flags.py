@@ -115,6 +115,24 @@ def parser() -> Parser:
 
     add = add_command(
         commands,
+        "study",
+        "study:run",
+        "train what a plan asks for, and say which differences are more than luck",
+        description="Train every method of a plan on its data with its seeds, all else equal, and answer its questions "
+        "by intervals that hold together. Each run leaves a card; what has one is not trained again, and a study that "
+        "was stopped goes on where it was.",
+        epilog="PLAN is a TOML file: title, seeds, settings (flags of `otalab train`), data, methods and contrasts. "
+        "benchmarks/plans has some.",
+    )
+    add("plan", type=Path, metavar="PLAN", help="a TOML file, see below")
+    add("--out", type=Path, default="runs/study", help="folder for runs, cards and report.html (default: %(default)s)")
+    add("--cards", type=Path, metavar="FOLDER", help="folder of the cards (default: cards in --out)")
+    add("--processes", type=count, default=1, help="runs side by side (default: %(default)s)")
+    add("--hours", type=float, help="begin no run later than so many hours from now")
+    add("--report", action="store_true", help="train nothing, report on the cards that there are")
+
+    add = add_command(
+        commands,
         "predict",
         "predict:run",
         "detect the objects of images: boxes and drawn pictures",

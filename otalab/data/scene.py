@@ -41,6 +41,9 @@ class ShapesConfig:
     """Smallest diameter of a shape, px. Diameters are log-uniform, so small shapes are common."""
     max_size: float = 64.0
     """Largest diameter of a shape, px."""
+    spread: float = 1.0
+    """Side of the square in which a scene's shapes have their centres, as a share of the image's; in (0, 1]. Below 1
+    the square has a place of its own in each scene, and the shapes lie in a heap."""
     crowd: float = 0.3
     """Probability that a scene holds a cluster of overlapping shapes of one class."""
     min_visible: float = 0.3
@@ -66,6 +69,7 @@ class ShapesConfig:
                 6 <= sizes[0] <= sizes[1] <= sizes[2]
             ),
             f"min_visible must lie in (0, 1], got {self.min_visible}": 0 < self.min_visible <= 1,
+            f"spread must lie in (0, 1], got {self.spread}": 0 < self.spread <= 1,
             f"seed must not be negative, got {self.seed}": self.seed >= 0,
         }
         for name, (low, high) in limits.items():
@@ -136,6 +140,7 @@ def _arrange(config: ShapesConfig, ground: np.ndarray, rng: np.random.Generator)
     side = config.image_size
     count = int(rng.integers(config.min_objects, config.max_objects + 1))
     crowd = min(int(rng.integers(3, 7)), count) if rng.random() < config.crowd else 0
+    corner = rng.uniform(0, (1 - config.spread) * side, 2) if config.spread < 1 else np.zeros(2)
     shapes: list[_Shape] = []
     coverage = np.zeros((count, side, side), dtype=np.float32)
     seen = np.zeros(count)  # visible pixels of each shape
@@ -143,7 +148,7 @@ def _arrange(config: ShapesConfig, ground: np.ndarray, rng: np.random.Generator)
     for i in range(count):
         for _ in range(_TRIES):
             m = len(shapes)
-            shape = _propose(config, ground, shapes[0] if shapes and i < crowd else None, rng)
+            shape = _propose(config, ground, corner, shapes[0] if shapes and i < crowd else None, rng)
             window, inner = shape.window(side)
             alpha = shape.alpha[inner]
             below = coverage[:m, window[0], window[1]]
@@ -159,11 +164,13 @@ def _arrange(config: ShapesConfig, ground: np.ndarray, rng: np.random.Generator)
     return shapes, coverage[: len(shapes)]
 
 
-def _propose(config: ShapesConfig, ground: np.ndarray, leader: _Shape | None, rng: np.random.Generator) -> _Shape:
-    """One random shape; with a leader, one of its class, near its size, colour and place."""
+def _propose(
+    config: ShapesConfig, ground: np.ndarray, corner: np.ndarray, leader: _Shape | None, rng: np.random.Generator
+) -> _Shape:
+    """One random shape in the square at that corner; with a leader, one of its class, near its size, colour, place."""
     label = int(rng.integers(len(CLASS_NAMES)))
     size = float(np.exp(rng.uniform(np.log(config.min_size), np.log(config.max_size))))
-    centre = rng.uniform(0, config.image_size, 2)
+    centre = corner + config.spread * rng.uniform(0, config.image_size, 2)
     colour = _colour(rng)
     while np.linalg.norm(colour - ground) < config.contrast:
         colour = _colour(rng)

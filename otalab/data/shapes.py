@@ -66,7 +66,8 @@ def _holds(folder: Path, statement: dict, overwrite: bool) -> bool:
         return False
     try:
         held = dict(json.loads((folder / "shapes.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        held["config"] = asdict(ShapesConfig()) | held["config"]  # a set from before a setting existed had its default
+    except (OSError, ValueError, TypeError, KeyError):
         raise InputError(f"{folder} exists and is not a shapes set; choose another folder") from None
     if overwrite:
         foreign = {entry.name for entry in folder.iterdir()} - {*SPLITS, "shapes.json"}
@@ -74,8 +75,7 @@ def _holds(folder: Path, statement: dict, overwrite: bool) -> bool:
             raise InputError(f"{folder} also holds {', '.join(sorted(foreign))}; it will not be overwritten")
         return False
     if held != statement:
-        config = held.get("config")
-        old = {**held, **(config if isinstance(config, dict) else {})}
+        old = held | held["config"]
         new = {key: value for key, value in (statement | statement["config"]).items() if key != "config"}
         differ = ", ".join(f"{key} {old.get(key)}, asked {new[key]}" for key in new if old.get(key) != new[key])
         raise InputError(f"{folder} holds another shapes set ({differ}); overwrite it or choose another folder")

@@ -20,7 +20,7 @@ from otalab.data.coco import CocoDataset
 from otalab.data.transforms import train_transforms
 from otalab.detect.batches import load_batches, steps_per_epoch
 from otalab.detect.config import TrainConfig
-from otalab.detect.detector import build_detector
+from otalab.detect.detector import Detector, build_detector
 from otalab.detect.device import pick_device
 from otalab.detect.distributed import num_processes, process_group, rank
 from otalab.detect.evaluate import open_split
@@ -38,8 +38,15 @@ from otalab.progress import progress_bar
 logger = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> dict[str, float]:
+def train(
+    config: TrainConfig,
+    resume: bool = False,
+    progress: bool = True,
+    each_epoch: Callable[[int, Detector], None] | None = None,
+) -> dict[str, float]:
     """Train a detector and evaluate it; returns the final metrics.
+
+    each_epoch: is called after every epoch with its number, from 0, and the detector as it would be evaluated
 
     First says what it will see, and what is left out and why: printed with `progress`, and kept as data.txt. Writes
     into `config.out` also config.json, log.jsonl (a line for every step and every evaluation), checkpoint.pt (the last
@@ -88,6 +95,8 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> d
                 run.step = step + 1
                 if log:
                     log.write({"step": run.step, "epoch": epoch, "lr": config.peak_lr * factor, **line})
+                if each_epoch and run.step % each == 0:
+                    each_epoch(epoch, run.ema_model)
                 bar.update()
                 bar.set_postfix(epoch=epoch + 1, loss=f"{line['loss']:.3f}", refresh=False)
                 if log and (stop or run.step == total or run.step % (config.checkpoint_every or each) == 0):

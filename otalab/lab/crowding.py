@@ -1,35 +1,17 @@
 """What crowding costs a detector: gts by their largest overlap with another gt, and how well each kind is found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from otalab.boxes import iou
-from otalab.detect.evaluate import coco_metrics
-from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, match
+from otalab.lab.gt_bins import GtBin, gt_bins
 
 BINS = ("0", "0 to 0.2", "0.2 to 0.5", "0.5 or more")  # of crowding: its least value belongs to a bin
 EDGES = (np.nextafter(0, 1), 0.2, 0.5)
-OUTSIDE = -1.0  # px^2, an area that lies in none of COCO's ranges
-
-
-@dataclass(frozen=True)
-class CrowdingBin:
-    """How well the gts of a bin are found.
-
-    recall: share found by a detection of their class at IoU 0.5, whatever its score
-    AP:     COCO's, with the gts of other bins ignored (`crowding_bins`); NaN where there is no gt, like recall and AP50
-    """
-
-    crowding: str
-    gts: int
-    recall: float
-    AP: float
-    AP50: float
 
 
 def crowding(boxes: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
@@ -38,44 +20,10 @@ def crowding(boxes: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
     return torch.cat((overlap, overlap.new_zeros(len(boxes), 1)), dim=1).amax(dim=1)
 
 
-def crowding_bins(ground_truth: dict, results: Sequence[dict], backend: str | None = None) -> list[CrowdingBin]:
+def crowding_bins(ground_truth: dict, results: Sequence[dict], backend: str | None = None) -> list[GtBin]:
     """Recall and AP by the crowding of gts: each one's largest IoU with another gt of its image, of any class.
 
-    ground_truth, results, backend: as `coco_metrics` takes them. `iscrowd` regions are no gts and crowd none.
-
-    The AP of a bin is measured as COCO measures that of an area range: gts outside the bin are ignored. A detection
-    takes one of these only where no gt of the bin is left for it, at the usual IoU, and each is taken once; the
-    detection is then neither right nor wrong. (`iscrowd` would ask for less overlap, and take many.) A detection that
-    takes no gt is wrong in every bin. So AP falls with a bin's share of the gts: compare detectors on one data set by
-    it, not bins.
-
-    The evaluator ignores gts of an area out of range, so those outside the bin get such an area in a copy.
+    ground_truth, results, backend: as `coco_metrics` takes them; how AP is measured: `gt_bins`. `iscrowd` regions are
+    no gts and crowd none.
     """
-    gts = [row for row in ground_truth["annotations"] if not row.get("iscrowd")]
-    crowds = [row for row in ground_truth["annotations"] if row.get("iscrowd")]
-    said, ordered, values, found = by_image(results), [], [], []
-    for image, rows in by_image(gts).items():
-        ordered += rows
-        values += crowding(as_tensors(rows)[0]).tolist()
-        found += found_gts(rows, said[image]).tolist()
-    of, found = np.digitize(values, EDGES), np.array(found, dtype=bool)
-    bins = []
-    for index, name in enumerate(BINS):
-        inside = of == index
-        if not inside.any():
-            bins.append(CrowdingBin(name, 0, np.nan, np.nan, np.nan))
-            continue
-        marked = [row if there else row | {"area": OUTSIDE} for row, there in zip(ordered, inside, strict=True)]
-        metrics = coco_metrics({**ground_truth, "annotations": marked + crowds}, results, backend)
-        recall = float(found[inside].mean())
-        bins.append(CrowdingBin(name, int(inside.sum()), recall, metrics["AP"], metrics["AP50"]))
-    return bins
-
-
-def found_gts(gts: Sequence[dict], results: Sequence[dict]) -> Bool[np.ndarray, " m"]:
-    """Which gts of an image a detection of their class takes at IoU 0.5, see `match`."""
-    (gt_boxes, gt_labels), (boxes, labels) = as_tensors(gts), as_tensors(results)
-    overlap = iou(boxes[:, None], gt_boxes) * (labels[:, None] == gt_labels)
-    scores = torch.tensor([row["score"] for row in results], dtype=torch.float64)
-    near = overlap.amax(dim=1) >= FOUND_IOU  # few: the others take nothing
-    return np.isin(np.arange(len(gts)), match(overlap[near], scores[near]).numpy())
+    return gt_bins(ground_truth, results, crowding, EDGES, BINS, backend)

@@ -1,157 +1,181 @@
-"""Does assignment matter? Train detectors that differ in nothing but the assigner, and say what a difference is worth.
+"""Does assignment matter? Train what a plan asks for, one card a run, and go on where it was stopped.
 
-runs = study("data/shapes", "runs/study", ["ota", "fcos"], seeds=range(5), epochs=4)
-print(paired_difference(values(runs, "ota"), values(runs, "fcos")))
+cards = run_plan(read_plan("benchmarks/plans/shapes.toml"), "runs/study")
 """
 
+import json
 import multiprocessing
-import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
-from scipy import stats
-from torchvision.ops import box_iou
+from torch import Tensor
 
-from otalab.data.coco import CocoDataset
-from otalab.detect.checkpoint import load_model
-from otalab.detect.config import TrainConfig
-from otalab.detect.evaluate import coco_metrics, detect, open_split
+from otalab.data.coco import CocoDataset, collate
+from otalab.data.shapes import make_shapes
+from otalab.data.transforms import train_transforms
+from otalab.detect.detector import Detector, as_targets
+from otalab.detect.device import to_device
+from otalab.detect.evaluate import open_split
 from otalab.detect.train import train
 from otalab.errors import InputError
-from otalab.lab.mistakes import as_tensors, by_image
+from otalab.files import write_json
+from otalab.lab.card import Card, card_path, make_card, read_card, shown_settings, write_card
+from otalab.lab.plan import Job, Plan, Scenes
 from otalab.progress import progress_bar
 
-CROWDED = 0.3  # IoU from which two gts of an image count as a crowd
-SPLITS = ("all", "crowded", "apart")
+LOOKED_AT = 64  # training images whose labels are compared from epoch to epoch
 
 
-@dataclass(frozen=True)
-class Run:
-    """One trained detector: COCO's AP in 0..1 on all held-out images, on the crowded ones and on the others."""
-
-    assigner: str
-    seed: int
-    ap: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A mean difference and its confidence interval, in the unit of what was compared."""
-
-    mean: float
-    low: float
-    high: float
-
-    @property
-    def separated(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
-
-
-def study(
-    data: str | Path,
+def run_plan(
+    plan: Plan,
     out: str | Path,
-    assigners: Sequence[str],
-    seeds: Sequence[int],
     processes: int = 1,
+    cards: str | Path | None = None,
+    hours: float | None = None,
     progress: bool = True,
-    **settings,
-) -> list[Run]:
-    """Train every assigner with every seed on a folder with train and val splits; `settings` are TrainConfig's.
+) -> list[Card]:
+    """Train every run of the plan that has no card yet, and return all cards that there are.
 
-    Detectors of one seed share initial weights, order of images and augmentation. Each lands in `out`/ASSIGNER-SEED; a
-    study that was stopped goes on where it was. `processes` train side by side, with an equal share of the threads
-    each. Raises InputError for input at fault, an `out` of other settings included.
+    Runs of one seed share initial weights, order of images and augmentation. Each leaves its folder in `out`/runs and
+    its card in `cards` (`out`/cards if not given); a run that was stopped goes on after its last epoch. Drawn scenes
+    lie in `out`/data.
+
+    processes: so many train side by side, on an equal share of the threads each
+    hours:     begin no run later than that
+
+    Raises InputError for input at fault, a card of other settings included.
     """
-    if not assigners or not seeds or processes < 1:
-        raise InputError(
-            f"a study needs assigners, seeds and a process, not {list(assigners)}, {list(seeds)}, {processes}"
-        )
-    configs = [
-        TrainConfig(str(data), f"{out}/{name.replace(':', '-')}-{seed}", assigner=name, seed=seed, **settings)
-        for seed in seeds
-        for name in assigners
-    ]
-    train_one = partial(trained, threads=max(1, (os.cpu_count() or 1) // processes))
-    bar = partial(progress_bar, total=len(configs), unit="run", desc="study", disable=not progress)
+    if processes < 1:
+        raise InputError(f"a study needs a process at least, not {processes}")
+    out, cards = Path(out), Path(cards or Path(out) / "cards")
+    missing = [job for job in plan.jobs() if kept(cards, job) is None]
+    folders = {name: str(data_folder(plan.data[name], out / "data" / name)) for name in {job.data for job in missing}}
+    threads = max(1, torch.get_num_threads() // processes)
+    work = [partial(train_job, job, folders[job.data], str(run_path(out, job)), str(cards), threads) for job in missing]
+    end = time.monotonic() + 3600 * hours if hours is not None else float("inf")
+    bar = progress_bar(total=len(work), unit="run", desc=plan.title, disable=not progress)
+    with bar:
+        for _ in side_by_side(work, processes, end):
+            bar.update()
+    return read_cards(plan, cards)
+
+
+def side_by_side(work: Sequence[partial], processes: int, end: float) -> Iterator[None]:
+    """Call all, so many at once and none that would begin after `end`; yields after each that is done."""
     if processes == 1:
-        return list(bar(map(train_one, configs)))
+        for call in work:
+            if time.monotonic() < end:
+                yield call()
+        return
+    left, running = iter(work), set()
     spawn = multiprocessing.get_context("spawn")  # a forked PyTorch may hang
     with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
-        return list(bar(pool.map(train_one, configs)))
+        while True:
+            if time.monotonic() < end:
+                running |= {pool.submit(call) for call in islice(left, processes - len(running))}
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in done:
+                yield each.result()
 
 
-def trained(config: TrainConfig, threads: int) -> Run:
-    """Train and evaluate one detector, on so many threads."""
+def kept(cards: Path, job: Job) -> Card | None:
+    """The card of a job, if it is there. Raises InputError for one of other settings."""
+    path = card_path(cards, job)
+    if not path.exists():
+        return None
+    card, asked = read_card(path), shown_settings(job)
+    for name in sorted(asked.keys() | card.settings.keys()):
+        if name in asked and name in card.settings and asked[name] != card.settings[name]:
+            raise InputError(f"{path} is of {name}={card.settings[name]}, not {asked[name]}; choose another folder")
+    return card
+
+
+def read_cards(plan: Plan, cards: str | Path) -> list[Card]:
+    """The cards of a plan that lie in a folder, in the order of its jobs. Raises InputError for one at fault."""
+    found = (kept(Path(cards), job) for job in plan.jobs())
+    return [card for card in found if card is not None]
+
+
+def run_path(out: Path, job: Job) -> Path:
+    """The folder of a run."""
+    return out / "runs" / card_path("", job).with_suffix("")
+
+
+def data_folder(data: str | Scenes, folder: Path) -> str | Path:
+    """The folder of a data set, drawn into `folder` if the plan asks for scenes."""
+    if isinstance(data, str):
+        return data
+    make_shapes(folder, data.train, data.val, data.shapes, progress=False)
+    if data.one_class:
+        for file in folder.glob("*/instances.json"):
+            content = json.loads(file.read_text())
+            content["categories"] = [{"id": 1, "name": "shape"}]
+            content["annotations"] = [row | {"category_id": 1} for row in content["annotations"]]
+            write_json(file, content)
+    return folder
+
+
+def train_job(job: Job, data: str, out: str, cards: str, threads: int) -> None:
+    """Train and evaluate one detector on so many threads, and write its card."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        train(config, resume=True, progress=False)
-        model, description = load_model(config.out)
-        heldout = open_split(config.data, "val", description["class_names"])
-        results = detect(model, heldout, config.batch_size, progress=False)
-        return Run(config.assigner, config.seed, ap_by_crowding(heldout, results))
+        config = job.config(data=data, out=out)
+        trainset = CocoDataset.from_folder(
+            data,
+            "train",
+            transforms=train_transforms(config.size, "none", config.longest),
+            categories=list(config.categories) if config.categories else None,
+            max_images=config.max_images,
+            background=config.background,
+            seed=config.seed,
+        )
+        labels = LabelChanges(trainset)
+        train(config, resume=True, progress=False, each_epoch=labels.look)
+        heldout = open_split(data, "val", trainset.class_names)
+        write_card(cards, make_card(job, out, trainset, heldout, labels.changed))
+        (Path(out) / "checkpoint.pt").unlink()  # ten times the weights; the run is done
     finally:
         torch.set_num_threads(before)
 
 
-def ap_by_crowding(heldout: CocoDataset, results: Sequence[dict]) -> dict[str, float]:
-    """AP on all images, on the crowded and on the others; NaN without such images. `results` as `detect` gives them."""
-    truth, crowded = heldout.ground_truth(), crowded_images(heldout)
-    chosen = {"all": set(heldout.image_ids), "crowded": crowded, "apart": set(heldout.image_ids) - crowded}
-    ap = {}
-    for split, ids in chosen.items():
-        images = [image for image in truth["images"] if image["id"] in ids]
-        gts, found = ([row for row in rows if row["image_id"] in ids] for rows in (truth["annotations"], results))
-        ap[split] = coco_metrics({**truth, "images": images, "annotations": gts}, found)["AP"] if gts else float("nan")
-    return ap
+class LabelChanges:
+    """How much the labels of the same training images change from one epoch to the next.
 
-
-def crowded_images(dataset: CocoDataset, iou: float = CROWDED) -> set[int]:
-    """Ids of the images in which two gts overlap by at least `iou`."""
-    rows = by_image(gt for gt in dataset.ground_truth()["annotations"] if not gt["iscrowd"])
-    boxes = {image: as_tensors(gts)[0] for image, gts in rows.items()}
-    return {image for image, b in boxes.items() if box_iou(b, b).triu(diagonal=1).ge(iou).any()}
-
-
-def assigners_of(runs: Sequence[Run]) -> list[str]:
-    """The assigners of a study, in the order in which they appear."""
-    return list(dict.fromkeys(run.assigner for run in runs))
-
-
-def values(runs: Sequence[Run], assigner: str, split: str = "all") -> np.ndarray:
-    """float64 (seeds,): the AP of an assigner's runs in the order of their seeds. Raises InputError without any."""
-    found = sorted((run.seed, run.ap[split]) for run in runs if run.assigner == assigner)
-    if not found:
-        raise InputError(f"no run of {assigner!r}; there is {', '.join(assigners_of(runs))}")
-    return np.array([ap for _, ap in found])
-
-
-def interval(sample: Sequence[float] | np.ndarray, level: float = 0.95) -> Difference:
-    """Mean of independent values and its confidence interval by Student's t. Raises InputError for fewer than two."""
-    if len(sample) < 2:
-        raise InputError(f"an interval needs at least two values, got {len(sample)}")
-    mean, spread = float(np.mean(sample)), float(np.std(sample, ddof=1))
-    half = float(stats.t.ppf((1 + level) / 2, df=len(sample) - 1)) * spread / len(sample) ** 0.5
-    return Difference(mean, mean - half, mean + half)
-
-
-def paired_difference(
-    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, level: float = 0.95
-) -> Difference:
-    """How much larger `a` is than `b`, value by value (of equal seeds): mean and interval.
-
-    What a seed does to both cancels, so the interval is often narrower than those of `a` and `b`. Raises InputError
-    for unequal numbers of values, and for fewer than two.
+    changed: after each epoch the share of labels that are others than before, of the points that learnt a gt before
+             or do now; None where nothing is known of the epoch before
     """
-    if len(a) != len(b):
-        raise InputError(f"pairs need equal numbers of values, got {len(a)} and {len(b)}")
-    return interval(np.asarray(a, dtype=float) - np.asarray(b, dtype=float), level)
+
+    def __init__(self, trainset: CocoDataset) -> None:
+        self.trainset = trainset
+        self.changed: list[float | None] = []
+        self.last: list[Tensor] | None = None
+
+    @torch.inference_mode()
+    def look(self, epoch: int, model: Detector) -> None:
+        """Label the images by the detector's predictions of this moment."""
+        device = next(model.parameters()).device
+        model.eval()
+        now = []
+        for index in range(min(LOOKED_AT, len(self.trainset))):
+            images, targets = to_device(*collate([self.trainset[index]]), device)
+            points, predictions = model.predict(images)
+            (found,) = model.assign(points, predictions, [as_targets(target) for target in targets])
+            now.append(found.matched_gt.cpu())
+        self.changed += [None] * (epoch - len(self.changed))
+        self.changed.append(None if self.last is None else share_changed(self.last, now))
+        self.last = now
+
+
+def share_changed(before: Sequence[Tensor], now: Sequence[Tensor]) -> float:
+    """Of the points that learn a gt before or now, the share that learn something else."""
+    pairs = list(zip(before, now, strict=True))
+    used = sum(int(((a >= 0) | (b >= 0)).sum()) for a, b in pairs)
+    return round(sum(int((a != b).sum()) for a, b in pairs) / max(1, used), 5)

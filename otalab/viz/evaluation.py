@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from otalab.errors import InputError
-from otalab.lab.crowding import CrowdingBin
+from otalab.lab.gt_bins import GtBin
 from otalab.lab.mistakes import DetectionCounts, GtCounts
 from otalab.viz.style import BACKGROUND, HATCH, MUTED, gt_colour, text_colour
 
@@ -70,7 +70,7 @@ def draw_class_ap(
     return ax
 
 
-def draw_crowding(ax: Axes, bins: Sequence[CrowdingBin], title: str | None = None) -> Axes:
+def draw_crowding(ax: Axes, bins: Sequence[GtBin], title: str | None = None) -> Axes:
     """Recall at IoU 0.5 and AP, in percent, of the gts of each bin that has some."""
     bins = [each for each in bins if each.gts]
     places = np.arange(len(bins))
@@ -78,14 +78,14 @@ def draw_crowding(ax: Axes, bins: Sequence[CrowdingBin], title: str | None = Non
         heights = [100 * getattr(each, name) for each in bins]
         bars = ax.bar(places + offset, heights, 0.38, color=gt_colour(colour), label=label)
         ax.bar_label(bars, fmt="%.0f", fontsize=9, color=MUTED, padding=2)
-    ax.set_xticks(places, [f"{each.crowding}\n{each.gts:,} gts" for each in bins])
+    ax.set_xticks(places, [f"{each.name}\n{each.gts:,} gts" for each in bins])
     ax.tick_params(axis="x", length=0)
     ax.set(ylim=(0, 120), xlabel="largest IoU with another gt", ylabel="of the gts of each bin (%)")
     ax.set_yticks(range(0, 101, 20))
     ax.grid(axis="y")
     ax.legend(loc="upper right", ncols=2, handlelength=1)
     least = min(bins, key=lambda each: each.recall, default=None)
-    finding = f"Least found: {100 * least.recall:.0f} % of the gts at IoU {least.crowding}" if least else "No gt"
+    finding = f"Least found: {100 * least.recall:.0f} % of the gts at IoU {least.name}" if least else "No gt"
     ax.set_title(finding if title is None else title)
     return ax
 

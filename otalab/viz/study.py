@@ -1,31 +1,35 @@
 """Figures of a study: every run a dot, every mean with its interval, so that no bar hides how few runs there were."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from otalab.lab.study import CROWDED, SPLITS, Difference, Run, assigners_of, interval, paired_difference, values
+from otalab.lab.card import Card
+from otalab.lab.contrasts import Answer, Difference, interval, values
+from otalab.lab.plan import Plan
 from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, style
 
-TITLES = {
-    "all": "all scenes",
-    "crowded": f"crowded: two gts overlap, IoU ≥ {CROWDED}",
-    "apart": "apart: no two gts do",
-}
+
+def methods_of(cards: Sequence[Card]) -> list[str]:
+    """The methods of a study, in the order in which they appear."""
+    return list(dict.fromkeys(card.method for card in cards))
 
 
-def draw_runs(ax: Axes, runs: Sequence[Run], split: str = "all", level: float = 0.95) -> Axes:
-    """A row an assigner: the AP of each run as a dot, their mean as a line with its interval of that level."""
-    names = assigners_of(runs)
+def draw_runs(ax: Axes, cards: Sequence[Card], data: str, what: str = "metrics/AP", level: float = 0.95) -> Axes:
+    """A row a method: a number of each run in percent as a dot, the mean as a line with its own interval, if any."""
+    names = methods_of(cards)
     for row, name in enumerate(names):
-        ap, colour = 100 * values(runs, name, split), gt_colour(row)
-        middle = interval(ap, level)
-        ax.plot([middle.low, middle.high], [row, row], color=colour, lw=5, alpha=0.3, solid_capstyle="butt")
-        ax.plot([middle.mean], [row], "|", color=colour, markersize=15, markeredgewidth=2.4)
-        ax.plot(ap, np.full(len(ap), row - 0.25), "o", color=colour, markersize=4, alpha=0.8, clip_on=False)
-    return name_rows(ax, names, 0.6, "AP (%)")
+        if not any((card.data, card.method) == (data, name) for card in cards):
+            continue
+        each, colour = 100 * np.array(list(values(cards, data, name, what).values())), gt_colour(row)
+        if len(each) > 1:
+            middle = interval(each, level)
+            ax.plot([middle.low, middle.high], [row, row], color=colour, lw=5, alpha=0.3, solid_capstyle="butt")
+        ax.plot([each.mean()], [row], "|", color=colour, markersize=15, markeredgewidth=2.4)
+        ax.plot(each, np.full(len(each), row - 0.25), "o", color=colour, markersize=4, alpha=0.8, clip_on=False)
+    return name_rows(ax, names, 0.6, f"{what.split('/')[-1]} (%)")
 
 
 def draw_differences(
@@ -44,6 +48,39 @@ def draw_differences(
     return name_rows(ax, names, 0.7, "difference (points of AP)")
 
 
+def draw_bins(ax: Axes, cards: Sequence[Card], data: str, kind: str, number: str = "AP") -> Axes:
+    """A line a method: AP or recall in percent over the bins of "crowding" or "size", the mean of the seeds."""
+    own = [card for card in cards if card.data == data]
+    bins = [name for name, each in getattr(own[0], kind).items() if each["gts"]] if own else []
+    for row, method in enumerate(methods_of(cards)):
+        of = [card for card in own if card.method == method]
+        if of:
+            means = [100 * np.mean([card.value(f"{kind}/{name}/{number}") for card in of]) for name in bins]
+            ax.plot(range(len(bins)), means, "o-", color=gt_colour(row), label=method, markersize=5, clip_on=False)
+    gts = [getattr(own[0], kind)[name]["gts"] for name in bins]
+    ax.set_xticks(range(len(bins)), [f"{name}\n{count:,} gts" for name, count in zip(bins, gts, strict=True)])
+    unit = "largest IoU with another gt" if kind == "crowding" else "size of the gt (px)"
+    ax.set(xlabel=unit, ylabel=f"{number} (%)", ylim=(0, None))
+    ax.grid(axis="y")
+    return ax
+
+
+def draw_epochs(ax: Axes, cards: Sequence[Card], data: str, key: str, scale: float = 1.0) -> Axes:
+    """A line a method: a number of the cards' epochs, the mean of the seeds; see `Card.epochs`."""
+    for row, method in enumerate(methods_of(cards)):
+        courses = [
+            [np.nan if epoch[key] is None else scale * epoch[key] for epoch in card.epochs]
+            for card in cards
+            if (card.data, card.method) == (data, method)
+        ]
+        if courses:
+            mean = np.mean(courses, axis=0)
+            ax.plot(1 + np.arange(len(mean)), mean, "o-", color=gt_colour(row), label=method, markersize=4)
+    ax.set(xlabel="epoch", ylabel=key if scale == 1 else f"{key} (%)", ylim=(0, None))
+    ax.grid(axis="y")
+    return ax
+
+
 def name_rows(ax: Axes, names: Sequence[str], above: float, xlabel: str) -> Axes:
     """A name beside each row, the first on top, with some room `above` it."""
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -above), xlabel=xlabel)
@@ -53,30 +90,51 @@ def name_rows(ax: Axes, names: Sequence[str], above: float, xlabel: str) -> Axes
     return ax
 
 
-def study_figure(runs: Sequence[Run], title: str) -> Figure:
-    """`draw_runs` for all scenes, the crowded ones and the others, side by side."""
-    return in_splits(lambda ax, split: draw_runs(ax, runs, split), title, 1.5 + 0.48 * len(assigners_of(runs)))
-
-
-def difference_figure(runs: Sequence[Run], base: str, title: str, level: float = 0.95) -> Figure:
-    """How much better every other assigner is than `base`, pair by pair of equal seeds, in the three sets of scenes."""
-    colours = {name: gt_colour(row) for row, name in enumerate(assigners_of(runs)) if name != base}
-
-    def draw(ax: Axes, split: str) -> None:
-        base_ap = values(runs, base, split)
-        found = [paired_difference(values(runs, name, split), base_ap, level) for name in colours]
-        draw_differences(ax, list(colours), found, list(colours.values())).set_xlabel(f"AP minus {base}'s (points)")
-
-    return in_splits(draw, title, 1.6 + 0.48 * len(colours), sharex=True)
-
-
-def in_splits(draw: Callable[[Axes, str], object], title: str, height: float, sharex: bool = False) -> Figure:
-    """A figure that is `height` inches high: `draw(ax, split)` for each set of scenes, side by side."""
+def study_figure(plan: Plan, cards: Sequence[Card], title: str, what: str = "metrics/AP") -> Figure:
+    """`draw_runs` for every data set of the plan, side by side."""
     with style():
-        figure = Figure(figsize=(10.7, height), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.1)
-        figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
-        for ax, split in zip(figure.subplots(1, 3, sharey=True, sharex=sharex), SPLITS, strict=True):
-            draw(ax, split)
-            ax.set_title(TITLES[split], fontsize=9.5, fontweight="normal")
+        figure = titled(title, 1.5 + 0.48 * len(methods_of(cards)))
+        for ax, data in zip(figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0], plan.data, strict=True):
+            draw_runs(ax, cards, data, what).set_title(data, fontsize=9.5, fontweight="normal")
+    return figure
+
+
+def answers_figure(found: Sequence[Answer], title: str) -> Figure:
+    """A row for each contrast and data set, with intervals that hold together."""
+    names = [f"{each.contrast.a} − {each.contrast.b}, {each.data}" for each in found]
+    with style():
+        figure = titled(title, 1.3 + 0.42 * len(found))
+        draw_differences(figure.subplots(), names, [each.found for each in found])
+    return figure
+
+
+def bins_figure(plan: Plan, cards: Sequence[Card], kind: str, title: str, number: str = "AP") -> Figure:
+    """`draw_bins` for every data set of the plan, side by side."""
+    with style():
+        figure = titled(title, 4.0)
+        axes = figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0]
+        for ax, data in zip(axes, plan.data, strict=True):
+            if any(card.data == data for card in cards):
+                draw_bins(ax, cards, data, kind, number).set_title(data, fontsize=9.5, fontweight="normal")
+        axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def epochs_figure(cards: Sequence[Card], data: str, title: str) -> Figure:
+    """Loss, positives per gt, gts left empty and labels that change, over the epochs of one data set."""
+    keys = {"loss": 1.0, "positives per gt": 1.0, "gts left empty": 100.0, "labels changed": 100.0}
+    with style():
+        figure = titled(title, 3.4)
+        axes = figure.subplots(1, len(keys))
+        for ax, (key, scale) in zip(axes, keys.items(), strict=True):
+            draw_epochs(ax, cards, data, key, scale)
+        axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def titled(title: str, height: float) -> Figure:
+    """A figure as wide as a page and `height` inches high."""
+    figure = Figure(figsize=(10.7, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
     return figure

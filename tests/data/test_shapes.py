@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.ops import box_iou
 
 from otalab.data import CLASS_NAMES, CocoDataset, ShapesConfig, draw_scene, make_shapes
 from otalab.data import scene as drawing
@@ -130,6 +132,18 @@ def test_a_crowd_is_a_cluster_of_one_class():
     assert overlapping_pairs_of_one_class(0.0) < 0.5
 
 
+def test_the_narrower_their_spread_the_more_the_same_shapes_overlap():
+    def drawn(spread: float) -> tuple[float, float, float]:
+        found = scenes(ShapesConfig(min_objects=8, max_objects=8, max_size=30.0, crowd=0.0, spread=spread), 30)
+        overlap = [box_iou(boxes, boxes).fill_diagonal_(0).amax(1) for s in found for boxes in [torch.tensor(s.boxes)]]
+        sizes = np.concatenate([(s.boxes[:, 2:] - s.boxes[:, :2]).max(1) for s in found])
+        return np.mean([len(s.labels) for s in found]), np.median(sizes), float(torch.cat(overlap).mean())
+
+    (count, size, strewn), (_, _, nearer), (heaped_count, heaped_size, heaped) = map(drawn, (1.0, 0.6, 0.4))
+    assert heaped_count == pytest.approx(count, rel=0.05) and heaped_size == pytest.approx(size, rel=0.15)
+    assert strewn < nearer < heaped and heaped > 2 * strewn
+
+
 def test_a_scene_too_full_keeps_fewer_objects_and_still_ends():
     full = ShapesConfig(image_size=32, min_objects=40, max_objects=40, min_size=20.0, max_size=32.0, min_visible=0.9)
     assert all(1 <= len(s.labels) < 40 for s in scenes(full, 3))
@@ -160,6 +174,16 @@ def test_a_set_is_made_once_and_reused(tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "draw_scene", None)  # drawing again would fail
     assert make_shapes(folder, 2, 1, SMALL, progress=False) == folder
     assert files(folder) == before
+
+
+def test_a_set_from_before_a_setting_existed_had_its_default(tmp_path):
+    folder = make_shapes(tmp_path / "s", 2, 1, SMALL, progress=False)
+    statement = json.loads((folder / "shapes.json").read_text())
+    del statement["config"]["spread"]
+    (folder / "shapes.json").write_text(json.dumps(statement))
+    assert make_shapes(folder, 2, 1, SMALL, progress=False) == folder
+    with pytest.raises(InputError, match=r"\(spread 1.0, asked 0.5\)"):
+        make_shapes(folder, 2, 1, replace(SMALL, spread=0.5), progress=False)
 
 
 def test_another_set_in_the_folder_is_an_error_until_overwritten(tmp_path):
@@ -228,6 +252,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         ({"aspect": 0.5}, "aspect must lie in 1..3, got 0.5"),
         ({"noise": -1.0}, "noise must lie in 0..64, got -1.0"),
         ({"min_visible": 0.0}, r"min_visible must lie in \(0, 1\], got 0.0"),
+        ({"spread": 0.0}, r"spread must lie in \(0, 1\], got 0.0"),
         ({"seed": -1}, "seed must not be negative, got -1"),
     ],
 )

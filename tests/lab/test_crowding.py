@@ -8,7 +8,8 @@ import torch
 from detect.test_evaluate import BACKENDS, detection, noisy
 
 from otalab.detect.evaluate import coco_metrics, run_evaluator
-from otalab.lab.crowding import BINS, CrowdingBin, crowding, crowding_bins
+from otalab.lab.crowding import BINS, crowding, crowding_bins
+from otalab.lab.gt_bins import GtBin
 
 CAT, DOG = 3, 5
 ALONE = [200, 200, 40, 40]  # xywh
@@ -16,7 +17,7 @@ BIG, INNER = [0, 0, 100, 100], [0, 0, 100, 60]  # IoU 0.6 with each other
 AWAY = [300, 300, 20, 20]
 
 
-def bins_of(gts, found, backend=None) -> dict[str, CrowdingBin]:
+def bins_of(gts, found, backend=None) -> dict[str, GtBin]:
     """The bins of one image: gts (box, label, crowd), detections (box, label, score)."""
     rows = [
         {"id": i, "image_id": 1, "bbox": box, "category_id": label, "area": box[2] * box[3], "iscrowd": crowd}
@@ -25,9 +26,7 @@ def bins_of(gts, found, backend=None) -> dict[str, CrowdingBin]:
     categories = [{"id": CAT, "name": "cat"}, {"id": DOG, "name": "dog"}]
     truth = {"info": {}, "categories": categories, "annotations": rows}
     truth["images"] = [{"id": 1, "width": 400, "height": 400, "file_name": "1.png"}]
-    return {
-        each.crowding: each for each in crowding_bins(truth, [detection(1, *row_of(row)) for row in found], backend)
-    }
+    return {each.name: each for each in crowding_bins(truth, [detection(1, *row_of(row)) for row in found], backend)}
 
 
 def row_of(row):

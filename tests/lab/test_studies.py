@@ -1,137 +1,156 @@
-"""Studies: intervals as in the textbooks, crowds told from the rest, and runs that differ in the assigner alone."""
+"""A study trains what its plan asks for, once; its cards say what the runs were."""
 
 import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
 
-import numpy as np
 import pytest
 import torch
 from detect.runs import log_of
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
-from scipy import stats
 
-from otalab.data import CocoDataset
+from otalab.data import CocoDataset, ShapesConfig
 from otalab.errors import InputError
-from otalab.lab.study import Run, ap_by_crowding, crowded_images, interval, paired_difference, study, values
+from otalab.lab.card import card_path, read_card, write_card
+from otalab.lab.plan import Contrast, Plan, Scenes
+from otalab.lab.study import LabelChanges, data_folder, read_cards, run_path, run_plan, share_changed
 
-shares = st.lists(st.floats(0, 1), min_size=2, max_size=8)
+from .cards import card
 
-
-def held_out(folder, boxes: dict[int, list[tuple]]) -> CocoDataset:
-    """Grey images of 40 x 30 px by id, with boxes (x, y, w, h) px of one class."""
-    (folder / "val" / "images").mkdir(parents=True)
-    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in boxes]
-    for image in images:
-        Image.new("RGB", (40, 30)).save(folder / "val" / "images" / image["file_name"])
-    gts = [(i, box) for i, here in boxes.items() for box in here]
-    annotations = [
-        {"id": n, "image_id": i, "category_id": 1, "bbox": list(box), "area": box[2] * box[3], "iscrowd": 0}
-        for n, (i, box) in enumerate(gts, 1)
-    ]
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "shape"}]}
-    (folder / "val" / "instances.json").write_text(json.dumps(content))
-    return CocoDataset.from_folder(folder, "val")
+SETTINGS = {"epochs": 2, "batch_size": 4, "warmup": 2, "device": "cpu"}
+SCENES = Scenes(8, 4, True, ShapesConfig(image_size=64, max_size=40.0))
+PLAN = Plan("t", {"drawn": SCENES}, {"ota": {}, "fcos": {}}, (3,), SETTINGS, (Contrast("ota", "fcos", "?"),))
 
 
-def crowd_and_pair(folder) -> CocoDataset:
-    """Image 1: two boxes that overlap by IoU 1/3; image 2: two that touch; image 3: none."""
-    return held_out(folder, {1: [(5, 5, 10, 10), (10, 5, 10, 10)], 2: [(5, 5, 10, 10), (15, 5, 10, 10)], 3: []})
-
-
-def test_the_interval_is_students():
-    sample = [0.2, 0.1, 0.4, 0.35]
-    theirs = stats.ttest_1samp(sample, 0).confidence_interval(0.9)
-    found = interval(sample, level=0.9)
-    assert (found.mean, found.low, found.high) == pytest.approx((0.2625, theirs.low, theirs.high))
-
-
-@given(shares, st.floats(-0.5, 0.5))
-def test_what_a_seed_does_to_both_cancels_in_pairs(sample, lift):
-    found = paired_difference(np.array(sample) + lift, sample)
-    assert found.mean == pytest.approx(lift, abs=1e-9)
-    assert found.high - found.low < 1e-6
-
-
-@given(shares, st.randoms(use_true_random=False))
-def test_the_other_way_round_is_the_negative(sample, random):
-    other = random.sample(sample, len(sample))
-    there, back = paired_difference(sample, other), paired_difference(other, sample)
-    assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
-    assert there.separated == back.separated
-
-
-def test_intervals_without_zero_separate():
-    assert paired_difference([0.5, 0.6, 0.7], [0.1, 0.21, 0.3]).separated
-    assert paired_difference([0.1, 0.21, 0.3], [0.5, 0.6, 0.7]).separated
-    assert not paired_difference([0.5, 0.6, 0.7], [0.6, 0.5, 0.7]).separated
-    assert not paired_difference([0.5, 0.6], [0.5, 0.6]).separated
-
-
-def test_too_few_values_and_unequal_numbers_are_named():
-    with pytest.raises(InputError, match="two values, got 1"):
-        interval([0.3])
-    with pytest.raises(InputError, match="got 2 and 3"):
-        paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
-
-
-def test_values_are_in_the_order_of_their_seeds():
-    runs = [Run("ota", seed, {"all": seed / 10, "crowded": 0.0, "apart": 0.0}) for seed in (2, 0, 1)]
-    assert values(runs, "ota").tolist() == [0, 0.1, 0.2]
-    with pytest.raises(InputError, match="no run of 'atss'; there is ota"):
-        values(runs, "atss")
-
-
-def test_an_image_is_crowded_when_two_boxes_overlap_enough(tmp_path):
-    dataset = crowd_and_pair(tmp_path)
-    assert crowded_images(dataset) == {1}
-    assert crowded_images(dataset, iou=0.34) == set()
-
-
-def test_a_detector_that_fails_in_crowds_has_ap_apart_alone(tmp_path):
-    dataset = crowd_and_pair(tmp_path)
-    perfect = [{**gt, "score": 0.9} for gt in dataset.ground_truth()["annotations"]]
-    assert ap_by_crowding(dataset, perfect) == {"all": 1, "crowded": 1, "apart": 1}
-    found = ap_by_crowding(dataset, [result for result in perfect if result["image_id"] == 2])
-    assert found["crowded"] == 0 and found["apart"] == 1 and 0 < found["all"] < 1
-
-
-def test_without_a_crowd_its_ap_is_not_a_number(tmp_path):
-    dataset = held_out(tmp_path, {1: [(5, 5, 10, 10)]})
-    assert np.isnan(ap_by_crowding(dataset, [])["crowded"])
-
-
-def test_runs_differ_in_nothing_but_the_assigner_and_a_stopped_study_goes_on(shapes, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 1)  # threads of other tests would stand in line with these
-    asked = {"epochs": 1, "batch_size": 8, "warmup": 2, "max_images": 16, "device": "cpu"}
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished study of two runs: its folder and its cards."""
+    folder = tmp_path_factory.mktemp("study")
     threads = torch.get_num_threads()
-    runs = study(shapes, tmp_path, ["ota", "fcos"], [3], progress=False, **asked)
-    assert [(run.assigner, run.seed) for run in runs] == [("ota", 3), ("fcos", 3)]
+    cards = run_plan(PLAN, folder, progress=False)
     assert torch.get_num_threads() == threads
-    ours, theirs = log_of(tmp_path / "ota-3"), log_of(tmp_path / "fcos-3")
+    return folder, cards
+
+
+def test_runs_differ_in_nothing_but_the_method(done):
+    folder, cards = done
+    assert [(each.data, each.method, each.seed) for each in cards] == [("drawn", "ota", 3), ("drawn", "fcos", 3)]
+    ours, theirs = (log_of(run_path(folder, job)) for job in PLAN.jobs())
     assert ours[0]["lr"] == theirs[0]["lr"] and ours[0]["loss"] != theirs[0]["loss"]
-    written = (tmp_path / "ota-3" / "log.jsonl").read_text()
-    assert study(shapes, tmp_path, ["ota"], [3], progress=False, **asked) == runs[:1]
-    assert (tmp_path / "ota-3" / "log.jsonl").read_text() == written, "what is there is not trained again"
-    with pytest.raises(InputError, match="epochs=1, not 2"):
-        study(shapes, tmp_path, ["ota"], [3], progress=False, **{**asked, "epochs": 2})
+    differ = {name for name, value in cards[0].settings.items() if cards[1].settings[name] != value}
+    assert differ == {"assigner"}
+
+
+def test_what_has_a_card_is_not_trained_again(done):
+    folder, cards = done
+    written = [path.stat().st_mtime_ns for path in sorted(folder.rglob("log.jsonl"))]
+    assert str(run_plan(PLAN, folder, progress=False)) == str(cards)  # NaN is not equal to itself
+    assert [path.stat().st_mtime_ns for path in sorted(folder.rglob("log.jsonl"))] == written and len(written) == 2
+    assert not list(folder.rglob("checkpoint.pt"))  # ten times the weights, and of no use once the run is done
+
+
+def test_a_card_says_what_became_of_the_run(done):
+    folder, (ota, _) = done
+    log = [line for line in log_of(run_path(folder, PLAN.jobs()[0])) if "loss" in line]
+    gts = sum(line["gts"] for line in log[:2])
+    assert len(log) == 4 and len(ota.epochs) == 2
+    assert ota.epochs[0]["positives per gt"] == round(sum(line["positives"] for line in log[:2]) / gts, 3)
+    assert ota.epochs[1]["loss"] == round((log[2]["loss"] + log[3]["loss"]) / 2, 4)
+    assert ota.epochs[0]["labels changed"] is None and 0 <= ota.epochs[1]["labels changed"] <= 1
+    metrics = json.loads((run_path(folder, PLAN.jobs()[0]) / "metrics.json").read_bytes())
+    assert ota.value("metrics/AP") == metrics["AP"]
+    assert sum(each["gts"] for each in ota.size.values()) == ota.scenes["val"]["boxes"]
+    assert sum(each["gts"] for each in ota.crowding.values()) == ota.scenes["val"]["boxes"]
+    assert ota.scenes["train"]["images"] == 8 and set(ota.seconds) == {"data", "forward", "assignment", "backward"}
+    assert ota.settings["epochs"] == 2 and "data" not in ota.settings and "out" not in ota.settings
+    assert str(folder) not in card_path(folder / "cards", PLAN.jobs()[0]).read_text()  # no path of this machine
+
+
+def test_a_card_is_read_as_it_was_written(tmp_path):
+    made = card("d", "ota:q=10", 7, 0.25)
+    path = write_card(tmp_path, made)
+    assert path == tmp_path / "d" / "ota q=10-7.json" and read_card(path) == made
+    nothing = read_card(write_card(tmp_path, card("d", "ota", 0, float("nan"))))
+    assert math.isnan(nothing.metrics["APs"]) and math.isnan(nothing.value("size/under 16/AP"))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"data": 3}', "\0"])
+def test_a_damaged_card_is_named(tmp_path, content):
+    (tmp_path / "card.json").write_text(content)
+    with pytest.raises(InputError, match=r"card.json is no card of a run"):
+        read_card(tmp_path / "card.json")
+
+
+def test_a_number_that_a_card_lacks_is_named():
+    for path in ("metrics/AR", "nothing", "epochs/0", "metrics"):
+        with pytest.raises(InputError, match=rf"d/ota-0 has no number {path}"):
+            card("d", "ota", 0, 0.1).value(path)
+
+
+def test_a_card_of_other_settings_is_refused(done):
+    folder, _ = done
+    other = Plan("t", PLAN.data, PLAN.methods, (3,), SETTINGS | {"epochs": 3})
+    with pytest.raises(InputError, match=r"ota-3.json is of epochs=2, not 3; choose another folder"):
+        run_plan(other, folder, progress=False)
+
+
+def test_a_study_whose_time_is_over_begins_no_run(tmp_path):
+    assert run_plan(PLAN, tmp_path, hours=0.0, progress=False) == []
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(InputError, match="a process at least, not 0"):
+        run_plan(PLAN, tmp_path, processes=0)
+
+
+def test_scenes_of_one_class_keep_their_boxes(tmp_path):
+    plain = data_folder(Scenes(3, 2, False, SCENES.shapes), tmp_path / "plain")
+    one = data_folder(Scenes(3, 2, True, SCENES.shapes), tmp_path / "one")
+    assert data_folder(Scenes(3, 2, True, SCENES.shapes), tmp_path / "one") == one
+    many, single = (json.loads((folder / "train" / "instances.json").read_text()) for folder in (plain, one))
+    assert [a["bbox"] for a in many["annotations"]] == [a["bbox"] for a in single["annotations"]]
+    assert {a["category_id"] for a in single["annotations"]} == {1}
+    assert CocoDataset.from_folder(one, "val").class_names == ["shape"]
+    assert data_folder("elsewhere", tmp_path / "none") == "elsewhere" and not (tmp_path / "none").exists()
+
+
+def test_the_share_of_labels_that_change_is_of_the_points_that_learn_a_gt():
+    before, now = torch.tensor([-1, 0, 0, 1, -2]), torch.tensor([-1, 0, 1, -1, -2])
+    assert share_changed([before], [now]) == round(2 / 3, 5)  # points 1, 2 and 3 learn a gt, 2 and 3 change
+    assert share_changed([before, now], [now, now]) == round(2 / 5, 5)
+    assert share_changed([before * 0 - 1], [before * 0 - 1]) == 0
+
+
+def test_labels_are_not_compared_across_a_stop(done):
+    folder, _ = done
+    labels = LabelChanges(CocoDataset.from_folder(folder / "data" / "drawn", "train"))
+    labels.changed, labels.last = [], None
+    from otalab.detect.checkpoint import load_model
+
+    model, _ = load_model(run_path(folder, PLAN.jobs()[0]))
+    labels.look(3, model)
+    labels.look(4, model)
+    assert labels.changed == [None, None, None, None, 0.0]
 
 
 @pytest.mark.slow
-def test_side_by_side_or_one_after_the_other_is_the_same(shapes, tmp_path):
-    asked = {"epochs": 1, "batch_size": 8, "warmup": 2, "max_images": 16, "device": "cpu"}
-    side = study(shapes, tmp_path / "side", ["fcos", "ota"], [0], processes=2, progress=False, **asked)
-    assert [(run.assigner, run.seed) for run in side] == [("fcos", 0), ("ota", 0)]
-    alone = study(shapes, tmp_path / "alone", ["fcos", "ota"], [0], progress=False, **asked)
-    for name in ("fcos-0", "ota-0"):
-        ours, theirs = (
-            [line["loss"] for line in log_of(tmp_path / way / name) if "loss" in line] for way in ("side", "alone")
-        )
-        assert ours == pytest.approx(theirs, rel=1e-3)
-    assert [run.assigner for run in alone] == ["fcos", "ota"]
-
-
-@pytest.mark.parametrize(("assigners", "seeds", "processes"), [([], [0], 1), (["ota"], [], 1), (["ota"], [0], 0)])
-def test_a_study_of_nothing_is_refused(shapes, tmp_path, assigners, seeds, processes):
-    with pytest.raises(InputError, match="needs assigners, seeds and a process"):
-        study(shapes, tmp_path, assigners, seeds, processes=processes, progress=False)
+def test_a_killed_study_goes_on_and_ends_with_the_same_cards(done, tmp_path):
+    _, whole = done
+    program = (
+        "from lab.test_studies import PLAN; from otalab.lab.study import run_plan; import sys; "
+        "run_plan(PLAN, sys.argv[1], processes=int(sys.argv[2]), progress=False)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    first = subprocess.Popen([*command, "1"], env=environment)
+    while not list(tmp_path.glob("cards/*/ota-3.json")):  # the first of the two runs is done
+        assert first.poll() is None
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert len(read_cards(PLAN, tmp_path / "cards")) == 1
+    subprocess.run([*command, "2"], env=environment, check=True)
+    again = read_cards(PLAN, tmp_path / "cards")
+    assert str([each.metrics for each in again]) == str([each.metrics for each in whole])
+    assert [[e["loss"] for e in each.epochs] for each in again] == [[e["loss"] for e in each.epochs] for each in whole]

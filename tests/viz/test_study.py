@@ -2,44 +2,82 @@
 
 import numpy as np
 import pytest
+from lab.cards import cards
 
-from otalab.lab.study import Difference, Run
-from otalab.viz.study import difference_figure, draw_differences, draw_runs, study_figure
+from otalab.errors import InputError
+from otalab.lab.contrasts import Difference, answers
+from otalab.lab.plan import Contrast, Plan
+from otalab.viz.study import (
+    answers_figure,
+    bins_figure,
+    draw_bins,
+    draw_differences,
+    draw_epochs,
+    draw_runs,
+    epochs_figure,
+    study_figure,
+)
+from otalab.viz.study_report import study_report
 
 from .scenes import axes, rendered, texts
 
-RUNS = [
-    Run(
-        name,
-        seed,
-        {split: base + 0.01 * seed + lift for split, lift in (("all", 0), ("crowded", -0.1), ("apart", 0.1))},
-    )
-    for name, base in (("ota", 0.3), ("fcos", 0.25), ("atss", 0.2))
-    for seed in range(3)
-]
+METHODS = {"ota": [0.3, 0.31, 0.32], "fcos": [0.25, 0.26, 0.27], "atss": [0.2, 0.21, 0.22]}
+CARDS = cards({"heaped": {"ota": [0.2, 0.21, 0.23]}, "sparse": METHODS})
+PLAN = Plan(
+    "Which?",
+    {"heaped": "y", "sparse": "x"},
+    {name: {} for name in METHODS},
+    3,
+    contrasts=(Contrast("ota", "fcos", "Does it matter?", "+2.4 AP"), Contrast("fcos", "atss", "And this?")),
+)
+
+
+def dots(ax) -> list:
+    return [line for line in ax.get_lines() if line.get_marker() == "o"]
 
 
 def test_every_run_is_a_dot_in_percent():
-    ax = draw_runs(axes(), RUNS, "crowded")
-    dots = [line for line in ax.get_lines() if line.get_marker() == "o"]
-    assert [dot.get_xdata().tolist() for dot in dots] == [
-        pytest.approx([20, 21, 22]), pytest.approx([15, 16, 17]), pytest.approx([10, 11, 12]),
+    ax = draw_runs(axes(), CARDS, "sparse")
+    assert [dot.get_xdata().tolist() for dot in dots(ax)] == [
+        pytest.approx([30, 31, 32]), pytest.approx([25, 26, 27]), pytest.approx([20, 21, 22]),
     ]  # fmt: skip
     assert [label.get_text() for label in ax.get_yticklabels()] == ["ota", "fcos", "atss"]
     assert "%" in ax.get_xlabel()
+    assert len(dots(draw_runs(axes(), CARDS, "heaped"))) == 1  # what has no run there has no dot
 
 
 def test_a_difference_that_may_be_none_is_hollow():
     ax = draw_differences(axes(), ["a", "b"], [Difference(0.02, 0.01, 0.03), Difference(0.02, -0.01, 0.05)])
-    filled, hollow = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    filled, hollow = dots(ax)
     assert filled.get_markerfacecolor() != "white" and hollow.get_markerfacecolor() == "white"
 
 
+def test_bins_and_epochs_are_means_over_the_seeds():
+    first, *_ = dots(draw_bins(axes(), CARDS, "sparse", "size"))
+    assert first.get_ydata().tolist() == pytest.approx([31] * 4)
+    ax = draw_epochs(axes(), CARDS, "sparse", "labels changed", 100.0)
+    assert np.isnan(dots(ax)[0].get_ydata()[0]) and dots(ax)[0].get_ydata()[1] == pytest.approx(30)
+    assert ax.get_ylabel() == "labels changed (%)"
+
+
 @pytest.mark.parametrize(
-    "draw", [lambda: study_figure(RUNS, "a title"), lambda: difference_figure(RUNS, "ota", "a title")]
+    "draw",
+    [
+        lambda: study_figure(PLAN, CARDS, "a title"),
+        lambda: answers_figure(answers(PLAN, CARDS), "a title"),
+        lambda: bins_figure(PLAN, CARDS, "crowding", "a title"),
+        lambda: epochs_figure(CARDS, "sparse", "a title"),
+    ],
 )
-def test_the_figures_show_all_crowded_and_apart(draw):
+def test_the_figures_are_drawn_and_name_methods_and_data(draw):
     figure = draw()
     assert np.ptp(rendered(figure)) > 0
     said = " ".join(texts(figure))
-    assert all(word in said for word in ("a title", "all scenes", "crowded", "apart", "fcos"))
+    assert "a title" in said and "fcos" in said
+
+
+def test_the_page_says_question_answer_and_what_the_paper_says():
+    page = study_report(PLAN, CARDS).html()
+    assert all(word in page for word in ("Does it matter?", "ota is ahead", "+2.4 AP", "12 of 18 runs"))
+    with pytest.raises(InputError, match="'Which\\?' has no card yet"):
+        study_report(PLAN, [])

@@ -1,0 +1,149 @@
+"""The card of a run: what a study keeps of a trained detector, small enough to lie in a repository."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from pathlib import Path
+
+import numpy
+import torch
+import torchvision
+
+import otalab
+from otalab.data.coco import CocoDataset
+from otalab.detect.run_folder import kept_settings
+from otalab.errors import InputError, first_line
+from otalab.files import write_json
+from otalab.lab.crowding import crowding_bins
+from otalab.lab.gt_bins import size_bins
+from otalab.lab.photos import counts
+from otalab.lab.plan import Job
+from otalab.lab.run_record import part_seconds, read_run
+
+
+@dataclass(frozen=True)
+class Card:
+    """One run of a study.
+
+    settings: all that decide the weights, folders aside
+    scenes:   images and boxes of the training and the held-out split
+    metrics:  COCO's on the held-out images, AP in 0..1; NaN (null in the file) where there was nothing to measure
+    crowding, size: `GtBin`s of the held-out gts, as dicts by the name of the bin
+    epochs:   of each epoch the mean loss, positives per gt, the share of gts left empty, and the share of labels that
+              changed since the epoch before (None after the first, or where the run was stopped in between)
+    seconds:  of training, by the part of a step
+    versions: of what computed it, the processor's kind included
+    """
+
+    data: str
+    method: str
+    seed: int
+    settings: dict
+    scenes: dict
+    metrics: dict[str, float]
+    crowding: dict[str, dict]
+    size: dict[str, dict]
+    epochs: list[dict]
+    seconds: dict[str, float]
+    versions: dict[str, str]
+
+    def value(self, path: str) -> float:
+        """A number of the card by its path, as "metrics/AP", "crowding/0.5 or more/AP" or "size/under 16/recall".
+
+        Raises InputError when the card holds no such number.
+        """
+        try:
+            found = reduce(lambda at, key: at[key], path.split("/")[1:], getattr(self, path.split("/")[0]))
+            return float("nan") if found is None else float(found)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the card {self.name} has no number {path}") from error
+
+    @property
+    def name(self) -> str:
+        """By which its file is called."""
+        return card_name(self.data, self.method, self.seed)
+
+
+def card_name(data: str, method: str, seed: int) -> str:
+    """DATA/METHOD-SEED, with nothing in it that a file system takes amiss."""
+    return f"{data}/{method.replace(':', ' ')}-{seed}"
+
+
+def card_path(folder: str | Path, job: Job) -> Path:
+    """Where a job's card lies."""
+    return Path(folder) / f"{card_name(job.data, job.method, job.seed)}.json"
+
+
+def make_card(job: Job, run_folder: str | Path, trainset: CocoDataset, heldout: CocoDataset, changed: list) -> Card:
+    """The card of a finished run; `changed` has of each epoch the share of labels that changed."""
+    run, truth = read_run(run_folder), heldout.ground_truth()
+    results = json.loads((Path(run_folder) / "detections.json").read_bytes())
+    return Card(
+        *job[:3],
+        settings=shown_settings(job),
+        scenes={"train": counts(trainset), "val": counts(heldout)},
+        metrics=run.metrics,
+        crowding={each.name: bin_numbers(each) for each in crowding_bins(truth, results)},
+        size={each.name: bin_numbers(each) for each in size_bins(truth, results)},
+        epochs=epoch_lines(run.steps, changed),
+        seconds={name: round(seconds, 2) for name, seconds in part_seconds(run.steps).items()},
+        versions=versions(),
+    )
+
+
+def shown_settings(job: Job) -> dict:
+    """The settings of a job that decide its weights, as JSON holds them, without the folder of the data."""
+    return {name: value for name, value in kept_settings(job.config()).items() if name != "data"}
+
+
+def bin_numbers(each) -> dict:
+    """A `GtBin` without its name."""
+    return {name: value for name, value in asdict(each).items() if name != "name"}
+
+
+def epoch_lines(steps: Sequence[dict], changed: Sequence[float | None]) -> list[dict]:
+    """A line for each epoch, from the log's lines of steps."""
+    lines = []
+    for epoch in sorted({step["epoch"] for step in steps}):
+        own = [step for step in steps if step["epoch"] == epoch]
+        gts, positives, empty = (sum(step[key] for step in own) for key in ("gts", "positives", "empty_gts"))
+        lines.append(
+            {
+                "loss": round(sum(step["loss"] for step in own) / len(own), 4),
+                "positives per gt": round(positives / max(1, gts), 3),
+                "gts left empty": round(empty / max(1, gts), 5),
+                "labels changed": changed[epoch] if epoch < len(changed) else None,
+            }
+        )
+    return lines
+
+
+def versions() -> dict[str, str]:
+    """Of otalab, Python and what computes."""
+    own = {"otalab": otalab, "torch": torch, "torchvision": torchvision, "numpy": numpy}
+    of_packages = {name: module.__version__ for name, module in own.items()}
+    return of_packages | {"python": platform.python_version(), "machine": platform.machine()}
+
+
+def write_card(folder: str | Path, card: Card) -> Path:
+    """Write a card into the folder, whole; returns its path."""
+    path = Path(folder) / f"{card.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, asdict(card))
+    return path
+
+
+def read_card(path: str | Path) -> Card:
+    """A card from its file. Raises InputError for a file that is none."""
+    try:
+        return parse_card(json.loads(Path(path).read_bytes()))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"{path} is no card of a run: {first_line(error)}") from error
+
+
+def parse_card(content: dict) -> Card:
+    """A card as JSON holds it, metrics that were not measured as null. Raises what comes of other content."""
+    metrics = {name: float("nan") if value is None else value for name, value in content["metrics"].items()}
+    return Card(**{**content, "metrics": metrics})

@@ -1,0 +1,177 @@
+"""What the cards of a study say: means, the share of luck, and the plan's contrasts with intervals that hold together.
+
+The model behind it: AP = what the method does + what the seed does + the rest. A difference of two methods is judged
+by the rest, which all methods of a data set estimate together: five seeds of six methods give 20 degrees of freedom,
+where a pair alone has 4. It takes for granted that the rest varies alike in all methods; each pair's own spread stands
+beside its interval, so that one can see where it does not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from otalab.errors import InputError
+from otalab.lab.card import Card
+from otalab.lab.plan import Contrast, Plan
+
+POWER = 0.8  # the chance at which a difference counts as one that would have been seen
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference and its confidence interval, in the unit of what was compared."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def separated(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+@dataclass(frozen=True)
+class TwoWay:
+    """A two-way table of one data set, a row a seed and a column a method: how much each moves the values.
+
+    seed, method, rest: standard deviations, those of the means of seeds and of methods, and of what is left of a value
+                        when both are taken away (with its degrees of freedom)
+    """
+
+    data: str
+    seeds: int
+    methods: int
+    seed: float
+    method: float
+    rest: float
+    freedom: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A contrast on one data set, or across two.
+
+    found:      mean difference; its interval holds together with those of all other answers
+    own_spread: standard deviation of the pairs' differences over the seeds
+    detectable: the difference that these seeds would have told from 0 with a chance of 80 %
+    """
+
+    contrast: Contrast
+    data: str
+    found: Difference
+    own_spread: float
+    detectable: float
+    seeds: int
+
+    @property
+    def ahead(self) -> tuple[str, str]:
+        """The two methods, the one with the higher mean first."""
+        pair = (self.contrast.a, self.contrast.b)
+        return pair if self.found.mean > 0 else pair[::-1]
+
+    @property
+    def verdict(self) -> str:
+        """In words. "Cannot be told" is not "equal"."""
+        if not self.found.separated:
+            return "cannot be told"
+        across = self.contrast.across
+        return f"larger on {across[self.found.mean < 0]}" if across else f"{self.ahead[0]} is ahead"
+
+
+def values(cards: Sequence[Card], data: str, method: str, what: str = "metrics/AP") -> dict[int, float]:
+    """A number of a method's cards on a data set, by seed. Raises InputError where there is no card."""
+    found = {card.seed: card.value(what) for card in cards if (card.data, card.method) == (data, method)}
+    if not found:
+        raise InputError(f"no card of {method!r} on {data!r}")
+    return found
+
+
+def table(cards: Sequence[Card], data: str, what: str = "metrics/AP") -> tuple[list[str], Float[np.ndarray, "s m"]]:
+    """The methods of a data set, and a number of their cards: a row for each seed of which all methods have a card."""
+    methods = list(dict.fromkeys(card.method for card in cards if card.data == data))
+    each = [values(cards, data, method, what) for method in methods]
+    seeds = sorted(set.intersection(*map(set, each))) if each else []
+    return methods, np.array([[of[seed] for of in each] for seed in seeds]).reshape(len(seeds), len(methods))
+
+
+def two_way(cards: Sequence[Card], data: str, what: str = "metrics/AP") -> TwoWay:
+    """Seed, method and the rest, told apart. Raises InputError for fewer than two seeds or methods."""
+    methods, x = table(cards, data, what)
+    s, m = x.shape
+    if s < 2 or m < 2:
+        raise InputError(f"{data}: a two-way table needs two seeds and two methods at least, not {s} and {m}")
+    rest = x - x.mean(axis=0) - x.mean(axis=1, keepdims=True) + x.mean()
+    freedom = (s - 1) * (m - 1)
+    spread = (x.mean(axis=1).std(ddof=1), x.mean(axis=0).std(ddof=1), np.sqrt((rest**2).sum() / freedom))
+    return TwoWay(data, s, len(methods), *map(float, spread), freedom)
+
+
+def answers(plan: Plan, cards: Sequence[Card], what: str = "metrics/AP") -> list[Answer]:
+    """All contrasts of the plan on all their data sets, as far as there are cards of two seeds at least.
+
+    Each interval is Student's, by the rest of the two-way table, at a level that leaves each an equal part of the
+    plan's 5 %: by Bonferroni's inequality all hold together at `plan.level`. Across two data sets, whose rests may
+    differ, the degrees of freedom are Satterthwaite's.
+    """
+    asked = [(contrast, data) for contrast in plan.contrasts for data in asked_of(plan, contrast)]
+    level = 1 - (1 - plan.level) / max(1, len(asked))
+    found = (answer(contrast, data, cards, what, level) for contrast, data in asked)
+    return [each for each in found if each is not None]
+
+
+def asked_of(plan: Plan, contrast: Contrast) -> list[tuple[str, ...]]:
+    """The data sets, or the pair of them, that a contrast is asked of."""
+    return [contrast.across] if contrast.across else [(name,) for name in contrast.data or plan.data]
+
+
+def answer(contrast: Contrast, data: tuple[str, ...], cards: Sequence[Card], what: str, level: float) -> Answer | None:
+    """One contrast with an interval of that level; None where there are too few cards."""
+    means, variances, freedoms, spreads, seeds = [], [], [], [], []
+    for name in data:
+        methods, x = table(cards, name, what)
+        if len(x) < 2 or not {contrast.a, contrast.b} <= set(methods):
+            return None
+        d = x[:, methods.index(contrast.a)] - x[:, methods.index(contrast.b)]
+        of_all = two_way(cards, name, what)
+        means.append(d.mean())
+        variances.append(2 * of_all.rest**2 / len(d))
+        freedoms.append(of_all.freedom)
+        spreads.append(d.std(ddof=1))
+        seeds.append(len(d))
+    mean = float(means[0] - sum(means[1:]))
+    variance = sum(variances)
+    freedom = variance**2 / max(sum(v**2 / f for v, f in zip(variances, freedoms, strict=True)), 1e-300)
+    error, critical = float(np.sqrt(variance)), float(stats.t.ppf((1 + level) / 2, max(freedom, 1)))
+    interval = Difference(mean, mean - critical * error, mean + critical * error)
+    detectable = (critical + float(stats.t.ppf(POWER, max(freedom, 1)))) * error
+    spread = float(np.sqrt(np.square(spreads).sum()))
+    return Answer(contrast, " - ".join(data), interval, spread, detectable, min(seeds))
+
+
+def interval(sample: Sequence[float] | np.ndarray, level: float = 0.95) -> Difference:
+    """Mean of independent values and its confidence interval by Student's t. Raises InputError for fewer than two."""
+    if len(sample) < 2:
+        raise InputError(f"an interval needs at least two values, got {len(sample)}")
+    mean, spread = float(np.mean(sample)), float(np.std(sample, ddof=1))
+    half = float(stats.t.ppf((1 + level) / 2, df=len(sample) - 1)) * spread / len(sample) ** 0.5
+    return Difference(mean, mean - half, mean + half)
+
+
+def paired_difference(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, level: float = 0.95
+) -> Difference:
+    """How much larger `a` is than `b`, value by value (of equal seeds): mean and interval, by these pairs alone.
+
+    What a seed does to both cancels, so the interval is often narrower than those of `a` and `b`. Raises InputError
+    for unequal numbers of values, and for fewer than two.
+    """
+    if len(a) != len(b):
+        raise InputError(f"pairs need equal numbers of values, got {len(a)} and {len(b)}")
+    return interval(np.asarray(a, dtype=float) - np.asarray(b, dtype=float), level)

@@ -1,0 +1,181 @@
+"""The plan of a study: data, methods, seeds and settings, and the questions, written down before the first run.
+
+plan = read_plan("benchmarks/plans/shapes.toml")   # or Plan(...), with the same words
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import NamedTuple
+
+from otalab.assign import build_assigner
+from otalab.data.scene import ShapesConfig
+from otalab.detect.config import TrainConfig
+from otalab.errors import InputError
+
+DECIDED = {"data", "out", "seed"}  # settings that a plan decides by its own words
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Drawn scenes: how many, how they look, and whether every shape is of one class, "shape"."""
+
+    train: int
+    val: int
+    one_class: bool = False
+    shapes: ShapesConfig = field(default_factory=ShapesConfig)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A question, and the difference that answers it: AP of method `a` minus that of `b`.
+
+    data:   the data sets it is asked of, all of the plan's if none are named
+    across: two data sets instead: how much larger the difference is on the first than on the second
+    paper:  what the paper says of it
+    """
+
+    a: str
+    b: str
+    question: str
+    paper: str = ""
+    data: tuple[str, ...] = ()
+    across: tuple[str, ...] = ()
+
+
+class Job(NamedTuple):
+    """One detector to train: the data set, the method, and all settings but the folders."""
+
+    data: str
+    method: str
+    seed: int
+    settings: dict[str, object]
+
+    def config(self, **folders: str) -> TrainConfig:
+        """The run's settings in full. Raises InputError for one that does not exist or cannot be."""
+        own = self.settings | folders
+        try:
+            return TrainConfig.from_recipe(own.pop("recipe"), **own) if "recipe" in own else TrainConfig(**own)
+        except TypeError as error:
+            raise InputError(f"method {self.method}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study: every method trained on every data set with every seed, all else equal.
+
+    seeds:    these, or so many from 0
+    settings: of `TrainConfig`, for all runs
+    data:     by name a folder in COCO format, or `Scenes` to be drawn
+    methods:  by name the settings in which it differs; its assigner is its name where none is given
+    level:    at which all intervals of the contrasts hold together
+
+    Raises InputError for a name that is not there and a setting that does not exist or cannot be.
+    """
+
+    title: str
+    data: Mapping[str, str | Scenes]
+    methods: Mapping[str, Mapping[str, object]]
+    seeds: int | tuple[int, ...] = 5
+    settings: Mapping[str, object] = field(default_factory=dict)
+    contrasts: tuple[Contrast, ...] = ()
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
+        object.__setattr__(self, "seeds", tuple(seeds))
+        if not (self.data and self.methods and self.seeds and 0 < self.level < 1):
+            raise InputError(
+                f"a study needs data, methods, seeds and a level in 0..1, not {list(self.data)}, {list(self.methods)}, "
+                f"{list(self.seeds)}, {self.level}"
+            )
+        for name in (*self.data, *self.methods):
+            if not re.fullmatch(r"\w[\w .,:=+-]*", name) or name != name.strip():
+                raise InputError(f"{name!r} cannot name a data set or method: files and folders are called so")
+        for contrast in self.contrasts:
+            known(self.methods, "method", contrast.a, contrast.b)
+            known(self.data, "data set", *contrast.data, *contrast.across)
+            if len(contrast.across) not in (0, 2):
+                raise InputError(f"{contrast.question!r}: across needs two data sets, not {list(contrast.across)}")
+        for name, own in {"settings": self.settings, **self.methods}.items():
+            if decided := DECIDED & own.keys():
+                raise InputError(f"{name}: {', '.join(sorted(decided))} cannot be a setting of a plan")
+        for job in self.jobs():
+            build_assigner(job.config().assigner)
+
+    def jobs(self) -> list[Job]:
+        """All runs, seed by seed, so that a study that is stopped has all methods of its seeds."""
+        return [
+            Job(data, method, seed, {"assigner": method, **self.settings, **own, "seed": seed})
+            for seed in self.seeds
+            for data in self.data
+            for method, own in self.methods.items()
+        ]
+
+
+def known(there: Mapping, what: str, *names: str) -> None:
+    """Raise InputError for a name that is not there."""
+    for name in names:
+        if name not in there:
+            raise InputError(f"{name!r} is no {what} of the plan; there is {', '.join(there)}")
+
+
+def read_plan(path: str | Path) -> Plan:
+    """A plan from a TOML file, whose words are those of `Plan`. Raises InputError that names file and fault."""
+    try:
+        return parse_plan(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"cannot read the plan {path}: {getattr(error, 'strerror', None) or error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def parse_plan(text: str) -> Plan:
+    """A plan from the text of its file. Raises InputError, and what tomllib raises for text that is no TOML."""
+    content = tomllib.loads(text)
+    for name in ("settings", "data", "methods"):
+        content[name] = table(name, content.get(name, {}))
+    content["methods"] = {name: table(f"method {name}", own) for name, own in content["methods"].items()}
+    content["data"] = {name: data_set(name, each) for name, each in content["data"].items()}
+    content["contrasts"] = tuple(
+        typed(Contrast, f"contrast {number}", each) for number, each in enumerate(content.get("contrasts", []), 1)
+    )
+    return typed(Plan, "the plan", content)
+
+
+def data_set(name: str, content: object) -> str | Scenes:
+    """A data set of a plan's file: `folder`, or `train`, `val`, `one_class` and `shapes`."""
+    content = table(f"data {name}", content)
+    if "folder" in content:
+        if len(content) > 1 or not isinstance(content["folder"], str):
+            raise InputError(f"data {name} has a folder, and then nothing else: {content}")
+        return content["folder"]
+    shapes = typed(ShapesConfig, f"shapes of data {name}", content.get("shapes", {}))
+    return typed(Scenes, f"data {name}", {**content, "shapes": shapes})
+
+
+def typed(kind: type, name: str, content: object):
+    """A dataclass from a table of a file. Raises InputError for fields that are missing, unknown or of another type."""
+    content = {key: tuple(v) if isinstance(v, list) else v for key, v in table(name, content).items()}
+    own = {f.name: f for f in fields(kind)}
+    needed = [key for key, f in own.items() if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [key for key in needed if key not in content]:
+        raise InputError(f"{name} lacks {', '.join(missing)}")
+    if unknown := [key for key in content if key not in own]:
+        raise InputError(f"{name} has {', '.join(unknown)}; there is {', '.join(own)}")
+    for key, value in content.items():
+        expected = own[key].type
+        if expected is float and type(value) is int:
+            content[key] = float(value)
+        elif expected in (int, float, str, bool) and type(value) is not expected:
+            raise InputError(f"{key} of {name} is {value!r}; it must be of the type {expected.__name__}")
+    return kind(**content)
+
+
+def table(name: str, content: object) -> dict:
+    """The content, a table of a file. Raises InputError for anything else."""
+    if not isinstance(content, Mapping):
+        raise InputError(f"{name} is {content!r}, not a table")
+    return dict(content)
