@@ -1,5 +1,6 @@
 """An assigner's options: read from text, and checked; what is wrong, and by which number."""
 
+from dataclasses import is_dataclass, replace
 from inspect import signature
 from math import inf
 
@@ -21,14 +22,19 @@ RULES = {
 }
 
 
-def parse_options(text: str, defaults) -> dict[str, bool | int | float | str]:
-    """Options in text, "q=10,solver=auction", each of the type that it has in `defaults`, an assigner.
+def parse_options(text: str, defaults) -> dict[str, object]:
+    """Options in text, "q=10,alpha=1", each of the type that it has in `defaults`, an assigner.
 
-    Raises InputError for text of another form, an unknown option, one that text cannot tell, and a value at fault.
+    Those of its parts, such as its cost and its prior, go by their own names: "alpha" is `cost.alpha`. Raises
+    InputError for text of another form, an unknown option, one that text cannot tell, and a value at fault.
     """
-    kinds = {name: type(getattr(defaults, name)) for name in signature(type(defaults)).parameters}
-    readers = {name: READERS[kind] for name, kind in kinds.items() if kind in READERS}
-    found = {}
+    parts = {name: getattr(defaults, name) for name in signature(type(defaults)).parameters}
+    owners = {None: defaults} | {name: part for name, part in parts.items() if is_dataclass(part)}
+    readers, found = {}, {}
+    for owner, part in owners.items():  # the assigner's own names come first, and stand
+        for name in signature(type(part)).parameters:
+            if type(getattr(part, name)) in READERS:
+                readers.setdefault(name, (owner, READERS[type(getattr(part, name))]))
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
         if not equals:
@@ -37,10 +43,15 @@ def parse_options(text: str, defaults) -> dict[str, bool | int | float | str]:
         if name not in readers:
             known = ", ".join(readers) or "none"
             raise InputError(f"{name!r} is no option that can be given as text; there is {known}")
+        owner, read = readers[name]
         try:
-            found[name] = readers[name](value)
+            value = read(value)
         except (ValueError, KeyError) as error:
             raise InputError(f"{name} cannot be {value!r}") from error
+        if owner is None:
+            found[name] = value
+        else:
+            found[owner] = replace(found.get(owner, owners[owner]), **{name: value})
     return found
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from otalab.assign import ASSIGNERS, build_assigner
+from otalab.assign import ASSIGNERS, ClosestPrior, Cost, RadiusPrior, build_assigner
 from otalab.errors import InputError
 
 
@@ -12,6 +12,14 @@ def test_a_name_may_bring_options_along():
     assert build_assigner("simota-price:cls_weight=2") == build_assigner("simota-price", cls_weight=2.0)
     assert build_assigner("ota:q=10", q=5).q == 5
     assert build_assigner("ota:") == build_assigner("ota")
+
+
+def test_options_of_cost_and_prior_go_by_their_own_names():
+    asked = build_assigner("ota:alpha=1,radius=1.5,q=10,cls=ce")
+    assert asked == build_assigner("ota", q=10, cost=Cost(cls="ce", alpha=1.0), prior=RadiusPrior(1.5))
+    assert build_assigner("ota-paper:r=3").prior == ClosestPrior(3)
+    with pytest.raises(InputError, match="radius must be positive and finite, not -1"):
+        build_assigner("ota:radius=-1")
 
 
 @pytest.mark.parametrize("name", ASSIGNERS)
