@@ -1,0 +1,122 @@
+"""How much longer a step takes in another framework with one of our assigners than with the framework's own rule.
+
+python -m benchmarks.adapters [--rounds N] [--quick]   # Ultralytics' table needs it: build/adapters/bin/python
+"""
+
+import copy
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.common import run, shown
+from otalab.lab.simulate import random_targets
+from otalab.lab.timing import Table, Timer, paired
+
+CLASSES, GTS = 80, 20
+
+
+@dataclass(frozen=True)
+class AdapterTiming:
+    """Median and least seconds of a step, and how much longer it is than with the framework's own rule.
+
+    The first percentage is that of the median of the paired ratios, the second that of the least seconds.
+    """
+
+    way: str
+    seconds: float
+    least_seconds: float
+    percent_longer: float
+    least_percent_longer: float
+
+    head: ClassVar[str] = f"{'way':<40}{'median':>10}{'least':>10}{'longer by':>12}{'of the least':>14}"
+
+    def __str__(self) -> str:
+        longer = f"{self.percent_longer:>10.1f} %{self.least_percent_longer:>12.1f} %"
+        return f"{self.way:<40}{self.seconds:>10.4f}{self.least_seconds:>10.4f}{longer}"
+
+
+def batch(size: int, num_images: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Noise of `size` px with 20 gts an image, half of them around one place."""
+    generator = torch.Generator().manual_seed(0)
+    targets = [random_targets((size, size), GTS, CLASSES, generator) for _ in range(num_images)]
+    images = [torch.rand(3, size, size, generator=generator) for _ in targets]
+    return images, [{"boxes": t.boxes, "labels": t.labels} for t in targets]
+
+
+def step_of(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """Forward, losses and backward."""
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        loss().backward()
+
+    return step
+
+
+def torchvision_steps(size: int) -> dict[str, Callable[[], None]]:
+    """FCOS-ResNet-50 with torchvision's matching and with `ota`, one image."""
+    from torchvision.models.detection import fcos_resnet50_fpn
+
+    from otalab.adapters.torchvision import use_assigner
+
+    torch.manual_seed(0)
+    own = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES + 1, min_size=size, max_size=size)
+    models = {"its own matching": own.train(), "ota": use_assigner(copy.deepcopy(own), "ota").train()}
+    images, targets = batch(size, 1)
+    return {way: step_of(m, lambda m=m: sum(m(images, targets).values())) for way, m in models.items()}
+
+
+def ultralytics_steps(size: int, num_images: int) -> dict[str, Callable[[], None]]:
+    """YOLO11n from scratch with TAL and with `ota`."""
+    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.utils import DEFAULT_CFG
+
+    from otalab.adapters.ultralytics import use_assigner
+
+    torch.manual_seed(0)
+    own = DetectionModel("yolo11n.yaml", nc=CLASSES, verbose=False)
+    own.args = DEFAULT_CFG
+    models = {"TAL": own.train(), "ota": use_assigner(copy.deepcopy(own), "ota").train()}
+    images, targets = batch(size, num_images)
+    boxes = torch.cat([t["boxes"] for t in targets]) / size
+    content = {
+        "img": torch.stack(images),
+        "batch_idx": torch.arange(num_images).repeat_interleave(GTS).float(),
+        "cls": torch.cat([t["labels"] for t in targets]).float()[:, None],
+        "bboxes": torch.cat(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), dim=1),
+    }
+    return {way: step_of(m, lambda m=m: m.loss(content)[0].sum()) for way, m in models.items()}
+
+
+def adapter_table(name: str, task: str, timer: Timer, steps: dict[str, Callable[[], None]]) -> Table:
+    """The framework's own rule first."""
+    seconds = timer(steps)
+    first = seconds[next(iter(steps))]
+    rows = [
+        AdapterTiming(
+            way, median(took), min(took), 100 * (1 / paired(first, took) - 1), 100 * (min(took) / min(first) - 1)
+        )
+        for way, took in seconds.items()
+    ]
+    return Table(name, task, timer.rounds, rows)
+
+
+def tables(timer: Timer, quick: bool) -> list[Table]:
+    """torchvision's FCOS, and Ultralytics' smallest YOLO where it is installed."""
+    size, yolo, images = (64, 64, 1) if quick else (512, 640, 4)
+    task = f"FCOS-ResNet-50, one image of {size} px, {GTS} gts"
+    found = [shown(adapter_table("torchvision", task, timer, torchvision_steps(size)))]
+    if importlib.util.find_spec("ultralytics"):
+        task = f"YOLO11n, {images} images of {yolo} px, {GTS} gts each"
+        found.append(shown(adapter_table("ultralytics", task, timer, ultralytics_steps(yolo, images))))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(run("adapters", __doc__.splitlines()[0], tables))
