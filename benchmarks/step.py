@@ -8,7 +8,7 @@ python -m benchmarks.step [--rounds N] [--quick]
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import ClassVar
 from unittest.mock import patch
@@ -16,11 +16,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from benchmarks import training
 from benchmarks.common import run, shown
 from otalab.data import CLASS_NAMES, ShapesConfig
 from otalab.detect import build_detector, detector
 from otalab.detect.batches import epoch_keys
 from otalab.detect.config import TrainConfig
+from otalab.detect.detector import Detector
 from otalab.detect.layout import place
 from otalab.detect.optim import build_optimizer
 from otalab.detect.padding import RealCells
@@ -129,14 +131,20 @@ class PaddingTiming:
         return f"{self.way:<40}{self.seconds:>10.4f}{self.blind_seconds:>10.4f}{self.percent_longer:>10.1f} %"
 
 
-def make_epochs(num_images: int, group: bool) -> dict[str, Callable[[], None]]:
-    """An epoch of `tiny` on images of 72 to 160 px a side, in batches as training makes them."""
-    torch.manual_seed(0)
+PHOTOS = [(240, 320)] * 9 + [(213, 320)] * 4 + [(320, 240)] * 4 + [(320, 213)] * 2 + [(180, 320)]  # (height, width) px
+
+
+def random_sizes(num_images: int) -> list[tuple[int, int]]:
+    """Of 72 to 160 px a side."""
+    sizes = torch.randint(72, 161, (num_images, 2), generator=torch.Generator().manual_seed(0))
+    return [(height, width) for height, width in sizes.tolist()]
+
+
+def make_epochs(model: Detector, sizes: list[tuple[int, int]], config: TrainConfig) -> dict[str, Callable[[], None]]:
+    """An epoch on images of those sizes, in batches as training makes them."""
     generator = torch.Generator().manual_seed(0)
-    config = TrainConfig(batch_size=16, lr=1e-6, group=group)
-    model = place(build_detector("tiny", len(CLASS_NAMES)), torch.device("cpu")).train()
+    model = place(model, torch.device("cpu")).train()
     optimizer = build_optimizer(model, config)
-    sizes = [tuple(size) for size in torch.randint(72, 161, (num_images, 2), generator=generator).tolist()]
     images = [torch.rand(3, *size, generator=generator) for size in sizes]
     scenes = [random_targets(size, 5, len(CLASS_NAMES), generator) for size in sizes]
     targets = [{"boxes": scene.boxes, "labels": scene.labels} for scene in scenes]
@@ -157,14 +165,26 @@ def make_epochs(num_images: int, group: bool) -> dict[str, Callable[[], None]]:
     return {"epoch": epoch, "blind": blind_epoch}
 
 
-def padding_table(num_images: int, timer: Timer) -> Table:
-    """A row for batches of images of like shape, and one for batches of any."""
+def padding_table(quick: bool, timer: Timer) -> Table:
+    """Rows for images of like shape in a batch, and for batches as images come; photos have frozen norms."""
+    torch.manual_seed(0)
+    drawn, photos, few = random_sizes(32 if quick else 128), PHOTOS[8:16:4] if quick else PHOTOS, PHOTOS[5:13]
+    classes, of_drawn, of_photos = len(CLASS_NAMES), TrainConfig(lr=1e-6), TrainConfig(batch_size=8, lr=1e-6)
+    mobilenet, resnet = (
+        training.frozen_detector(training.Setting(name, classes=classes)) for name in ("mobilenet_v2", "resnet50")
+    )
+    ways = {
+        "tiny, like shapes": (build_detector("tiny", classes), drawn, of_drawn),
+        "tiny, as they come": (build_detector("tiny", classes), drawn, replace(of_drawn, group=False)),
+        "mobilenet_v2, photos": (mobilenet, photos, of_photos),
+        "resnet50, photos": (resnet, photos if quick else few, of_photos),
+    }
     rows = []
-    for way, group in {"images of like shape": True, "images as they come": False}.items():
-        seconds = timer(make_epochs(num_images, group))
+    for way, parts in ways.items():
+        seconds = timer(make_epochs(*parts))
         longer = median(a / b for a, b in zip(seconds["epoch"], seconds["blind"], strict=True))
         rows.append(PaddingTiming(way, *map(median, seconds.values()), 100 * (longer - 1)))
-    name = f"tiny, {num_images} images of 72 to 160 px a side, batches of 16"
+    name = f"{len(drawn)} images of 72 to 160 px a side, batches of 16; photos of 320 px, batches of 8, frozen norms"
     return Table("padding", name, timer.rounds, rows)
 
 
@@ -172,7 +192,7 @@ def tables(timer: Timer, quick: bool) -> list[Table]:
     """A detector of everyday size, and the smallest; then padding."""
     settings = [Setting("tiny", 96, 2)] if quick else [Setting("resnet18", 320, 8), Setting("tiny", 128, 16)]
     steps = [shown(step_table(setting, timer)) for setting in settings]
-    return [*steps, shown(padding_table(32 if quick else 128, timer))]
+    return [*steps, shown(padding_table(quick, timer))]
 
 
 if __name__ == "__main__":
