@@ -1,8 +1,8 @@
 """GuidedAnchoring: a detector that predicts where an anchor belongs and of what shape, then compares it with the gts.
 
-Source: Wang et al., Region Proposal by Guided Anchoring, CVPR 2019; its one-stage form, on our head. Three things are
-as everywhere in otalab, for comparison: a point has one prediction, with a quality branch, and all losses are divided
-by the positives of the batch.
+Source: Wang et al., Region Proposal by Guided Anchoring, CVPR 2019; its one-stage form, on our head. The constants are
+those of the authors' code (GA-RetinaNet in mmdetection). Three things are as everywhere in otalab, for comparison: a
+point has one prediction, with a quality branch, and all losses are divided by the positives of the batch.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ from otalab.detect.head import Head
 from otalab.detect.layout import layout_of
 from otalab.detect.padding import without_padding
 
-BASE = 8  # strides that a side has at a prediction of 0: the paper's sigma
+BASE = 4  # strides that a side has at a prediction of 0: the paper's sigma, which is 8 in its two-stage form
 CENTRE, AROUND = 0.2, 0.5  # parts of a gt's sides within which a location is right, and within which it is not wrong
-SAMPLED = MaxIoU(scales=tuple(4 * 2 ** (i / 3) for i in range(3)), ratios=(0.5, 1.0, 2.0))  # the shapes tried
+SAMPLED = MaxIoU(scales=tuple(BASE * 2 ** (i / 3) for i in range(3)), ratios=(0.5, 1.0, 2.0))  # the shapes tried
 LEAST_LOCATION = 0.01  # probability below which nothing is looked for, in evaluation
-SHAPE_WEIGHT = 0.1
+NOT_RIGHT = 0.1  # weight of points that are wrong for an anchor: there are many
 GROUPS = 4  # of channels, each with offsets of its own
 
 
@@ -47,6 +47,8 @@ class GuidedHead(Head):
         for layer in (self.location, self.shape):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
+        for layer in (self.adapt_class, self.adapt_box):
+            nn.init.normal_(layer.weight, std=0.01)
         self.location.bias.data.copy_(self.logits.bias.data[:1])  # a probability of 0.01
         nn.init.normal_(self.offsets.weight, std=0.1)
 
@@ -81,21 +83,21 @@ class GuidedHead(Head):
         """Focal loss of locations, and bounded IoU loss of shapes at points that the best of SAMPLED gives a gt."""
         location, shape = [], []
         for p, t, beyond in zip(predictions, targets, padding, strict=True):
-            right, judged = location_targets(points, t)
+            right, weight = location_targets(points, t)
             focal = sigmoid_focal_loss(p.location, right.to(p.location))
-            location.append(focal[judged & ~beyond].sum())
+            location.append((focal * weight)[~beyond].sum())
             owner = SAMPLED(points, replace(p, anchors=None), t).matched_gt
             positive = owner >= 0
             sizes = [box[:, 2:] - box[:, :2] for box in (p.anchors[positive], t.boxes[owner[positive]].to(p.anchors))]
             shape.append(bounded_iou_loss(*sizes).sum())
-        return {"location": torch.stack(location).sum(), "shape": SHAPE_WEIGHT * torch.stack(shape).sum()}
+        return {"location": torch.stack(location).sum(), "shape": torch.stack(shape).sum()}
 
 
-def location_targets(points: AnchorPoints, targets: Targets) -> tuple[Bool[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Which points are right for an anchor, and which are judged at all.
+def location_targets(points: AnchorPoints, targets: Targets) -> tuple[Bool[Tensor, " n"], Float[Tensor, " n"]]:
+    """Which points are right for an anchor, and how much each counts in the loss.
 
-    Right: the middle of a gt, at least a cell, on the level whose anchors of BASE strides are of about its size. Not
-    judged: around it, in the middle of a gt of a neighbouring level, and in regions to be ignored.
+    Right: the middle of a gt, at least a cell, on the level whose anchors of BASE strides are of about its size. Of no
+    count: what is around it there and on the neighbouring levels, and regions to be ignored.
     """
     boxes = targets.boxes.to(points.xy)
     strides = points.stride.unique()  # from the finest on
@@ -105,10 +107,11 @@ def location_targets(points: AnchorPoints, targets: Targets) -> tuple[Bool[Tenso
     middle, vicinity = ((away <= (part * half).maximum(half_cell)).all(dim=2) for part in (CENTRE, AROUND))
     levels_off = (points.level - level[:, None]).abs()  # (m, n)
     right = (middle & (levels_off == 0)).any(dim=0)
-    unsure = ((vicinity & (levels_off == 0)) | (middle & (levels_off == 1))).any(dim=0)
+    unsure = (vicinity & (levels_off <= 1)).any(dim=0)
     if targets.ignore_boxes is not None:
         unsure |= inside_any(points.xy, targets.ignore_boxes.to(points.xy))
-    return right, right | ~unsure
+    weight = torch.where(unsure, 0.0, NOT_RIGHT).to(points.xy).masked_fill(right, 1.0)
+    return right, weight
 
 
 def bounded_iou_loss(size: Float[Tensor, "k 2"], gt_size: Float[Tensor, "k 2"]) -> Float[Tensor, "k 2"]:

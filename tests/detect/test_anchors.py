@@ -130,23 +130,24 @@ def test_the_flag_brings_max_iou_along_and_other_assigners_are_refused(train_fla
 
 
 def test_a_location_is_right_in_the_middle_of_a_gt_of_its_level_and_unsure_around_it():
-    points = AnchorPoints.for_image((64, 64), strides=(4, 8))  # anchors of 32 px, and of 64 px
-    right, judged = location_targets(points, Targets(torch.tensor([[12.0, 12.0, 44.0, 44.0]]), torch.tensor([0])))
+    points = AnchorPoints.for_image((64, 64), strides=(8, 16))  # anchors of 32 px, and of 64 px
+    right, weight = location_targets(points, Targets(torch.tensor([[12.0, 12.0, 44.0, 44.0]]), torch.tensor([0])))
     fine, coarse = points.level == 0, points.level == 1
     away = (points.xy - 28).abs().amax(dim=1)  # px from the gt's centre, along the farther axis
-    assert torch.equal(right, fine & (away <= 3.2))  # 0.2 of a half side of 16 px
-    unsure = (fine & (away > 3.2) & (away <= 8)) | (coarse & (away <= 4))  # at least half a cell
-    assert torch.equal(judged, ~unsure) and right.sum() == 4 and unsure.sum() == 12 + 1
+    assert torch.equal(right, fine & (away <= 4))  # 0.2 of a half side of 16 px, and at least half a cell
+    unsure = (fine & (away > 4) & (away <= 8)) | (coarse & (away <= 8))
+    assert_close(weight, torch.where(right, 1.0, torch.where(unsure, 0.0, 0.1)))
+    assert right.sum() == 1 and (weight == 0).sum() == unsure.sum() > 0
 
 
 def test_a_small_gt_has_a_location_and_regions_to_be_ignored_have_none():
     points = AnchorPoints.for_image((64, 64), strides=(4, 8))
     boxes, ignored = torch.tensor([[9.0, 9.0, 11.0, 11.0]]), torch.tensor([[32.0, 32.0, 64.0, 64.0]])
-    right, judged = location_targets(points, Targets(boxes, torch.tensor([0]), ignored))
+    right, weight = location_targets(points, Targets(boxes, torch.tensor([0]), ignored))
     assert points.xy[right].tolist() == [[10.0, 10.0]]
-    assert not judged[(points.xy > 32).all(dim=1)].any() and judged[(points.xy < 8).all(dim=1)].all()
-    right, judged = location_targets(points, Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)))
-    assert not right.any() and judged.all()
+    assert not weight[(points.xy > 32).all(dim=1)].any() and (weight[(points.xy < 8).all(dim=1)] > 0).all()
+    right, weight = location_targets(points, Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)))
+    assert not right.any() and weight.tolist() == pytest.approx([0.1] * len(points))
 
 
 def test_the_bounded_iou_loss_is_that_of_hand():
@@ -177,7 +178,7 @@ def test_a_detector_begins_with_square_anchors_and_detects_where_one_belongs():
     model = detector("guided")
     model.head.shape.weight.data.zero_()
     points, (found,) = model.predict(noise((64, 64)))
-    assert_close(found.anchors, points.boxes(8), rtol=0, atol=1e-4)
+    assert_close(found.anchors, points.boxes(4), rtol=0, atol=1e-4)
     assert len(model(noise((64, 64)))[0]["boxes"]) > 0
     model.head.location.bias.data.fill_(-9.0)
     assert len(model(noise((64, 64)))[0]["boxes"]) == 0
