@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import record_study
 from otalab.cli.main import parser
-from otalab.lab.study import paired_difference, values
-from otalab.lessons import lesson11
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -56,14 +55,8 @@ def test_speed_table_is_the_recorded_run():
         assert f"{ours['speed_up']:.0f}x" in README
 
 
-def test_the_table_of_the_study_is_the_recorded_one():
-    kept, _ = lesson11.recorded()
-    assert f"{len(kept)} detectors" in README
-    rows = re.findall(r"\| `(.*)` \| `(.*)` \| (\S+) \| (\S+) to (\S+) \|", README)
-    assert len(rows) == 7
-    for a, b, *said in rows:
-        found = paired_difference(100 * values(kept, a), 100 * values(kept, b))
-        assert [float(number) for number in said] == [round(x, 1) for x in (found.mean, found.low, found.high)]
+def test_the_tables_of_the_study_are_those_of_the_cards():
+    assert record_study.BLOCK.search(README)[0] == record_study.tables()
 
 
 def test_the_assignment_takes_the_share_of_a_step_that_was_measured():

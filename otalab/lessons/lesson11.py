@@ -9,7 +9,7 @@ from otalab.data import ShapesConfig
 from otalab.lab.card import Card, parse_card
 from otalab.lab.contrasts import answers
 from otalab.lab.plan import Contrast, Plan, Scenes, parse_plan
-from otalab.lessons.verdict import Hint, checker, hint_if
+from otalab.lessons.verdict import Hint, ask, checker, hint_if, numbers, whole
 
 METHODS = ("ota", "fcos", "atss", "simota")
 HEAP = ShapesConfig(image_size=96, min_objects=6, max_objects=10, min_size=10.0, max_size=32.0, crowd=0.0, spread=0.4)
@@ -31,9 +31,9 @@ def recorded() -> tuple[Plan, list[Card]]:
 
 
 @checker
-def check(order=None, cards: Sequence[Card] | None = None, plan: Plan = PLAN) -> str:
+def check_order(order=None, cards: Sequence[Card] | None = None, plan: Plan = PLAN) -> str:
     """Whether the cards of a plan leave room for `order`, its methods from the best to the worst."""
-    hint_if(not cards, "Give the cards too: lesson11.check(order, cards).")
+    hint_if(not cards, "Give the cards too: lesson11.check_order(order, cards).")
     names = list(plan.methods)
     hint_if(order is None, f"Write down an order of {', '.join(names)} before you look, the best first.")
     listed = isinstance(order, list | tuple) and all(isinstance(name, str) for name in order)
@@ -53,4 +53,42 @@ def check(order=None, cards: Sequence[Card] | None = None, plan: Plan = PLAN) ->
     return (
         f"These runs tell {len(better)} of {len(found)} pairs apart, and all of those stand as in your order. On the "
         f"other {len(found) - len(better)} they are silent, whatever the means say."
+    )
+
+
+@checker
+def check(paired_loop=None) -> str:
+    """Whether `paired_loop(run, a, b, seeds)` gives a's AP minus b's for each seed, and trains no detector in vain."""
+    hint_if(not callable(paired_loop), "Give the function itself: lesson11.check(paired_loop).")
+    bases, seeds = {"ota": 0.40, "fcos": 0.37}, [11, 4, 8]
+    luck = {seed: 0.07 * ((seed * 37) % 11) / 11 for seed in range(40)}  # much larger than the difference
+    asked: list[tuple] = []
+
+    def run(method, seed):
+        hint_if(method not in bases, f"run takes a method's name and a seed; it was asked for the method {method!r}.")
+        number = whole(seed)
+        hint_if(number not in luck, f"run takes a method's name and a seed; it was asked for the seed {seed!r}.")
+        asked.append((method, number))
+        return bases[method] + luck[number] + 0.001 * (number % 3) * (method == "ota")
+
+    found = ask(paired_loop, "paired_loop", run, "ota", "fcos", list(seeds))
+    of = {method: [seed for name, seed in asked if name == method] for method in bases}
+    hint_if(not asked, "It never calls run(method, seed), which trains a detector and returns its AP.")
+    hint_if(not all(of.values()), "It trains one of the two methods only.")
+    hint_if(set(of["ota"]) != set(of["fcos"]), "The two methods get different seeds: then their luck does not cancel.")
+    hint_if(set(of["ota"]) != set(seeds), f"The seeds given were {seeds}; it used {sorted(set(of['ota']))}.")
+    spent = f"With {len(seeds)} seeds it trains {len(asked)} detectors; {2 * len(seeds)} are enough."
+    hint_if(len(asked) > 2 * len(seeds), spent + " A run takes minutes: keep what it gave.")
+    values = numbers(found) if found is not None else None
+    hint_if(values is None, f"It returns {found!r}, not the differences, one for each seed.")
+    right = numbers([bases["ota"] - bases["fcos"] + 0.001 * (seed % 3) for seed in seeds])
+    hint_if(values.numel() == 1, "One number only: without the differences of all seeds there is no interval.")
+    hint_if(values.shape != right.shape, f"It returns {values.numel()} values for {len(seeds)} seeds.")
+    hint_if((values + right).abs().max() < 1e-9, "The signs are the wrong way round: a minus b.")
+    sorted_alike = (values.sort().values - right.sort().values).abs().max() < 1e-9
+    hint_if((values - right).abs().max() > 1e-9 and sorted_alike, "The differences are not in the order of the seeds.")
+    hint_if((values - right).abs().max() > 1e-9, "These are not the differences of runs with equal seeds.")
+    return (
+        f"{len(asked)} detectors, {len(seeds)} differences. The seeds moved AP by up to 6 points, the method "
+        "by 3: only in pairs does that show."
     )

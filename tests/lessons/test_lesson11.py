@@ -3,7 +3,9 @@
 import json
 from itertools import combinations
 
+import numpy as np
 import pytest
+import torch
 from lab.cards import cards
 
 from benchmarks import record_study
@@ -31,18 +33,18 @@ CLEAR, PLAN = runs(ota=0.30, fcos=0.25, atss=0.2501), plan_of("ota", "fcos", "at
 
 @pytest.mark.parametrize("order", [["ota", "fcos", "atss"], ("ota", "atss", "fcos")])
 def test_an_order_that_agrees_with_the_pairs_told_apart_passes_and_says_how_many_they_are(order):
-    verdict = lesson11.check(order, CLEAR, PLAN)
+    verdict = lesson11.check_order(order, CLEAR, PLAN)
     assert verdict.passed and "2 of 3 pairs" in verdict.message and "silent" in verdict.message
 
 
 def test_an_order_against_them_gets_their_number_and_not_their_names():
-    verdict = lesson11.check(["fcos", "ota", "atss"], CLEAR, PLAN)
+    verdict = lesson11.check_order(["fcos", "ota", "atss"], CLEAR, PLAN)
     assert not verdict.passed and "tell 2 of 3 pairs apart, and 1 of them" in verdict.message
     assert "fcos" not in verdict.message
 
 
 def test_runs_that_tell_nothing_apart_contradict_no_order():
-    verdict = lesson11.check(["atss", "ota"], runs(ota=0.3, atss=0.3), plan_of("ota", "atss"))
+    verdict = lesson11.check_order(["atss", "ota"], runs(ota=0.3, atss=0.3), plan_of("ota", "atss"))
     assert verdict.passed and "no pair apart" in verdict.message
 
 
@@ -59,12 +61,49 @@ def test_runs_that_tell_nothing_apart_contradict_no_order():
     ],
 )
 def test_no_order_and_half_orders_get_a_hint(order, said):
-    verdict = lesson11.check(order, CLEAR, PLAN)
+    verdict = lesson11.check_order(order, CLEAR, PLAN)
     assert not verdict.passed and said in verdict.message
 
 
 def test_without_runs_there_is_nothing_to_check():
-    assert "cards" in lesson11.check(["ota", "fcos", "atss"]).message
+    assert "cards" in lesson11.check_order(["ota", "fcos", "atss"]).message
+
+
+RIGHT = [
+    lambda run, a, b, seeds: [run(a, seed) - run(b, seed) for seed in seeds],
+    lambda run, a, b, seeds: np.array([run(a, s) for s in seeds]) - np.array([run(b, s) for s in seeds]),
+    lambda run, a, b, seeds: torch.tensor([run(a, s) - run(b, s) for s in seeds], dtype=torch.float64),
+    lambda run, a, b, seeds: tuple(-(run(b, s) - run(a, s)) for s in seeds),
+    lambda run, a, b, seeds: list(map(float.__sub__, [run(a, s) for s in seeds], [run(b, s) for s in seeds])),
+]
+WRONG = [
+    (None, "Give the function itself"),
+    (lambda run, a, b, seeds: None, "never calls run"),
+    (lambda run, a, b, seeds: [run(a, s) for s in seeds], "one of the two methods only"),
+    (lambda run, a, b, seeds: [run(a, s) - run(b, s + 1) for s in seeds], "different seeds"),
+    (lambda run, a, b, seeds: [run(a, s) - run(b, s) for s in range(len(seeds))], "The seeds given were [11, 4, 8]"),
+    (lambda run, a, b, seeds: [run(b, s) - run(a, s) for s in seeds], "a minus b"),
+    (lambda run, a, b, seeds: sum(run(a, s) - run(b, s) for s in seeds) / len(seeds), "One number only"),
+    (lambda run, a, b, seeds: [run(a, s) - run(b, s) for s in sorted(seeds)], "not in the order of the seeds"),
+    (lambda run, a, b, seeds: [run(a, s) - run(b, t) for s in seeds for t in seeds], "it trains 18 detectors; 6 are"),
+    (lambda run, a, b, seeds: [run(a, s) - run(b, seeds[-i]) for i, s in enumerate(seeds)], "equal seeds"),
+    (lambda run, a, b, seeds: [run(a, s) + run(b, s) for s in seeds], "not the differences"),
+    (lambda run, a, b, seeds: [run(s, a) for s in seeds], "asked for the method 11"),
+    (lambda run, a, b, seeds: [run(a) - run(b) for s in seeds], "raises TypeError"),
+    (lambda run, a, b, seeds: [(run(a, s), run(b, s)) for s in seeds], "6 values for 3 seeds"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loop", RIGHT)
+def test_a_loop_over_pairs_passes_in_any_form(loop):
+    verdict = lesson11.check(loop)
+    assert verdict.passed and "6 detectors, 3 differences" in verdict.message
+
+
+@pytest.mark.parametrize(("loop", "said"), WRONG)
+def test_a_wrong_loop_gets_a_hint_that_fits(loop, said):
+    verdict = lesson11.check(loop)
+    assert not verdict.passed and said in verdict.message
 
 
 def test_the_lessons_own_study_asks_for_every_pair_and_has_heaps(tmp_path):
