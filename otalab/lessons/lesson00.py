@@ -1,4 +1,4 @@
-"""Checker of lesson 00: change a gt's box so that a gt far from it changes points, and predict how many it has."""
+"""Checker of lesson 00: change a gt's box so that a point passes between two others, and predict a count."""
 
 import torch
 from torch import Tensor
@@ -9,55 +9,60 @@ from otalab.lessons.verdict import Hint, checker, hint_if, numbers, whole
 
 
 @checker
-def check(points, predictions, targets, gt, box, other, count) -> str:
-    """Whether gt `other` changes points once gt `gt` has the box `box` (xyxy px), and then has `count`, by `ota`."""
+def check(points, predictions, targets, gt, box, taker, count) -> str:
+    """Whether, once gt `gt` has the box `box` (xyxy px), gt `taker` takes a point from a third gt and has `count`."""
     given = ((points, AnchorPoints), (predictions, Predictions), (targets, Targets))
     as_they_are = all(isinstance(value, kind) for value, kind in given)
     hint_if(not as_they_are, "Hand over the lesson's points, predictions and targets as they are, in this order.")
-    nothing = box is None or other is None
-    hint_if(nothing, "Choose a gt, give it another box about the same place, and say which other gt changes points.")
-    gt, box, other, count = whole(gt), numbers(box), whole(other), whole(count)
-    for name, index in (("gt", gt), ("other", other)):
+    nothing = box is None or taker is None or gt is None
+    hint_if(nothing, "Choose a gt, give it another box about the same place, and say which gt takes a point thereby.")
+    gt, box, taker = whole(gt), numbers(box), whole(taker)
+    for name, index in (("gt", gt), ("taker", taker)):
         hint_if(
             index is None or not 0 <= index < len(targets), f"{name} is the index of a gt: 0 to {len(targets) - 1}."
         )
-    hint_if(gt == other, "other must be another gt than the one whose box you change.")
+    hint_if(gt == taker, "The taker must be another gt than the one whose box you change.")
     require_box(box, targets.boxes[gt].double())
-    for which, one in (("old", targets.boxes[gt].double()), ("new", box)):
-        touches = box_ops.iou(one[None], targets.boxes[other, None].double()).item() > 0
-        near = f"Your {which} box touches that of gt {other}: neighbours always haggle. Find one farther away."
-        hint_if(touches, near)
 
     before = label(points, predictions, targets)
     after = [label(points, predictions, moved(targets, gt, box, dtype)) for dtype in (torch.float32, torch.float64)]
-    after = [found for found in after if changed(before, found, other)]
-    if not after:
-        movers = [
-            i
-            for i in range(len(targets))
-            if i != gt and changed(before, label(points, predictions, moved(targets, gt, box, torch.float32)), i)
-        ]
-        who = f"gts {', '.join(map(str, movers))} did" if movers else "nor did any other gt"
+    right = [found for found in after if len(givers(before, found, gt, taker))]
+    hint_if(not right, f"gt {taker} takes no point from a third gt. {remark(before, after[0], gt, taker)}")
+    count, had = whole(count), int(before.counts[taker])
+    hint_if(count is None, f"gt {taker} does take a point from a third gt. How many has it then? A whole number.")
+    if count not in [int(found.counts[taker]) for found in right]:
+        more = " A point more, so one more in all? " if count == had + 1 else " "
         raise Hint(
-            f"gt {other} has the points that it had; {who}. A change travels along overlaps: through whom could it "
-            "come there? Try other gts and sides, in a loop."
+            f"gt {taker} does take a point from a third gt, but then it has not {count}.{more}What does its k depend "
+            "on: its own box and the predictions, or yours as well?"
         )
-    hint_if(count is None, f"gt {other} does change points. Now predict: how many has it then? A whole number.")
-    had = int(before.counts[other])
-    if count not in [int(found.counts[other]) for found in after]:
-        raise Hint(
-            f"gt {other} does change points, but it has not {count} of them. What does its k depend on: its own box "
-            "and the predictions, or yours too?"
-        )
-    between = [i for i in range(len(targets)) if i not in (gt, other) and changed(before, after[0], i)]
-    through = f"gt {between[0]}" if len(between) == 1 else f"gts {', '.join(map(str, between))}"
-    chain = f" It came through {through}." if between else " It came by points that several of them may have."
-    kept = "still has" if count == had else f"had {had} points and has"
+    giver = givers(before, right[0], gt, taker)[0]
+    kept = f"still has {count} points" if count == had else f"had {had} points and has {count}"
     return (
-        f"gt {other} changes points, and no box of yours touches its box.{chain} It {kept} {count} points: how "
-        "many a gt wants is a matter of its own box and the predictions, which points it gets is decided for all at "
-        "once."
+        f"gt {taker} takes a point from gt {giver}, and neither box was touched; gt {taker} {kept}. How many points a "
+        "gt wants is a matter of its own box and the predictions. Which they are is decided for all gts at once, so a "
+        "change travels from one to the next."
     )
+
+
+def remark(before: Assignment, after: Assignment, gt: int, taker: int) -> str:
+    """What happens instead, and what to try."""
+    others = [i for i in range(len(before.counts)) if i != gt]
+    pairs = [(i, j) for j in others for i in givers(before, after, gt, j)]
+    if pairs:
+        return f"But some point does pass from gt {pairs[0][0]} to gt {pairs[0][1]}."
+    if changed(before, after, taker):
+        return "It changes points, but with yours or with the background. Try another side, or move farther."
+    movers = [str(i) for i in others if changed(before, after, i)]
+    if movers:
+        return f"Only gt {', '.join(movers)} changes points, with yours or the background. Try other gts and sides."
+    return "All other gts keep their points. Choose a gt in the thick of the crowd, and move it farther."
+
+
+def givers(before: Assignment, after: Assignment, gt: int, taker: int) -> list[int]:
+    """The gts, neither `gt` nor `taker`, that lose a point to `taker`."""
+    lost = before.matched_gt[(after.matched_gt == taker) & (before.matched_gt != taker)]
+    return sorted({i for i in lost.tolist() if i >= 0 and i != gt})
 
 
 def require_box(box: Tensor | None, old: Tensor) -> None:
