@@ -1,86 +1,97 @@
-"""Checker of lesson 00: change a gt's box, and predict its k."""
+"""Checker of lesson 00: change a gt's box so that a point passes between two others, and predict a count."""
 
+import torch
 from torch import Tensor
 
 from otalab import boxes as box_ops
-from otalab.assign import AnchorPoints, Predictions, RadiusPrior, Targets, build_assigner, dynamic_k
+from otalab.assign import AnchorPoints, Assignment, Predictions, Targets, build_assigner
 from otalab.lessons.verdict import Hint, checker, hint_if, numbers, whole
-
-CLEARLY = 1.25  # the factor by which the area of the box must change at least
 
 
 @checker
-def check(points, predictions, targets, gt, box, k) -> str:
-    """Whether the gt with index `gt` has dynamic k `k` once its box is `box` (xyxy px), by the `ota` assigner."""
+def check(points, predictions, targets, gt, box, taker, count) -> str:
+    """Whether, once gt `gt` has the box `box` (xyxy px), gt `taker` takes a point from a third gt and has `count`."""
     given = ((points, AnchorPoints), (predictions, Predictions), (targets, Targets))
     as_they_are = all(isinstance(value, kind) for value, kind in given)
     hint_if(not as_they_are, "Hand over the lesson's points, predictions and targets as they are, in this order.")
-    hint_if(box is None or k is None, "Choose a gt, give it another box about the same place, and say its new k.")
-    gt, box, k = whole(gt), numbers(box), whole(k)
-    hint_if(gt is None or not 0 <= gt < len(targets), f"gt is the index of a gt: 0 to {len(targets) - 1}.")
+    nothing = box is None or taker is None or gt is None
+    hint_if(nothing, "Choose a gt, give it another box about the same place, and say which gt takes a point thereby.")
+    gt, box, taker = whole(gt), numbers(box), whole(taker)
+    for name, index in (("gt", gt), ("taker", taker)):
+        hint_if(
+            index is None or not 0 <= index < len(targets), f"{name} is the index of a gt: 0 to {len(targets) - 1}."
+        )
+    hint_if(gt == taker, "The taker must be another gt than the one whose box you change.")
+    require_box(box, targets.boxes[gt].double())
+
+    before = label(points, predictions, targets)
+    after = [label(points, predictions, moved(targets, gt, box, dtype)) for dtype in (torch.float32, torch.float64)]
+    right = [found for found in after if len(givers(before, found, gt, taker))]
+    hint_if(not right, f"gt {taker} takes no point from a third gt. {remark(before, after[0], gt, taker)}")
+    count, had = whole(count), int(before.counts[taker])
+    hint_if(count is None, f"gt {taker} does take a point from a third gt. How many has it then? A whole number.")
+    if count not in [int(found.counts[taker]) for found in right]:
+        more = " A point more, so one more in all? " if count == had + 1 else " "
+        raise Hint(
+            f"gt {taker} does take a point from a third gt, but then it has not {count}.{more}What does its k depend "
+            "on: its own box and the predictions, or yours as well?"
+        )
+    giver = givers(before, right[0], gt, taker)[0]
+    kept = f"still has {count} points" if count == had else f"had {had} points and has {count}"
+    return (
+        f"gt {taker} takes a point from gt {giver}, and neither box was touched; gt {taker} {kept}. How many points a "
+        "gt wants is a matter of its own box and the predictions. Which they are is decided for all gts at once, so a "
+        "change travels from one to the next."
+    )
+
+
+def remark(before: Assignment, after: Assignment, gt: int, taker: int) -> str:
+    """What happens instead, and what to try."""
+    others = [i for i in range(len(before.counts)) if i != gt]
+    pairs = [(i, j) for j in others for i in givers(before, after, gt, j)]
+    if pairs:
+        return f"But some point does pass from gt {pairs[0][0]} to gt {pairs[0][1]}."
+    if changed(before, after, taker):
+        return "It changes points, but with yours or with the background. Try another side, or move farther."
+    movers = [str(i) for i in others if changed(before, after, i)]
+    if movers:
+        return f"Only gt {', '.join(movers)} changes points, with yours or the background. Try other gts and sides."
+    return "All other gts keep their points. Choose a gt in the thick of the crowd, and move it farther."
+
+
+def givers(before: Assignment, after: Assignment, gt: int, taker: int) -> list[int]:
+    """The gts, neither `gt` nor `taker`, that lose a point to `taker`."""
+    lost = before.matched_gt[(after.matched_gt == taker) & (before.matched_gt != taker)]
+    return sorted({i for i in lost.tolist() if i >= 0 and i != gt})
+
+
+def require_box(box: Tensor | None, old: Tensor) -> None:
+    """A hint unless `box` is a box about the same place as `old`, and another one."""
     four = box is not None and box.shape == (4,) and box.isfinite().all()
     hint_if(not four, "A box is four numbers: left, top, right, bottom, in px.")
-    no_area = (box[2:] <= box[:2]).any()
-    hint_if(no_area, "This box has no area: left must be less than right, and top less than bottom.")
-    old_box = targets.boxes[gt].double()
-    if box.equal(old_box):
+    hint_if((box[2:] <= box[:2]).any(), "This box has no area: left must be less than right, and top less than bottom.")
+    if box.equal(old):
         raise Hint(
             "That is the box in targets as it is now. If you changed it there, make targets anew and work on a copy: "
             "targets.boxes[gt].clone()."
         )
-    middle = box_ops.centres(old_box)
+    middle = box_ops.centres(old)
     elsewhere = (middle <= box[:2]).any() or (middle >= box[2:]).any()
     hint_if(elsewhere, "That is another object: keep the middle of the old box inside the new one.")
-    growth = float(box_ops.box_area(box) / box_ops.box_area(old_box))
-    alike = 1 / CLEARLY < growth < CLEARLY
-    hint_if(alike, "The new box is nearly as large as the old one. Make it clearly larger or smaller.")
-    hint_if(k is None, "k is a whole number of points.")
-
-    old, new = wanted(points, predictions, targets, gt), wanted(points, predictions, moved(targets, gt, box), gt)
-    if k not in (new, in_float32(points, predictions, box)):
-        raise Hint(hint(points, predictions, gt, box, k, old, new))
-    change = "stayed" if k == old else "rose" if k > old else "fell"
-    return (
-        f"k of this gt was {old} and is {k}: it {change}, with {growth:.2f} times the area. k does not count "
-        "pixels: it counts how well the predictions fit. They were made for the old box, so a new one of another "
-        "size mostly loses, larger or smaller, until the detector has learnt it."
-    )
 
 
-def hint(points: AnchorPoints, predictions: Predictions, gt: int, box: Tensor, k: int, old: int, new: int) -> str:
-    """What is wrong with a prediction of k that is a whole number and not `new`."""
-    everywhere = box_ops.iou(box[None, None], predictions.boxes.double())  # (1, n)
-    if k < 1:
-        return "A gt always has at least one point."
-    if k == old:
-        return "That is the k of the old box. Do the predictions, which have not moved, overlap the new box as well?"
-    if k == int(dynamic_k(everywhere)):
-        return (
-            "You have summed IoUs of any points. Only those of candidates count, and the new box has other candidates."
-        )
-    if k == new + 1:
-        return "Close, but too many: is the sum rounded down?"
-    which = "many" if k > new else "few"
-    return (
-        f"Too {which}. IoUs of the new box with the predictions, those of its candidates alone, 20 largest, summed: "
-        f"in the lesson's cell put the new box in place of box {gt}."
-    )
+def label(points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
+    """What `ota` says."""
+    return build_assigner("ota")(points, predictions, targets)
 
 
-def wanted(points: AnchorPoints, predictions: Predictions, targets: Targets, gt: int) -> int:
-    """The k of a gt: what it got, and what it wanted besides."""
-    assignment = build_assigner("ota")(points, predictions, targets)
-    return int(assignment.supply[gt] + assignment.deficit[gt])
+def changed(before: Assignment, after: Assignment, gt: int) -> bool:
+    """Whether the gt has other points than before."""
+    return not (before.matched_gt == gt).equal(after.matched_gt == gt)
 
 
-def in_float32(points: AnchorPoints, predictions: Predictions, box: Tensor) -> int:
-    """The same by the lesson's own steps: in float32 a point on the rim of the prior may fall on its other side."""
-    overlap = box_ops.iou(box[None, None].float(), predictions.boxes.float())  # (1, n)
-    return int(dynamic_k(overlap * RadiusPrior()(points, box[None].float())))
-
-
-def moved(targets: Targets, gt: int, box: Tensor) -> Targets:
-    """The same gts, one of them with another box."""
-    boxes = targets.boxes.double().clone()
-    boxes[gt] = box
+def moved(targets: Targets, gt: int, box: Tensor, dtype: torch.dtype) -> Targets:
+    """The same gts, one with another box; in float32 a point on the rim of a prior may fall on its other side."""
+    boxes = targets.boxes.to(dtype, copy=True)
+    boxes[gt] = box.to(dtype)
     return Targets(boxes, targets.labels)

@@ -1,79 +1,138 @@
-"""Lesson 02: which marginal is exact after the last half-step, and what does the other order cost?"""
+"""Lesson 02: a problem on which fifty steps of Sinkhorn fail, although no cost is far from another. And towns."""
+
+import warnings
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from otalab.errors import InputError
 from otalab.lab.simulate import seeded
-from otalab.lessons.verdict import ask, checker, hint_if, whole
-from otalab.transport import TransportProblem, TransportSolution, solve
+from otalab.lessons.verdict import Hint, checker, hint_if, numbers
+from otalab.transport import TransportProblem, solve
 
-EXACT = 1e-9  # units of goods: float64 does it to 1e-13
+EPS, STEPS, ALLOWED = 0.4, 50, 0.01  # eps, iterations, and how many loaves a cafe may be off
+MOST_ROWS, MOST_COLUMNS = 6, 40
 
 
-def trials() -> list[tuple[str, TransportSolution, float]]:
-    """Sinkhorn stopped early, with its eps: a mild problem, one with any demands, one whose kernel is all zero."""
-    found = []
-    for name, eps, demand in (
-        ("eps 0.1, one unit for each column", 0.1, torch.ones(12)),
-        ("eps 0.1, 1 to 3 units for each column", 0.1, torch.tensor([1.0, 3, 2, 1, 1, 2, 1, 3, 1, 2, 1, 2])),
-        ("eps 0.005, costs near 10", 0.005, torch.ones(12)),
-    ):
-        cost = torch.rand(3, 12, generator=seeded(2), dtype=torch.float64) + (9.0 if eps < 0.01 else 0.0)
-        supply = torch.tensor([2.0, 3.0, float(demand.sum()) - 5.0])
-        problem = TransportProblem(cost, supply, demand)
-        found.append((name, solve(problem, "sinkhorn", eps=eps, max_iter=2), eps))
-    return found
+@dataclass(frozen=True, eq=False)
+class Town:
+    """Bakeries, a bread factory in a corner, which has the most loaves, and cafes that want one loaf each.
+
+    suppliers  (m, 2) places, the factory's last
+    cafes      (n, 2)
+    """
+
+    problem: TransportProblem
+    suppliers: Float[Tensor, "m 2"]
+    cafes: Float[Tensor, "n 2"]
+
+
+def town(seed: int, bakeries: int = 4, cafes: int = 60) -> Town:
+    """A town of 1 x 1 km, drawn at random: a loaf costs 1 and 4 a km, from the factory 2 and 4 a km. Roads are open.
+
+    Shared out among all suppliers, each would have cafes / (bakeries + 1) loaves. A bakery has half of that or more,
+    but not more than all; the factory has what is left.
+    """
+    generator = seeded(seed)
+    where = torch.rand(bakeries + cafes, 2, generator=generator, dtype=torch.float64)
+    suppliers = torch.cat((where[:bakeries], torch.zeros(1, 2).double()))
+    share = max(1, cafes // (bakeries + 1))
+    supply = torch.randint((share + 1) // 2, share + 1, (bakeries,), generator=generator).double()
+    supply = torch.cat((supply, (cafes - supply.sum()).reshape(1)))
+    cost = 1 + 4 * torch.cdist(suppliers, where[bakeries:])  # (m, n)
+    cost[-1] += 1
+    return Town(TransportProblem(cost, supply, torch.ones(cafes)), suppliers, where[bakeries:])
 
 
 @checker
-def check(last_half_step, labels_that_change) -> str:
-    """Right: every column receives what it wants, f is as it was, and the prediction is what happens."""
-    no_function = not callable(last_half_step)
-    hint_if(no_function, "The first argument is your function last_half_step(f, g, cost, supply, demand, eps).")
-    changed = 0
-    for name, before, eps in trials():
-        problem = before.problem
-        parts = (before.f, before.g, problem.cost, problem.supply, problem.demand)
-        pair = ask(last_half_step, "Your function", *(part.clone() for part in parts), eps)
-        hint = fault(before, pair, eps)
-        hint_if(hint, f"({name}) {hint}")
-        changed += int((potential_plan(problem.cost, *pair, eps).argmax(0) != before.labels).sum())
-    guess = whole(labels_that_change)
-    well_done = "Columns exact: well done."
-    hint_if(guess is None, f"{well_done} Now the prediction: labels_that_change, a whole number.")
-    ratio = "Compare two entries of one column before and after your step: what happens to their ratio?"
-    hint_if(guess != changed, f"{well_done} But it is not {guess} labels that change. {ratio}")
+def check(cost, supply) -> str:
+    """Right: costs of 0 to 1 or inf, a plan exists, and after 50 steps at eps 0.4 a cafe is more than 1 % off."""
+    none = cost is None or supply is None or cost is ... or supply is ...
+    hint_if(none, "Give cost, a list of rows, and supply. Two suppliers and a few cafes are enough.")
+    costs, units = numbers(cost), numbers(supply)
+    rows = costs is not None and costs.ndim == 2 and costs.numel() and units is not None and units.ndim == 1
+    hint_if(not rows, "cost must be rows of numbers, all rows as long, and supply a list of numbers.")
+    m, n = costs.shape
+    if not (2 <= m <= MOST_ROWS and 2 <= n <= MOST_COLUMNS):
+        raise Hint(f"cost has {m} rows and {n} columns; take 2 to {MOST_ROWS} rows and 2 to {MOST_COLUMNS} columns.")
+    is_open = costs < torch.inf
+    outside = costs[is_open & ~((costs >= 0) & (costs <= 1))]
+    hint_if(costs.isnan().any(), "A cost is not a number.")
+    if outside.numel():
+        raise Hint(
+            f"A cost of {outside[0]:g} is not allowed: from 0 to 1, or inf for a closed road. With costs far apart "
+            "it is easy, for all depends on cost / eps; the art is to do it without."
+        )
+    not_units = len(units) != m or (units != units.round()).any() or not units.isfinite().all() or units.min() < 1
+    if not_units or units.sum() != n:
+        raise Hint(f"supply needs {m} whole numbers of at least 1 that sum to {n}, one loaf for each cafe.")
+    stuck = ~is_open.any(0)
+    hint_if(stuck.any(), f"No road leads to cafe {int(stuck.byte().argmax())}.")
+    problem = solvable(costs, units)
+    found = solve(problem, "sinkhorn", eps=EPS, max_iter=STEPS)
+    off = float(found.certificate.col_error)
+    if off <= ALLOWED:
+        raise Hint(f"After {STEPS} steps no cafe is off by more than {off:.1g} of a loaf. {advice(is_open, units)}")
+    needed = {eps: steps_needed(problem, eps) for eps in (EPS, EPS / 4)}
+    count, other = ("over 5,000" if steps is None else f"{steps}" for steps in needed.values())
     return (
-        "The last half-step decides which marginal is exact, and yours makes it the columns. It multiplies a column by "
-        "one number, so the largest entry stays the largest: no label changes, all of them follow from f alone. "
-        "So the argmax of Sec. 3.2 loses nothing by stopping after the rows; the authors' decoding differs (lesson 07)."
+        f"After {STEPS} steps a cafe is still off by {off:.1%} of a loaf; it takes {count} steps to 1 %, and {other} "
+        f"at eps {EPS / 4:g}. Somebody has no choice: {forced(is_open, units)}. The blurred plan always leaves others "
+        "a share of those loaves; it goes down as 1 / t, however large eps is."
     )
 
 
-def fault(before: TransportSolution, pair, eps: float) -> str | None:
-    """What is wrong with the potentials returned, as a hint; None if nothing is."""
-    problem = before.problem
-    (m, n), demand = problem.shape, problem.demand
-    shapes = [tuple(x.shape) if isinstance(x, Tensor) else None for x in pair] if isinstance(pair, tuple | list) else []
-    if shapes != [(m,), (n,)]:
-        return f"Return the pair f, g: tensors of {m} and of {n} numbers here."
-    f, g = pair
-    if not (f.isfinite().all() and g.isfinite().all()):
-        return "Your potentials are not finite. Do you exponentiate -cost / eps somewhere, all alone?"
-    if not torch.allclose(f.double(), before.f, rtol=0, atol=1e-12):
-        return "f has moved. One half-step changes one of the two; which of them can put columns right?"
-    if torch.equal(g, before.g):
-        return "Nothing has changed: the rows are still exact, the columns are off."
-    columns = potential_plan(problem.cost, f, g, eps).sum(0)
-    worst = (columns - demand).abs().max().item()
-    if worst <= EXACT:
-        return None
-    if (columns.max() - columns.min()).item() <= EXACT:
-        return f"Every column sums to {columns[0]:.3g} now, whatever it wants. Where does demand come in?"
-    remark = " It is small: is all of it in float64?" if worst < 1e-4 else ""
-    return f"The worst column sum is {worst:.2g} off.{remark} Which axis do you sum over, and with which potential?"
+def solvable(cost: Tensor, supply: Tensor) -> TransportProblem:
+    """The problem, one loaf for each cafe; a hint if no plan delivers."""
+    try:
+        problem = TransportProblem(cost, supply, torch.ones(cost.shape[1]))
+        solve(problem, "emd")
+    except InputError as error:
+        raise Hint("No plan delivers: somebody has more loaves than the open roads can take. Open one.") from error
+    return problem
 
 
-def potential_plan(cost: Tensor, f: Tensor, g: Tensor, eps: float) -> Tensor:
-    """exp((f_i + g_j - cost_ij) / eps)."""
-    return torch.exp((f[:, None].double() + g.double() - cost) / eps)
+def steps_needed(problem: TransportProblem, eps: float, most: int = 5000) -> int | None:
+    """Iterations until each column is right to ALLOWED; None if `most` are too few."""
+    with warnings.catch_warnings(action="ignore"):  # of not meeting the tolerance, which `converged` tells
+        found = solve(problem, "sinkhorn", eps=eps, max_iter=most, tol=ALLOWED, check_every=1)
+    return found.iterations if bool(found.converged) else None
+
+
+def tight_groups(is_open: Tensor, supply: Tensor) -> list[tuple[list[int], bool]]:
+    """Groups of suppliers with as many loaves as they reach cafes, and whether others reach one of those cafes."""
+    m = len(supply)
+    found = []
+    for bits in range(1, 2**m - 1):
+        rows = [i for i in range(m) if bits >> i & 1]
+        reach = is_open[rows].any(0)
+        if supply[rows].sum() == reach.sum():
+            others = [i for i in range(m) if i not in rows]
+            found.append((rows, bool((is_open[others].any(0) & reach).any())))
+    return found
+
+
+def forced(is_open: Tensor, supply: Tensor) -> str:
+    """Who has as many loaves as open roads, in words."""
+    rows = next((rows for rows, contested in tight_groups(is_open, supply) if contested), None)
+    if rows is None:
+        return "see whose loaves equal their open roads"
+    who = f"supplier {rows[0]} has" if len(rows) == 1 else f"suppliers {', '.join(map(str, rows))} together have"
+    return f"{who} as many loaves as they reach cafes, and others reach these too"
+
+
+def advice(is_open: Tensor, supply: Tensor) -> str:
+    """What to try next on a problem that is solved in time."""
+    if bool(is_open.all()):
+        return "All roads are open, so everybody has a choice. Close some (inf): when is there none left?"
+    tight = tight_groups(is_open, supply)
+    if not tight:
+        return "Some roads are closed, yet each supplier reaches more cafes than it has loaves. Close one more."
+    if not any(contested for _, contested in tight):
+        return "A supplier has as many loaves as roads, but nobody else reaches its cafes: no one competes for them."
+    return (
+        "Somebody has no choice, so it is nearly there. But the others lose so much by it that they soon give way: "
+        "let them have many more loaves, for cafes of their own."
+    )

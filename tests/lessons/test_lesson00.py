@@ -1,101 +1,136 @@
-"""The checker of lesson 00 recomputes the k of a gt that has another box."""
+"""The checker of lesson 00 wants a point that passes between two gts because a third has another box."""
 
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
 
-from otalab.assign import AnchorPoints, RadiusPrior, Targets, build_assigner, dynamic_k
-from otalab.boxes import iou
-from otalab.lab.simulate import simulate_predictions
+from otalab.assign import AnchorPoints, Targets
+from otalab.lab.simulate import simulate_predictions, simulate_scene
 from otalab.lessons import lesson00
+from otalab.lessons.lesson00 import changed, givers, label
 
 POINTS = AnchorPoints.for_image((128, 128), strides=(8, 16, 32))
-TARGETS = Targets(torch.tensor([[20.0, 20, 76, 84], [50, 40, 100, 110], [90, 8, 120, 40]]), torch.tensor([0, 1, 1]))
-PREDICTIONS = simulate_predictions(POINTS, TARGETS, 2, torch.Generator().manual_seed(0))
-SMALL, LARGE = [34.0, 36, 62, 68], [5.0, 5, 91, 99]
 
 
-def check(gt, box, k):
-    return lesson00.check(POINTS, PREDICTIONS, TARGETS, gt, box, k)
+@pytest.fixture(scope="module")
+def crowd(solution):
+    """The exercise's scene: its gts, its predictions, and the labels as they are."""
+    found = solution("00")
+    return found["crowd"], found["guesses"], found["before"]
 
 
-def overlaps(box):
-    """(1, n) IoUs of a box with all predictions."""
-    return iou(torch.tensor(box).double(), PREDICTIONS.boxes.double())[None]
+@pytest.fixture(scope="module")
+def moves(crowd):
+    """(gt, box, taker) of many small moves: those that pass a point on, and those that do not."""
+    targets, guesses, before = crowd
+    good, bad = [], []
+    for gt, dx, dy in product(range(6), (-6, 0, 4), (-4, 0, 6)):
+        box = targets.boxes[gt] + torch.tensor([dx, dy, dx, dy])
+        after = label(POINTS, guesses, lesson00.moved(targets, gt, box, torch.float32))
+        takers = [i for i in range(6) if i != gt and givers(before, after, gt, i)]
+        if takers:
+            good.append((gt, box, takers[0], int(after.counts[takers[0]])))
+        elif dx or dy:
+            bad.append((gt, box, after))
+    return good, bad
 
 
-def k_of(box) -> int:
-    return int(dynamic_k(overlaps(box) * RadiusPrior()(POINTS, torch.tensor([box]).double()), slack=1e-6))
+def test_any_move_that_passes_a_point_on_passes_with_the_count_that_follows(crowd, moves):
+    targets, guesses, before = crowd
+    good, _ = moves
+    assert len(good) >= 5 and len({gt for gt, *_ in good}) >= 2
+    for gt, box, taker, count in good:
+        verdict = lesson00.check(POINTS, guesses, targets, gt, box, taker, count)
+        assert verdict.passed and f"gt {taker} takes a point from gt" in verdict.message
+        assert count == before.counts[taker], "its k is its own affair"
 
 
-@pytest.mark.parametrize("box", [SMALL, LARGE])
-@pytest.mark.parametrize("kind", [list, tuple, torch.tensor])
-def test_the_k_of_the_new_box_passes(box, kind):
-    verdict = check(0, kind(box), k_of(box))
-    assert verdict.passed and "was" in verdict.message
-    assert check(torch.tensor(0), torch.tensor(box), float(k_of(box))).passed
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def test_boxes_and_numbers_may_be_of_any_kind(crowd, moves, kind):
+    targets, guesses, _ = crowd
+    gt, box, taker, count = moves[0][0]
+    assert lesson00.check(POINTS, guesses, targets, gt, kind(box.tolist()), taker, count).passed
+    assert lesson00.check(POINTS, guesses, targets, torch.tensor(gt), box, float(taker), torch.tensor(count)).passed
 
 
-def test_a_k_that_comes_from_a_crowd_counts_what_the_gt_wanted_though_it_did_not_get_it():
-    """Four gts share too few points: the k asked for is that of Sec. 3.3, not what was shipped."""
-    targets = Targets(torch.tensor([[40.0, 40, 64, 64]]).repeat(4, 1), torch.zeros(4, dtype=torch.int64))
-    predictions = simulate_predictions(POINTS, targets, 2, torch.Generator().manual_seed(0), skill=1.0)
-    box = [42.0, 42, 62, 62]
-    mask = RadiusPrior()(POINTS, torch.tensor([box]).double())
-    wanted = int(dynamic_k(iou(torch.tensor(box).double(), predictions.boxes.double())[None] * mask))
-    crowd = lesson00.moved(targets, 0, torch.tensor(box).double())
-    assert build_assigner("ota")(POINTS, predictions, crowd).supply[0] < wanted
-    assert lesson00.check(POINTS, predictions, targets, 0, box, wanted).passed
+def test_a_wrong_count_is_told_without_the_answer(crowd, moves):
+    targets, guesses, _ = crowd
+    gt, box, taker, count = moves[0][0]
+    for wrong, hint in ((count + 1, "one more in all"), (count - 1, "depend on"), (count + 20, "depend on")):
+        verdict = lesson00.check(POINTS, guesses, targets, gt, box, taker, wrong)
+        assert not verdict.passed and hint in verdict.message and f" {count}" not in verdict.message
+    for none in (None, 2.5, "many", ...):
+        verdict = lesson00.check(POINTS, guesses, targets, gt, box, taker, none)
+        assert not verdict.passed and "whole number" in verdict.message
 
 
-def test_a_point_on_the_rim_of_the_prior_may_count_or_not():
-    """The lesson's steps in float32 leave out points that lie a rounding error nearer in float64: both are right."""
-    box = torch.tensor([34.07, 8.61, 77.93, 55.39])
-    single = lesson00.in_float32(POINTS, PREDICTIONS, box)
-    double = lesson00.wanted(POINTS, PREDICTIONS, lesson00.moved(TARGETS, 0, box.double()), 0)
-    assert single != double and check(0, box, single).passed and check(0, box, double).passed
+def test_a_move_that_passes_no_point_on_is_told_what_it_does(crowd, moves):
+    targets, guesses, before = crowd
+    _, bad = moves
+    seen = set()
+    for gt, box, after in bad:
+        for taker in (i for i in range(6) if i != gt):
+            verdict = lesson00.check(POINTS, guesses, targets, gt, box, taker, int(before.counts[taker]))
+            assert not verdict.passed and "takes no point" in verdict.message
+            others = any(changed(before, after, i) for i in range(6) if i != gt)
+            kind = "changes points" if others else "keep their points"
+            assert kind in verdict.message
+            seen.add(kind)
+    assert len(seen) == 2
 
 
-def test_hints_fit_the_mistake():
-    old, small = k_of(TARGETS.boxes[0].tolist()), k_of(SMALL)
-    everywhere = int(dynamic_k(overlaps(LARGE)))
-    assert len({old, small}) == 2 and everywhere not in (k_of(LARGE), old)
-    for box, k, hint in (
-        (SMALL, old, "k of the old box"),
-        (LARGE, everywhere, "any points"),
-        (SMALL, small + 1, "rounded down"),
-        (SMALL, small + 30, "Too many"),
-        (LARGE, max(1, k_of(LARGE) - 2), "Too few"),
-        (SMALL, 0, "at least one"),
-        (SMALL, 2.5, "whole number"),
-    ):
-        verdict = check(0, box, k)
-        assert not verdict.passed and hint in verdict.message, (box, k, verdict)
-        assert f" {k_of(box)} " not in verdict.message
+def test_the_wrong_taker_is_told_who_takes(crowd, moves):
+    targets, guesses, before = crowd
+    gt, box, taker, _ = moves[0][0]
+    after = label(POINTS, guesses, lesson00.moved(targets, gt, box, torch.float32))
+    other = next(i for i in range(6) if i != gt and not givers(before, after, gt, i))
+    verdict = lesson00.check(POINTS, guesses, targets, gt, box, other, 1)
+    assert not verdict.passed and f"to gt {taker}" in verdict.message
+
+
+SCENE = Targets(torch.tensor([[20.0, 20, 76, 84], [50, 40, 100, 110], [90, 8, 120, 40]]), torch.tensor([0, 1, 1]))
+GUESSES = simulate_predictions(POINTS, SCENE, 2, torch.Generator().manual_seed(0))
+LARGE = [5.0, 5, 91, 99]
 
 
 @pytest.mark.parametrize(
-    ("gt", "box", "hint"),
+    ("gt", "box", "taker", "hint"),
     [
-        (3, SMALL, "0 to 2"),
-        (-1, SMALL, "0 to 2"),
-        (True, SMALL, "0 to 2"),
-        (0, TARGETS.boxes[0] + 1, "nearly as large"),
-        (0, TARGETS.boxes[0], "clone"),
-        (0, [62.0, 36, 34, 68], "no area"),
-        (0, [100.0, 100, 120, 120], "another object"),
-        (0, [1.0, 2, 3], "four numbers"),
-        (0, [1.0, 2, 3, float("nan")], "four numbers"),
-        (0, "box", "four numbers"),
-        (0, None, "Choose"),
+        (3, LARGE, 1, "gt is the index of a gt: 0 to 2"),
+        (-1, LARGE, 1, "gt is the index"),
+        (True, LARGE, 1, "gt is the index"),
+        (0, LARGE, 7, "taker is the index"),
+        (0, LARGE, 0, "another gt"),
+        (0, SCENE.boxes[0], 1, "clone"),
+        (0, [62.0, 36, 34, 68], 1, "no area"),
+        (0, [100.0, 100, 120, 120], 1, "another object"),
+        (0, [1.0, 2, 3], 1, "four numbers"),
+        (0, [1.0, 2, 3, float("nan")], 1, "four numbers"),
+        (0, "box", 1, "four numbers"),
+        (0, None, 1, "Choose"),
+        (0, LARGE, None, "Choose"),
     ],
 )
-def test_a_box_that_cannot_be_judged_gets_a_hint(gt, box, hint):
-    verdict = check(gt, box, 3)
+def test_what_cannot_be_judged_gets_a_hint(gt, box, taker, hint):
+    verdict = lesson00.check(POINTS, GUESSES, SCENE, gt, box, taker, 3)
     assert not verdict.passed and hint in verdict.message
 
 
 @pytest.mark.parametrize("nonsense", [None, ..., "3x", [], {}, object(), 1j, float("inf")])
 def test_nonsense_gets_a_hint(nonsense):
-    for verdict in (check(nonsense, SMALL, 3), check(0, nonsense, 3), check(0, SMALL, nonsense)):
+    for answer in ((nonsense, LARGE, 1, 3), (0, nonsense, 1, 3), (0, LARGE, nonsense, 3)):
+        verdict = lesson00.check(POINTS, GUESSES, SCENE, *answer)
         assert not verdict.passed and len(verdict.message) > 25
-    assert "in this order" in lesson00.check(nonsense, PREDICTIONS, TARGETS, 0, SMALL, 3).message
+    assert "in this order" in lesson00.check(nonsense, GUESSES, SCENE, 0, LARGE, 1, 3).message
+
+
+@pytest.mark.slow
+def test_in_thirty_scenes_every_gt_gets_its_k_and_the_labels_are_proven_optimal(solution):
+    config = solution("00")["config"]
+    for seed in range(30):
+        _, targets = simulate_scene(config, seed)
+        guesses = simulate_predictions(POINTS, targets, 6, torch.Generator().manual_seed(seed))
+        found = label(POINTS, guesses, targets)
+        assert bool(found.certificate.is_optimal()) and found.deficit.sum() == 0

@@ -17,6 +17,20 @@ def test_costs_of_a_row_number_and_a_column_number_split_the_solvers(kind):
     assert verdict.passed and "cost 85" in verdict.message and "trade" in verdict.message
 
 
+@pytest.mark.parametrize(
+    ("cost", "supply"),
+    [
+        ([[1, 2], [3, 4]], [1, 1]),
+        ([[5, 9, 2], [15, 19, 12], [105, 109, 102]], [1, 1, 1]),
+        ([[0, 3, 7, 12, 20], [1, 4, 8, 13, 21]], [2, 3]),
+        ([[-1, -2, -4], [-11, -12, -14]], [1, 2]),
+        ([[1, 2, 50, 60], [3, 4, 70, 90], [31, 41, 5, 6]], [1, 1, 2]),  # only two suppliers trade for nothing
+    ],
+)
+def test_other_ties_pass_too(cost, supply):
+    assert check(cost, supply).passed
+
+
 def test_large_costs_are_told_in_full():
     large = [[entry + 333_300 for entry in row] for row in SPLIT]
     assert f"both cost {85 + 4 * 333_300}," in check(large, [1, 1, 2]).message
