@@ -109,7 +109,7 @@ def miscount(found: Labels, cost: Costs, owner: Labels, gt: int) -> str | None:
     return None
 
 
-def too_dear(given: list[Labels]) -> str | None:
+def too_dear(given: list[Tensor]) -> str | None:
     """A hint if labels with the right counts cost more than those after the shortest path."""
     for found, (cost, owner, gt) in zip(given, problems(), strict=True):
         more, least = (paid(cost, labels) - paid(cost, owner) for labels in (found, fed(cost, owner, gt)))
@@ -126,7 +126,7 @@ MISTAKES = [  # what to think of; through how many other gts such paths go, and 
 ]
 
 
-def all_go(given: list[Labels], through: int, refund: bool) -> bool:
+def all_go(given: list[Tensor], through: int, refund: bool) -> bool:
     """Whether all labels are those of the cheapest paths of that kind."""
     return all(
         torch.equal(found, by_steps(*problem, through, refund))
