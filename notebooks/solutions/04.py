@@ -1,12 +1,52 @@
-"""Lesson 04: the ambiguous points of a crowd."""
+"""Lesson 04: look through heaps for a pixel that moves four of OTA's labels; and where the cliff of a rule lies."""
 
-from otalab.assign import RadiusPrior
+from itertools import count
+
+from otalab.assign import build_assigner
 from otalab.lessons import lesson04
 
-scene, points, targets = lesson04.crowd()
-may_learn = RadiusPrior()(points, targets.boxes)  # (m, n): may point j learn gt i?
-claims = may_learn.sum(dim=0)  # (n,): gts that claim each point
-answer = int((claims >= 2).sum())  # points, not claims: one with three claims counts once
+ota = build_assigner("ota")
+
+
+def labels_changed(seed, gt):
+    """How many labels change when that gt loses a pixel of its width; the predictions stay as they are."""
+    _, points, predictions, targets = lesson04.heap(seed)
+    before, after = (ota(points, predictions, t).matched_gt for t in (targets, lesson04.shaved(targets, gt)))
+    return int((before != after).sum())
+
+
+answer = next(
+    (seed, gt)
+    for seed in count(lesson04.SEEN)
+    for gt in range(len(lesson04.heap(seed).targets))
+    if labels_changed(seed, gt) >= lesson04.MANY
+)
+print("seed and gt:", answer)
 
 verdict = lesson04.check(answer)
 print(verdict)
+
+# The harder problem: at which fraction of a pixel do the labels of seed 196 change, when gt 2 (here 1) shrinks?
+# By hand: FCOS and ATSS flip where its area passes that of gt 5 (here 4), (27 - x) * 24 = 625.
+_, points, predictions, targets = lesson04.heap(196)
+width, height = (targets.boxes[1, 2:] - targets.boxes[1, :2]).tolist()
+sides = targets.boxes[4, 2:] - targets.boxes[4, :2]
+by_hand = width - float(sides.prod()) / height
+
+
+def cliffs(name, parts=1000):
+    """The fractions of a pixel, to 1/parts, at which labels change, and how many do."""
+    assign, found = build_assigner(name), []
+    before = assign(points, predictions, targets).matched_gt
+    for part in range(1, parts + 1):
+        after = assign(points, predictions, lesson04.shaved(targets, 1, part / parts)).matched_gt
+        if (changed := int((before != after).sum())) > 0:
+            found.append((part / parts, changed))
+        before = after
+    return found
+
+
+if __name__ == "__main__":  # 3000 assignments: some seconds
+    print(f"by hand: {by_hand:.4f} px")
+    for name in ("fcos", "atss", "ota"):
+        print(name, cliffs(name))

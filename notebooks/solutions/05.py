@@ -18,3 +18,33 @@ def labels_from_cost(cost, k):
 
 verdict = lesson05.check(labels_from_cost)
 print(verdict)
+
+
+# The harder problem: a second kind of background, of which there are at most s labels.
+def with_sky(cost, k, sky, s):
+    """Labels; -1 is the ground, whose costs are the last row of cost (m + 1, n); -2 is the sky, with costs sky (n,)."""
+    m, n = len(k), cost.shape[1]
+    over = torch.cat((cost[:-1], sky[None])) - cost[-1]  # (m + 1, n): the ground is free, and drops out
+    owner = torch.arange(m + 1).repeat_interleave(torch.cat((k, torch.tensor([s]))))
+    unused = torch.full((len(owner), s), 1e6, dtype=cost.dtype)  # s columns that only the sky may have, for nothing
+    unused[owner == m] = 0.0
+    copies, points = linear_sum_assignment(torch.cat((over[owner], unused), dim=1).numpy())
+    labels = torch.full((n + s,), -1)
+    labels[points] = owner[copies]
+    return labels[:n].where(labels[:n] < m, -2)
+
+
+if __name__ == "__main__":
+    from otalab.transport import TransportProblem, solve
+
+    generator = torch.Generator().manual_seed(5)
+    cost, sky = 4 * torch.rand(4, 20, generator=generator).double(), 2 * torch.rand(20, generator=generator).double()
+    k, s, n = torch.tensor([3, 2, 4]), 5, 20
+    labels = with_sky(cost, k, sky, s)
+    rows = torch.cat((cost[:-1], sky[None], cost[-1:]))  # gts, sky, ground; one more column takes what the sky keeps
+    last = torch.full((5, 1), torch.inf, dtype=torch.float64).index_fill_(0, torch.tensor([3, 4]), 0.0)
+    supply = torch.cat((k, torch.tensor([s, n - int(k.sum())])))
+    program = solve(TransportProblem(torch.cat((rows, last), dim=1), supply, [1] * n + [s]), method="linprog")
+    paid = rows.gather(0, labels.where(labels >= 0, labels + 5)[None]).sum()  # -2 is row 3, -1 row 4
+    print(f"with a sky: matching {paid:.6f}, linear program {program.objective:.6f}")
+    assert abs(paid - program.objective) < 1e-9

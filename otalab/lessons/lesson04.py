@@ -1,71 +1,134 @@
-"""Lesson 04: how many points of a crowded scene are ambiguous, checked against the centre prior itself."""
+"""Lesson 04: one pixel off a gt's width, and how many labels follow; a case in which many of OTA's do."""
+
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Int
 from torch import Tensor
 
-from otalab.assign import AnchorPoints, ClosestPrior, RadiusPrior, Targets
-from otalab.boxes import centres
-from otalab.data.scene import Scene, ShapesConfig, draw_scene
-from otalab.lessons.verdict import checker, hint_if, number
+from otalab.assign import AnchorPoints, Predictions, Targets, build_assigner
+from otalab.boxes import ltrb
+from otalab.data.scene import CLASS_NAMES, Scene, ShapesConfig, draw_scene
+from otalab.errors import InputError
+from otalab.lab.simulate import seeded, simulate_predictions
+from otalab.lessons.verdict import checker, hint_if, numbers
 
 CONFIG = ShapesConfig(
-    crowd=1.0, min_objects=7, max_objects=7, min_size=30.0, max_size=64.0, texture=0.25, noise=0.0, min_visible=0.35
+    crowd=0.9, min_objects=5, max_objects=5, min_size=24.0, max_size=50.0, texture=0.0, noise=0.0, min_visible=0.45
 )
-SEED = 247  # a scene in which no usual mistake happens to give the right number
+SIZE = 128, 128  # of the image, px
+MANY = 4  # labels that change at once
+SEEN = 80  # heaps that the lesson looks at; the exercise wants another one
+MOST = 10**6  # the largest seed that the exercise takes
 
 
-def crowd() -> tuple[Scene, AnchorPoints, Targets]:
-    """The exercise's scene, drawn from a fixed seed, its points on three levels and its gts in float64."""
-    scene = draw_scene(CONFIG, np.random.default_rng(SEED))
-    points = AnchorPoints.for_image(scene.image.shape[:2], strides=(8, 16, 32), dtype=torch.float64)
-    return scene, points, Targets(torch.from_numpy(scene.boxes).double(), torch.from_numpy(scene.labels))
+class Heap(NamedTuple):
+    """A drawn scene, its points and gts, and simulated predictions; geometry in float64."""
+
+    scene: Scene
+    points: AnchorPoints
+    predictions: Predictions
+    targets: Targets
+
+
+@lru_cache(maxsize=256)
+def heap(seed: int, skill: float = 0.6) -> Heap:
+    """Five objects in a heap, drawn from a seed, and what a detector of that skill might say. Three levels of points.
+
+    Raises InputError for a seed that is negative or too large.
+    """
+    generator = seeded(seed)
+    scene = draw_scene(CONFIG, np.random.default_rng(seed))
+    points = AnchorPoints.for_image(SIZE, strides=(8, 16, 32), dtype=torch.float64)
+    targets = Targets(torch.from_numpy(scene.boxes).double(), torch.from_numpy(scene.labels))
+    said = simulate_predictions(points, targets, len(CLASS_NAMES), generator, skill)
+    return Heap(scene, points, Predictions(said.logits.double(), said.boxes.double()), targets)
+
+
+def shaved(targets: Targets, gt: int, pixels: float | int = 1) -> Targets:
+    """The gts, of which one is that many px narrower: its right side moves in. Raises InputError for no such gt."""
+    if not 0 <= gt < len(targets):
+        raise InputError(f"gt is {gt}; there are gts 0 to {len(targets) - 1}")
+    boxes = targets.boxes.clone()
+    boxes[gt, 2] -= pixels
+    return Targets(boxes, targets.labels)
+
+
+def followed(seed: int, gt: int, pixels: float | int = 1) -> Predictions:
+    """The predictions of `heap(seed)` once the detector has learnt the narrower box: all else is as it was.
+
+    At the points that predict this gt the right side moves in, by as many px as the true one in proportion to how far
+    off the prediction was. A perfect detector's boxes tell which points those are: same seed, same draws.
+    """
+    _, points, said, targets = heap(seed)
+    perfect = heap(seed, skill=1.0).predictions
+    own = (perfect.boxes - targets.boxes[gt]).abs().amax(dim=1) < 1e-3
+    before, after = (ltrb(points.xy, boxes.boxes[gt])[:, 2] for boxes in (targets, shaved(targets, gt, pixels)))
+    own &= after > 0
+    right = points.xy[:, 0] + (said.boxes[:, 2] - points.xy[:, 0]) * after / before
+    boxes = said.boxes.clone()
+    boxes[own, 2] = right[own]
+    return Predictions(said.logits, boxes)
+
+
+def flips(before: Int[Tensor, " n"], after: Int[Tensor, " n"]) -> tuple[int, int, int]:
+    """Labels that change: from gt to gt, from a gt to the background, from the background to a gt."""
+    changed, was, is_now = before != after, before >= 0, after >= 0
+    return tuple(int((changed & kind).sum()) for kind in (was & is_now, was & ~is_now, ~was & is_now))
+
+
+@cache
+def changed(seed: int, gt: int, name: str = "ota", follow: bool = False) -> tuple[int, int, int]:
+    """`flips` of an assigner where one px is shaved off a gt; `follow` lets the predictions follow."""
+    _, points, predictions, targets = heap(seed)
+    after = followed(seed, gt) if follow else predictions
+    return flips(unshaved(seed, name), build_assigner(name)(points, after, shaved(targets, gt)).matched_gt)
+
+
+@cache
+def unshaved(seed: int, name: str) -> Int[Tensor, " n"]:
+    """The labels of a heap as it is."""
+    return build_assigner(name)(*heap(seed)[1:]).matched_gt
 
 
 @checker
-def check(answer) -> str:
-    """Whether `answer` is the number of points that lie in the centre priors of several gts of `crowd()`."""
+def check(answer=None) -> str:
+    """Whether `answer`, a seed and a gt, is a shave of one pixel that changes at least MANY labels of OTA's."""
     none = answer is None or answer is ...
-    hint_if(none, "No answer yet: `answer` is a number, how many points at least two gts may claim.")
-    count, kind = number(answer), type(answer).__name__
-    hint_if(count is None, f"`answer` is one number, not {kind}; a mask still wants its sum.")
-    _, points, targets = crowd()
-    mask = RadiusPrior()(points, targets.boxes)  # (m, n)
-    claims = mask.sum(dim=0)  # (n,)
-    right = int((claims > 1).sum())
-    hint_if(count != right, hint(count, points, targets, mask))
-    levels = [int((claims[points.level == level] > 1).sum()) for level in range(3)]
+    hint_if(none, "No answer yet: `answer` is a pair, the seed of a heap and the gt that loses a pixel.")
+    found = numbers(answer)
+    what = type(answer).__name__ if found is None else f"the shape {tuple(found.shape)}"
+    hint_if(found is None or found.shape != (2,), f"`answer` is a pair (seed, gt), not {what}.")
+    hint_if((found != found.round()).any(), f"Seed and gt are whole numbers, not {found.tolist()}.")
+    seed, gt = (int(number) for number in found)
+    hint_if(not 0 <= seed <= MOST, f"Take a seed from {SEEN} to {MOST}, not {seed}.")
+    hint_if(seed < SEEN, f"Heap {seed} is one of those that the lesson counted. Look at heaps from seed {SEEN} on.")
+    m = len(heap(seed).targets)
+    hint_if(not 0 <= gt < m, f"In code gts count from 0, so here up to {m - 1}; there is no gt {gt}.")
+    between, lost, won = changed(seed, gt)
+    total = between + lost + won
+    hint_if(total < MANY, f"{total} of OTA's labels change there. {hint(seed, gt)}")
     return (
-        f"{right} of the {int((claims > 0).sum())} points that may learn anything have several takers, by level "
-        f"{levels}; one of them has {int(claims.max())}. Each of them needs a rule or a price to decide."
+        f"{total} of OTA's labels change: {between} go from gt to gt, {lost} from a gt to the background and {won} the "
+        "other way. One pixel can tip the sum of IoUs to another k, or one optimum to the next. An exact optimum is no "
+        "smooth function of its costs."
     )
 
 
-def hint(count: float, points: AnchorPoints, targets: Targets, mask: Bool[Tensor, "m n"]) -> str:
-    """What a wrong number was probably a count of."""
-    if not 0 <= count <= len(points) * len(targets) or count != int(count):
-        return f"The answer is a whole number of points, and there are {len(points)}."
-    claims = mask.sum(dim=0)
-    boxes = RadiusPrior(radius=1e6)(points, targets.boxes).sum(dim=0)
-    off_centre = (points.xy - centres(targets.boxes)[:, None]).abs().amax(dim=-1)  # (m, n) px
-    near = (off_centre < 2.5 * points.stride).sum(dim=0)
-    narrow = RadiusPrior(radius=1.5)(points, targets.boxes).sum(dim=0)
-    closest = ClosestPrior()(points, targets.boxes).sum(dim=0)
-    mistakes = [
-        (claims > 0, "That counts the points that any gt may claim. Ambiguous ones have more than one claim."),
-        (claims == 2, "That leaves out points that three gts or more may claim."),
-        (claims == 1, "These are the points with exactly one claim: nobody disputes them."),
-        (claims == 0, "These are the points that nobody may claim."),
-        (boxes > 1, "That counts points inside several boxes. The centre prior is narrower: how far from the centre?"),
-        (near > 1, "That counts points near several centres. To learn a gt a point must also lie inside its box."),
-        (narrow > 1, "That is FCOS's centre region, 1.5 strides; the centre prior reaches 2.5."),
-        (closest > 1, "That is the paper's prior, the closest points. The lesson's is the code's: RadiusPrior."),
-        ((claims > 1)[points.level == 0], "That is the finest level alone; the others have points too."),
-        (mask, "That counts claims, pairs of a gt and a point. A point with three claims is one point."),
-        ((claims - 1).clamp(min=0), "That counts the claims too many. A point with three claims is one point."),
-    ]
-    for counted, said in mistakes:
-        if count == int(counted.sum()):
-            return said
-    return "Make the mask of the centre prior, (gts, points), count the claims of each point, then the points."
+def hint(seed: int, gt: int) -> str:
+    """Why a shave may have seemed to change many labels."""
+    if sum(changed(seed, gt, follow=True)) >= MANY:
+        return "Many do if the predictions follow the shaved box. Here the detector says the same before and after."
+    for name, text in (("fcos", "FCOS's"), ("atss", "ATSS's")):
+        if sum(changed(seed, gt, name)) >= MANY:
+            return f"It is {text} labels that change there; the question is about OTA's."
+    if gt > 0 and sum(changed(seed, gt - 1)) >= MANY:
+        return "Did you count gts from 1, as the figures do? In code they count from 0."
+    _, points, predictions, targets = heap(seed)
+    assign = build_assigner("ota")
+    labels = [assign(points, predictions, shaved(targets, gt, pixels)).matched_gt for pixels in (0, 2, 3, -1)]
+    if max(sum(flips(labels[0], other)) for other in labels[1:]) >= MANY:
+        return "Is it one pixel that you take off, and off the right side?"
+    return f"Few shaves change {MANY}. Look through more heaps: all gts of seed {SEEN}, {SEEN + 1}, ..."

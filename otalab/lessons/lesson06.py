@@ -22,22 +22,41 @@ def crowd(stride: int) -> tuple[AnchorPoints, Predictions, Targets]:
     """
     if isinstance(stride, bool) or not isinstance(stride, Integral) or not LEAST <= stride <= MOST:
         raise InputError(f"stride is {stride!r}; it must be a whole number from {LEAST} to {MOST}")
-    generator = torch.Generator().manual_seed(6)
-    centre = SIDE / 2 + 70 * (torch.rand(8, 2, generator=generator) - 0.5)
-    half = 60 + 30 * torch.rand(8, 2, generator=generator)
+    generator = torch.Generator().manual_seed(2)  # a crowd in which no usual mistake gives the right answer
+    centre = SIDE / 2 + 90 * (torch.rand(8, 2, generator=generator) - 0.5)
+    half = 50 + 30 * torch.rand(8, 2, generator=generator)
     targets = Targets(torch.cat((centre - half, centre + half), dim=1).clamp(0, SIDE), labels=torch.arange(8))
     points = AnchorPoints.for_image((SIDE, SIDE), strides=(int(stride),))
     return points, simulate_predictions(points, targets, 8, generator, skill=0.9), targets
 
 
 @cache
-def asked_and_there(stride: int, prior: bool = True) -> tuple[int, int]:
-    """Labels that the gts ask for, and anchor points that there are; without `prior` all IoUs count."""
+def asked_and_there(stride: int, prior: bool = True, q: int = 20, local: bool = False) -> tuple[int, int]:
+    """Labels that the gts ask for, and anchor points that there are.
+
+    Without `prior` all IoUs count; with `local` only the points in somebody's prior are there.
+    """
     points, predictions, targets = crowd(stride)
     iou = box_ops.iou(predictions.boxes, targets.boxes[:, None])
-    if prior:
-        iou = iou * RadiusPrior()(points, targets.boxes)
-    return int(dynamic_k(iou, q=20, slack=1e-6).sum()), len(points)
+    mask = RadiusPrior()(points, targets.boxes)
+    asked = int(dynamic_k(iou * mask if prior else iou, q=q, slack=1e-6).sum())
+    return asked, int(mask.any(dim=0).sum()) if local else len(points)
+
+
+def finest(**how) -> int | None:
+    """The smallest stride at which more is asked for than there is, counted in that way."""
+    strides = range(LEAST, MOST + 1)
+    return next(
+        (stride for stride in strides if asked_and_there(stride, **how)[0] > asked_and_there(stride, **how)[1]), None
+    )
+
+
+UNMASKED = "Do you count IoUs of points outside a gt's prior, too?"
+MISTAKES = [
+    (UNMASKED, {"prior": False}),
+    ("Those in the priors may be fewer; the question is about all points of the grid.", {"local": True}),
+    ("Do you sum 10 IoUs? Here q is 20.", {"q": 10}),
+]
 
 
 @checker
@@ -50,10 +69,12 @@ def check(stride=None) -> str:
     asked, there = asked_and_there(stride)
     said = f"At stride {stride} the gts ask for {asked} labels, and there are {there} points"
     if asked <= there:
+        why = next((text for text, how in MISTAKES if finest(**how) == stride), "")
         unmasked = asked_and_there(stride, prior=False)[0] > there
-        raise Hint(f"{said}: enough." + " Do you count IoUs of points outside a gt's prior, too?" * unmasked)
-    finer = any(wants > has for wants, has in map(asked_and_there, range(LEAST, stride)))
-    hint_if(finer, f"Too small it is: {asked} labels asked for, {there} points. But so is a finer grid.")
+        raise Hint(f"{said}: enough. " + (why or UNMASKED * unmasked))
+    if finest() != stride:
+        why = next((text for text, how in MISTAKES if finest(**how) == stride), "")
+        raise Hint(f"Too small it is: {asked} labels asked for, {there} points. But so is a finer grid. {why}")
     return (
         f"{said}; every finer grid has enough. k is at most q, however fine the grid, while the points grow with the "
         "square of its fineness."

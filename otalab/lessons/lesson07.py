@@ -13,7 +13,7 @@ from otalab.lessons.verdict import Hint, checker, hint_if, number, whole
 from otalab.transport import TransportProblem, solve
 
 SEEDS = (20, 21, 22, 23)
-BUDGET = 200  # iterations
+BUDGET = 400  # iterations
 ALLOWED = 0.01  # wrong labels for each positive
 
 

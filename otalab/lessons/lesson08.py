@@ -1,95 +1,158 @@
-"""Lesson 08: SimOTA with its conflicts settled by price."""
+"""Lesson 08: one shortest augmenting path for a gt that went short."""
 
 from functools import cache
 
 import torch
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from otalab.assign.base import best, top_k
 from otalab.assign.simota import kth_cost
-from otalab.lessons.verdict import Hint, ask, checker, hint_if, numbers
+from otalab.lessons.verdict import ask, checker, hint_if, numbers
+
+Costs = Float[Tensor, "m n"]
+Labels = Int[Tensor, " n"]
 
 
 @cache
-def problems() -> list[tuple[Tensor, Tensor]]:
-    """Costs, no two of them equal, and ks: a problem that can be settled by hand, and random crowds."""
-    tiny = torch.tensor([[1.0, 2.1, 3.0, 8.0, 9.0], [2.0, 6.0, 9.3, 7.0, 9.1]], dtype=torch.float64)
-    found = [(tiny, torch.tensor([2, 2]))]
+def problems() -> list[tuple[Costs, Labels, int]]:
+    """Costs, labels settled by price, and a gt that went short: one to do by hand, then paths of 1 to 4 steps."""
+    tiny = torch.tensor([[1.0, 2.1, 3.0, 8.3, 9.0], [2.0, 6.0, 9.3, 8.0, 9.1]], dtype=torch.float64)
+    found = [(tiny, by_price(tiny, torch.tensor([2, 2])), 1)]
     generator = torch.Generator().manual_seed(8)
-    for m, n in ((2, 6), (3, 8), (5, 12), (8, 30), (8, 30)):
-        shared = 10 * torch.rand(n, generator=generator, dtype=torch.float64)  # what makes points dear to all
-        cost = shared + 4 * torch.rand(m, n, generator=generator, dtype=torch.float64)
-        found.append((cost, torch.randint(1, n // 2 + 1, (m,), generator=generator)))
+    for steps in (1, 2, 3, 4):
+        while True:
+            shared = 10 * torch.rand(14, generator=generator, dtype=torch.float64)  # what makes points dear to all
+            cost = shared + 4 * torch.rand(6, 14, generator=generator, dtype=torch.float64)
+            k = torch.randint(1, 4, (6,), generator=generator)
+            owner = by_price(cost, k)
+            short = (counts_of(owner, 6) < k).nonzero().flatten().tolist()
+            if short and (owner < 0).any() and int((fed(cost, owner, short[0]) != owner).sum()) == steps:
+                found.append((cost, owner, short[0]))
+                break
     return found
 
 
-def settled(cost: Tensor, k: Tensor, by: str) -> Tensor:
-    """SimOTA's labels: each point to the least "cost", or to the largest gain ("price"), of those who took it."""
+def by_price(cost: Costs, k: Int[Tensor, " m"]) -> Labels:
+    """Each gt takes its k cheapest points; one that several take goes to the gt that gains most by it."""
     taken = top_k(-cost, k)
-    if by == "cost":
-        return best(-cost, taken)
-    gain = gains(cost, k).masked_fill(~taken, -torch.inf)
+    gain = (kth_cost(cost, k) - cost).masked_fill(~taken, -torch.inf)
     return best(-cost, taken & (gain == gain.amax(dim=0)))
 
 
+def counts_of(owner: Labels, num_gt: int) -> Int[Tensor, " m"]:
+    """How many points each gt has."""
+    return torch.bincount(owner + 1, minlength=num_gt + 1)[1:]
+
+
+def cheapest(cost: Costs, counts: Int[Tensor, " m"]) -> Labels:
+    """The labels of least cost that give each gt so many points."""
+    copy = torch.arange(len(cost)).repeat_interleave(counts)
+    rows, columns = linear_sum_assignment(cost[copy].numpy())
+    owner = torch.full((cost.shape[1],), -1)
+    owner[torch.from_numpy(columns)] = copy[torch.from_numpy(rows)]
+    return owner
+
+
+def fed(cost: Costs, owner: Labels, gt: int) -> Labels:
+    """The labels after the shortest path from `gt`: the cheapest that give it one point more, and the others as many.
+
+    `owner` is the cheapest for its own counts; else there may be better than a path.
+    """
+    counts = counts_of(owner, len(cost))
+    counts[gt] += 1
+    return cheapest(cost, counts)
+
+
+def paid(cost: Costs, owner: Labels) -> float:
+    """What labels cost together; points that are nobody's cost nothing."""
+    taken = (owner >= 0).nonzero().flatten()
+    return float(cost[owner[taken], taken].sum())
+
+
 @checker
-def check(repaired=None) -> str:
-    """Whether `repaired(cost, k)` gives contested points to the gt that gains most by them."""
-    no_function = not callable(repaired)
-    hint_if(no_function, "The answer is a function: repaired(cost, k) gives the gt of each point, -1 for none.")
-    triples = []
-    for cost, k in problems():
-        labels, n = ask(repaired, "repaired(cost, k)", cost.clone(), k.clone()), cost.shape[1]
+def check(answer=None) -> str:
+    """Whether `answer(cost, owner, gt)` gives `gt` one point more by the shortest augmenting path."""
+    no_function = not callable(answer)
+    hint_if(no_function, "The answer is a function: fed(cost, owner, gt) gives the gt of each point, -1 for none.")
+    given = []
+    for cost, owner, gt in problems():
+        labels, (m, n) = ask(answer, "fed(cost, owner, gt)", cost.clone(), owner.clone(), gt), cost.shape
         found = numbers(labels)
         what = type(labels).__name__ if found is None else tuple(found.shape)
-        hint_if(what != (n,), f"With costs {tuple(cost.shape)}, the labels have the shape ({n},), not {what}.")
+        hint_if(what != (n,), f"With costs {(m, n)}, the labels have the shape ({n},), not {what}.")
         hint_if((found != found.round()).any(), f"Labels are whole numbers, not {found.tolist()}.")
-        triples.append((cost, k, found.long()))
-    if not all(torch.equal(labels, settled(cost, k, "price")) for cost, k, labels in triples):
-        raise Hint(hint(triples))
+        hint_if(((found < -1) | (found >= m)).any(), f"Labels of {m} gts are -1 to {m - 1}, not {found.tolist()}.")
+        hint_if(hint := miscount(found.long(), cost, owner, gt), f"With {m} gts and {n} points: {hint}")
+        given.append(found.long())
+    hint_if(hint := too_dear(given), hint)
     return (
-        f"It equals simota-price on {len(triples)} problems. A point goes to the gt that would lose most without "
-        "it; for the numbers of points that the gts got, no other labels cost less."
+        f"All {len(given)} paths are the shortest, of 1 to 4 steps. Called once for each label that is short, "
+        "your function turns labels settled by price into the exact optimum."
     )
 
 
-def hint(triples: list[tuple[Tensor, Tensor, Tensor]]) -> str:
-    """What to think of, for labels that differ from those settled by price."""
-    for cost, k, labels in triples:
-        taken = top_k(-cost, k)
-        wanted = taken.any(dim=0)
-        if (labels[~wanted] != -1).any():
-            return "A point that no gt took is nobody's: its label is -1."
-        if (labels[wanted] == -1).any():
-            return "A point that some gt took has a label."
-        if ((labels < -1) | (labels >= len(k))).any():
-            return f"Labels of {len(k)} gts are -1 to {len(k) - 1}."
-        if not taken.gather(0, labels.clamp(min=0)[None])[0][wanted].all():
-            return "Only gts that took a point can win it: a gain of one who did not take it must not count."
-    if all(torch.equal(labels, settled(cost, k, "cost")) for cost, k, labels in triples):
-        return "Conflicts still go to the least cost. What is a gt's price, and how far is the point below it?"
-
-    def go_to_the_most(value) -> bool:
-        return all(chosen_is_most(cost, k, labels, value(cost, k)) for cost, k, labels in triples)
-
-    if go_to_the_most(gains):
-        return "Several gts may gain equally, as two do whose k-th cheapest point it is. Then the least cost wins."
-    if go_to_the_most(lambda cost, k: -gains(cost, k)):
-        return "Points now go to those who gain least. Look at the sign: gain is how far cost lies below price."
-    if go_to_the_most(lambda cost, k: kth_cost(cost, k).expand_as(cost)):
-        return "A high price alone is no gain: how far is the point below it?"
-    return "Some conflicts go astray. A gt's price is the cost of its k-th cheapest point, counted from 1; see its k."
+def miscount(found: Labels, cost: Costs, owner: Labels, gt: int) -> str | None:
+    """What is wrong with how many points the gts have after a path from `gt`, as a hint; None if nothing is."""
+    before, after = (counts_of(labels, len(cost)) for labels in (owner, found))
+    robbed = (after < before).nonzero().flatten().tolist()
+    if robbed:
+        return (
+            f"gt {robbed[0]} has {before[robbed[0]]} points before and {after[robbed[0]]} after. Who gives a point "
+            "away takes another; the path ends where one takes a point that is nobody's."
+        )
+    if after[gt] == before[gt]:
+        return f"gt {gt} is as short as before: it has {before[gt]} points."
+    if (after - before).sum() > 1:
+        return f"{int((after - before).sum())} points more are taken. One path gives one point more, to gt {gt} alone."
+    return None
 
 
-def gains(cost: Tensor, k: Tensor) -> Tensor:
-    """What each point is worth to each gt."""
-    return kth_cost(cost, k) - cost
+def too_dear(given: list[Tensor]) -> str | None:
+    """A hint if labels with the right counts cost more than those after the shortest path."""
+    for found, (cost, owner, gt) in zip(given, problems(), strict=True):
+        more, least = (paid(cost, labels) - paid(cost, owner) for labels in (found, fed(cost, owner, gt)))
+        if more > least + 1e-9:
+            said = f"The counts are right, but a path costs {more:.2f} where one of {least:.2f} exists. "
+            return said + next((text for text, *way in MISTAKES if all_go(given, *way)), "What does a step cost?")
+    return None
 
 
-def chosen_is_most(cost: Tensor, k: Tensor, labels: Tensor, value: Tensor) -> bool:
-    """Whether each point that was taken has a label of the largest value among those who took it."""
-    taken = top_k(-cost, k)
-    some = taken.any(dim=0)
-    most = value.masked_fill(~taken, -torch.inf).amax(dim=0)
-    chosen = value.gather(0, labels.clamp(min=0)[None])[0]
-    return torch.equal(chosen[some], most[some])
+MISTAKES = [  # what to think of; through how many other gts such paths go, and whether losers get their cost back
+    ("Yours have one step, to the cheapest free point. May gt take a point from another, who then moves?", 0, True),
+    ("Yours pass through one other gt at most. How would you find a chain through two?", 1, True),
+    ("Who gives a point away no longer pays for it. Does a step count that?", 9, False),
+]
+
+
+def all_go(given: list[Tensor], through: int, refund: bool) -> bool:
+    """Whether all labels are those of the cheapest paths of that kind."""
+    return all(
+        torch.equal(found, by_steps(*problem, through, refund))
+        for found, problem in zip(given, problems(), strict=True)
+    )
+
+
+def by_steps(cost: Costs, owner: Labels, gt: int, through: int, refund: bool = True) -> Labels:
+    """The cheapest path through at most so many other gts; without `refund` a gt that gives up a point still pays."""
+    n = cost.shape[1]
+    chains = {gt: (0.0, owner)}  # to each gt that has to take a point: what the chain costs, and its labels
+    for _ in range(through):
+        longer = dict(chains)
+        for taker, (so_far, labels) in chains.items():
+            for point in range(n):
+                loser = int(labels[point])
+                if loser in (-1, taker):
+                    continue
+                total = so_far + float(cost[taker, point]) - refund * float(cost[loser, point])
+                if loser not in longer or total < longer[loser][0] - 1e-12:
+                    longer[loser] = total, labels.clone().index_fill_(0, torch.tensor([point]), taker)
+        chains = longer
+    ends = (
+        (so_far + float(cost[taker, point]), taker, point, labels)
+        for taker, (so_far, labels) in chains.items()
+        for point in (labels < 0).nonzero().flatten().tolist()
+    )
+    _, taker, point, labels = min(ends, key=lambda end: end[0])
+    return labels.clone().index_fill_(0, torch.tensor([point]), taker)

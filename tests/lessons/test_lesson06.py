@@ -22,7 +22,7 @@ def fails(stride: int) -> bool:
 RIGHT = next(stride for stride in range(lesson06.LEAST, lesson06.MOST + 1) if fails(stride))
 
 
-@pytest.mark.parametrize("stride", [RIGHT, float(RIGHT), np.int64(RIGHT), torch.tensor(RIGHT)])
+@pytest.mark.parametrize("stride", [RIGHT, float(RIGHT), np.int64(RIGHT), torch.tensor(RIGHT), [RIGHT]])
 def test_the_finest_grid_that_is_too_small_passes(stride):
     verdict = lesson06.check(stride)
     assert verdict.passed and "at most q" in verdict.message
@@ -37,11 +37,22 @@ def test_a_grid_that_suffices_gets_its_numbers():
     assert not verdict.passed and "enough" in verdict.message
 
 
-def test_who_counts_ious_outside_the_prior_is_asked_whether():
-    strides = range(lesson06.LEAST, lesson06.MOST + 1)
-    unmasked = next(s for s in strides if lesson06.asked_and_there(s, prior=False)[0] > lesson06.asked_and_there(s)[1])
-    assert unmasked < RIGHT and "outside a gt's prior" in lesson06.check(unmasked).message
-    assert "outside" not in lesson06.check(lesson06.LEAST).message
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"prior": False}, "outside a gt's prior"),
+        ({"local": True}, "all points of the grid"),
+        ({"q": 10}, "Here q is 20"),
+    ],
+)
+def test_who_counts_in_another_way_is_asked_whether(how, said):
+    stride = lesson06.finest(**how)
+    assert stride != RIGHT and said in lesson06.check(stride).message
+
+
+def test_a_fine_grid_is_enough_however_one_counts():
+    message = lesson06.check(lesson06.LEAST + 1).message
+    assert "enough" in message and "outside" not in message
 
 
 def test_a_coarser_grid_that_fails_too_gets_its_own_hint():
@@ -50,7 +61,7 @@ def test_a_coarser_grid_that_fails_too_gets_its_own_hint():
     assert not verdict.passed and "a finer grid" in verdict.message and str(RIGHT) not in verdict.message
 
 
-@pytest.mark.parametrize("stride", [None, "8", 7, 65, 20.5, True, [20], float("nan")])
+@pytest.mark.parametrize("stride", [None, "8", 7, 65, 20.5, True, [20, 21], float("nan")])
 def test_no_answer_and_nonsense_get_a_hint(stride):
     verdict = lesson06.check(stride)
     assert not verdict.passed and len(verdict.message) > 25

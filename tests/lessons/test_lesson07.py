@@ -8,7 +8,14 @@ from otalab.lessons import lesson07
 
 
 @pytest.mark.parametrize(
-    ("eps", "iterations"), [(0.02, 200), (np.float64(0.025), np.int64(150)), (torch.tensor(0.02), 200.0)]
+    ("eps", "iterations"),
+    [
+        (0.01, 400),
+        (0.01, 300),
+        (np.float64(0.011), np.int64(380)),
+        (torch.tensor(0.01), 400.0),
+        ([0.01], torch.tensor([350])),
+    ],
 )
 def test_a_sharp_eps_with_enough_iterations_passes(eps, iterations):
     verdict = lesson07.check(eps, iterations)
@@ -20,9 +27,11 @@ def test_a_sharp_eps_with_enough_iterations_passes(eps, iterations):
     [
         (0.1, 50, "blurs"),
         (0.1, 200, "blurs"),
+        (0.02, 400, "blurs"),
         (0.02, 20, "Is the budget used"),
-        (0.005, 200, "sooner there"),
-        (0.02, 201, "exceed the budget"),
+        (0.01, 50, "Is the budget used"),
+        (0.005, 400, "sooner there"),
+        (0.01, 401, "exceed the budget"),
         (1e-300, 10, "far from any"),
     ],
 )

@@ -1,59 +1,167 @@
-"""The checker of lesson 08 runs the repaired rule and tells its faults apart."""
+"""The checker of lesson 08 takes any way to the shortest augmenting path, and tells other paths apart."""
+
+from itertools import pairwise, permutations
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
-from otalab.assign.base import top_k
 from otalab.lessons import lesson08
+from otalab.transport import TransportProblem, solve
 
 
-def repaired(cost, k, off=1, ties=True, worth=lambda price, cost: price - cost):
-    """Conflicts by price; the options are mistakes."""
-    taken = top_k(-cost, k)
-    price = cost.sort(dim=1).values.gather(1, k[:, None] - off)
-    gain = worth(price, cost).masked_fill(~taken, -torch.inf)
-    wins = taken & (gain == gain.amax(dim=0))
-    owner = cost.masked_fill(~wins, torch.inf).argmin(dim=0) if ties else wins.flip(0).byte().argmax(dim=0)
-    owner = owner if ties else len(k) - 1 - owner
-    return owner.masked_fill(~taken.any(dim=0), -1)
+def wanted(cost, owner, gt):
+    counts = torch.bincount(owner + 1, minlength=len(cost) + 1)[1:]
+    counts[gt] += 1
+    return counts
 
 
-def test_conflicts_settled_by_price_pass_with_the_reason():
-    verdict = lesson08.check(repaired)
-    assert verdict.passed and "no other labels cost less" in verdict.message
+def by_matching(cost, owner, gt):
+    copies = torch.arange(len(cost)).repeat_interleave(wanted(cost, owner, gt))
+    rows, columns = linear_sum_assignment(cost[copies].numpy())
+    labels = torch.full_like(owner, -1)
+    labels[columns] = copies[rows]
+    return labels
 
 
-@pytest.mark.parametrize("kind", [torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.int])
-def test_labels_may_be_a_list_or_an_array(kind):
-    assert lesson08.check(lambda cost, k: kind(repaired(cost, k))).passed
+def by_linear_program(cost, owner, gt):
+    counts, n = wanted(cost, owner, gt), cost.shape[1]
+    supply = torch.cat((counts, n - counts.sum(dim=0, keepdim=True)))
+    labels = solve(TransportProblem(torch.cat((cost, 0 * cost[:1])), supply, torch.ones(n)), method="linprog").labels
+    return labels.where(labels < len(cost), -1)
 
 
-def test_the_problem_by_hand_is_settled_as_the_lesson_says():
-    cost, k = lesson08.problems()[0]
-    assert lesson08.settled(cost, k, "cost").tolist() == [0, 0, -1, -1, -1]
-    assert lesson08.settled(cost, k, "price").tolist() == [1, 0, -1, -1, -1]
+def arcs(cost, owner):
+    """From each gt to each other the cheapest step, and the point that it takes; from each gt its cheapest end."""
+    m = len(cost)
+    step = torch.full((m, m), torch.inf, dtype=cost.dtype)
+    point = torch.zeros(m, m, dtype=torch.int64)
+    for loser in range(m):
+        mine = (owner == loser).nonzero().flatten()
+        if len(mine):
+            least = (cost[:, mine] - cost[loser, mine]).min(dim=1)
+            step[:, loser], point[:, loser] = least.values, mine[least.indices]
+    return step.fill_diagonal_(torch.inf), point, cost.masked_fill(owner >= 0, torch.inf).min(dim=1)
+
+
+def along(owner, chain, point, end):
+    """The labels after a chain of gts."""
+    labels = owner.clone()
+    for taker, loser in pairwise(chain):
+        labels[point[taker, loser]] = taker
+    labels[end.indices[chain[-1]]] = chain[-1]
+    return labels
+
+
+def by_trying_all(cost, owner, gt):
+    """Every chain through other gts, one after the other."""
+    step, point, end = arcs(cost, owner)
+    others = [i for i in range(len(cost)) if i != gt]
+    chains = [(gt, *way) for length in range(len(cost)) for way in permutations(others, length)]
+    spent = [sum(float(step[pair]) for pair in pairwise(way)) + float(end.values[way[-1]]) for way in chains]
+    return along(owner, chains[spent.index(min(spent))], point, end)
+
+
+def by_bellman_s_equation(cost, owner, gt):
+    """What each gt has to pay for a point of its own, consequences included; then downhill."""
+    step, point, end = arcs(cost, owner)
+    price = end.values.clone()
+    for _ in range(len(cost)):
+        price = torch.minimum(price, (step + price).amin(dim=1))
+    chain = [gt]
+    while price[chain[-1]] < end.values[chain[-1]] - 1e-12:
+        chain.append(int((step[chain[-1]] + price).argmin()))
+    return along(owner, chain, point, end)
+
+
+def by_longer_and_longer_chains(cost, owner, gt):
+    """The best path through no other gt, through one, through two, and so on."""
+    return lesson08.by_steps(cost, owner, gt, through=len(cost) - 1)
+
+
+FIVE = [by_matching, by_linear_program, by_trying_all, by_bellman_s_equation, by_longer_and_longer_chains]
+
+
+@pytest.mark.parametrize("answer", FIVE)
+def test_every_way_to_the_shortest_path_passes_with_the_reason(answer):
+    verdict = lesson08.check(answer)
+    assert verdict.passed, verdict
+    assert "exact optimum" in verdict.message
+
+
+def test_the_solution_s_own_function_passes_on_a_list_and_an_array(solution):
+    fed = solution("08")["fed"]
+    for kind in (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.int):
+        assert lesson08.check(lambda cost, owner, gt, kind=kind: kind(fed(cost, owner, gt))).passed
+
+
+def test_paths_of_one_to_four_steps_are_asked_for():
+    steps = [int((lesson08.fed(*problem) != problem[1]).sum()) for problem in lesson08.problems()]
+    assert steps == [2, 1, 2, 3, 4]
+
+
+def test_path_after_path_ends_at_the_exact_optimum(solution):
+    """30 crowds: what the verdict promises."""
+    fed, repaired = solution("08")["fed"], 0
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        shared = 10 * torch.rand(16, generator=generator, dtype=torch.float64)
+        cost = shared + 4 * torch.rand(5, 16, generator=generator, dtype=torch.float64)
+        k = torch.randint(1, 4, (5,), generator=generator)
+        owner = lesson08.by_price(cost, k)
+        for gt in range(5):
+            while lesson08.counts_of(owner, 5)[gt] < k[gt]:
+                owner, repaired = fed(cost, owner, gt), repaired + 1
+        assert torch.equal(owner, lesson08.cheapest(cost, k))
+    assert repaired > 30
+
+
+def rob(cost, owner, gt):
+    """Take the cheapest point of all that are not its own, and let its owner go without."""
+    labels = owner.clone()
+    labels[cost[gt].masked_fill((owner == gt) | (owner < 0), torch.inf).argmin()] = gt
+    return labels
+
+
+def everybody(cost, owner, gt):
+    return lesson08.cheapest(cost, wanted(cost, owner, gt) + 1)
+
+
+def another(cost, owner, gt):
+    return lesson08.fed(cost, owner, (gt + 1) % len(cost))
+
+
+def spendthrift(cost, owner, gt):
+    """The dearest free point."""
+    labels = owner.clone()
+    labels[cost[gt].masked_fill(owner >= 0, -torch.inf).argmax()] = gt
+    return labels
+
+
+def steps(through, refund=True):
+    return lambda cost, owner, gt: lesson08.by_steps(cost, owner, gt, through, refund)
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (lambda cost, k: lesson08.settled(cost, k, "cost"), "still go to the least cost"),
-        (lambda cost, k: repaired(cost, k, ties=False), "gain equally"),
-        (lambda cost, k: cost.argmin(dim=0).masked_fill(~top_k(-cost, k).any(dim=0), -1), "did not take it"),
-        (lambda cost, k: repaired(cost, k, off=0), "counted from 1"),
-        (lambda cost, k: repaired(cost, k, worth=lambda price, cost: cost - price), "sign"),
-        (lambda cost, k: repaired(cost, k, worth=lambda price, cost: price.expand_as(cost)), "A high price alone"),
-        (lambda cost, k: cost.argmin(dim=0), "nobody's"),
-        (lambda cost, k: torch.full_like(cost[0], -1), "has a label"),
-        (lambda cost, k: torch.where(repaired(cost, k) < 0, -1, 99), "gts are -1 to"),
-        (lambda cost, k: 1 / 0, "ZeroDivisionError"),
-        (lambda cost, k: None, "NoneType"),
-        (lambda cost, k: cost, "have the shape"),
-        (lambda cost, k: cost[0] + 0.5, "whole numbers"),
+        (lambda cost, owner, gt: owner, "as short as before"),
+        (another, "as short as before"),
+        (rob, "takes another"),
+        (everybody, "gives one point more"),
+        (steps(0), "one step"),
+        (steps(1), "through one other gt"),
+        (steps(9, refund=False), "no longer pays"),
+        (spendthrift, "What does a step cost"),
+        (lambda cost, owner, gt: torch.full_like(owner, 99), "gts are -1 to"),
+        (lambda cost, owner, gt: 1 / 0, "ZeroDivisionError"),
+        (lambda cost, owner, gt: None, "NoneType"),
+        (lambda cost, owner, gt: cost, "have the shape"),
+        (lambda cost, owner, gt: cost[0] + 0.5, "whole numbers"),
         (lambda cost: cost, "TypeError"),
     ],
 )
-def test_a_wrong_rule_gets_the_hint_that_fits_it(answer, said):
+def test_a_wrong_path_gets_the_hint_that_fits_it(answer, said):
     verdict = lesson08.check(answer)
     assert not verdict.passed and said in verdict.message
 
