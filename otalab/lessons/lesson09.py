@@ -1,21 +1,59 @@
 """Lesson 09: non-maximum suppression by hand, and the easy scenes on which a detector of one's own learns to see."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import count, islice
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import batched_nms, box_convert, box_iou
 
-from otalab.data import ShapesConfig
+from otalab.data import CLASS_NAMES, ShapesConfig
+from otalab.lab.simulate import simulate_scene
 from otalab.lessons.verdict import Hint, ask, checker, hint_if
 
 # few, large and plain: a small network can learn them within minutes on two cores
 EASY = ShapesConfig(
-    image_size=64, min_objects=1, max_objects=3, min_size=18.0, max_size=40.0, crowd=0.0, contrast=0.4, texture=0.1
+    image_size=64, min_objects=1, max_objects=2, min_size=20.0, max_size=40.0, crowd=0.0, contrast=0.4, texture=0.1
 )
+KINDS = ("circle", "triangle", "cross")
+Scene = tuple[Tensor, dict[str, Tensor]]  # an image (3, 64, 64) in 0..1, and its "boxes" and "labels"
 OVERLAP = 0.6  # the IoU above which a box of the same class is one too many
 Case = tuple[Tensor, Tensor, Tensor, float]  # boxes (k, 4) xyxy px, scores (k,), labels (k,), overlap
+
+
+def easy_scenes(split: int, number: int) -> list[Scene]:
+    """The first scenes of a split, so many, that show shapes of KINDS alone; labels are indices into KINDS."""
+    return list(islice(all_easy_scenes(split), number))
+
+
+def all_easy_scenes(split: int) -> Iterator[Scene]:
+    """One after the other, without an end."""
+    kind = torch.full((len(CLASS_NAMES),), -1)
+    kind[[CLASS_NAMES.index(name) for name in KINDS]] = torch.arange(len(KINDS))
+    for i in count():
+        image, targets = simulate_scene(EASY, [EASY.seed, split, i])
+        labels = kind[targets.labels]
+        if (labels >= 0).all():
+            yield image, {"boxes": targets.boxes, "labels": labels}
+
+
+def ground_truth(scenes: Sequence[Scene]) -> dict:
+    """The scenes as COCO's dict, for the evaluator: image i has the id i, class c the id c."""
+    annotations = [
+        {"image_id": i, "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        for i, (_, target) in enumerate(scenes)
+        for box, label in zip(
+            box_convert(target["boxes"], "xyxy", "xywh").tolist(), target["labels"].tolist(), strict=True
+        )
+    ]
+    height, width = EASY.image_size, EASY.image_size
+    images = [{"id": i, "height": height, "width": width} for i in range(len(scenes))]
+    return {
+        "images": images,
+        "annotations": [{"id": i} | row for i, row in enumerate(annotations, start=1)],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(KINDS)],
+    }
 
 
 @checker
