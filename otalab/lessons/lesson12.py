@@ -19,9 +19,8 @@ from otalab.detect.train import train
 from otalab.files import write_json
 from otalab.lessons.verdict import Hint, ask, checker, hint_if, number
 
-RECORDS = Path(__file__).parent / "recorded"  # made by benchmarks/record_photos.py
-RECORD = RECORDS / "real_photos.json"
-CELLS = RECORDS / "cells.json"
+RECORD = Path(__file__).parent / "recorded" / "real_photos.json"  # made by benchmarks/record_photos.py
+CELLS = RECORD.with_name("cells.json")  # figures of docs/training.md
 CLOSE = 1e-6  # of two evaluations of the same weights
 EASY = ShapesConfig(image_size=64, min_objects=1, max_objects=2, min_size=24.0, max_size=40.0, crowd=0.0, texture=0.0)
 

@@ -219,15 +219,30 @@ def test_the_committed_record_is_of_photos_small_and_whole():
     assert said.detections.total == said.gts.total, "as many detections as gts"
 
 
-@pytest.mark.parametrize("path", [lesson12.RECORD, lesson12.CELLS], ids=lambda path: path.stem)
-def test_a_record_says_how_it_was_made_and_what_was_seen(path):
-    record = lesson12.recorded(path)
+def test_the_record_says_how_it_was_made_and_what_was_seen():
+    record = lesson12.recorded()
     parser().parse_args(shlex.split(record["run"]["command"])[1:])
     reach, gts = record["reach"], record["data"]["val"]["boxes"]
     assert reach["sure_own"] == record["mistakes"]["gts"]["found"] < reach["sure_any"] < reach["all_any"] <= gts
-    assert len({round(ap, 3) for ap in record["AP_of_batch_size"].values()}) == 1, "padding has no say"
+    assert reach["chance"] < reach["all_any"] and reach["sure_own"] < reach["all_own"] < reach["all_any"]
+    assert max(record["AP_of_batch_size"].values()) - min(record["AP_of_batch_size"].values()) < 5e-4, (
+        "padding has no say"
+    )
     for row in record["classes"]:
         assert (row["interval"] is None) == (row["gts"] == 1), row
+
+
+def test_the_figures_of_the_kept_run_on_cells_are_those_of_the_page_on_training():
+    cells = lesson12.recorded(lesson12.CELLS)
+    parser().parse_args(shlex.split(cells["command"])[1:])
+    (row,) = [
+        line
+        for line in (Path(__file__).parents[2] / cells["figures_from"]).read_text().splitlines()
+        if line.startswith(f"| `{cells['command']}` |")
+    ]
+    figures = [*cells["metrics"].values(), *cells["after_6_epochs"].values()]
+    figures += [value for each in cells["classes"].values() for value in each.values()]
+    assert all(f"{value:.3f}" in row for value in figures) and f"{cells['minutes']} minutes on one core" in row
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
