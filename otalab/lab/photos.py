@@ -12,6 +12,7 @@ from torchvision.ops import box_iou
 
 from otalab.data import CocoDataset
 from otalab.data.manifest import Manifest
+from otalab.detect.batches import steps_per_epoch
 from otalab.detect.checkpoint import load_model
 from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
@@ -40,10 +41,13 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
     again = evaluate(model, some, settings["batch_size"], progress)
     score = score_of(counts(heldout)["boxes"], results)  # from here on there are as many detections as gts
     steps = max(line["step"] for line in read_log(run))
+    with_box = {row["image_id"] for row in seen.ground_truth()["annotations"] if not row["iscrowd"]}
+    planned = settings["steps"] or settings["epochs"] * steps_per_epoch(len(with_box), settings["batch_size"])
     shown = ("backbone", "weights_backbone", "assigner", "augment", "epochs", "batch_size", "lr", "seed")
     return rounded(
         {
-            "run": {name: settings[name] for name in shown} | {"steps": steps, "command": command(settings)},
+            "run": {name: settings[name] for name in shown}
+            | {"steps": steps, "of_steps": planned, "command": command(settings)},
             "data": {"classes": len(names), "train": counts(seen), "val": counts(heldout)},
             "metrics": {name: metrics[name] for name in NAMES},
             "train_metrics": {name: again[name] for name in ("AP", "AP50")},

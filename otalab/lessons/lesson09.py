@@ -14,8 +14,9 @@ from otalab.lessons.verdict import Hint, ask, checker, hint_if
 
 # few, large and plain: a small network can learn them within minutes on two cores
 EASY = ShapesConfig(
-    image_size=64, min_objects=1, max_objects=2, min_size=20.0, max_size=40.0, crowd=0.0, contrast=0.4, texture=0.1
-)
+    image_size=64, min_objects=1, max_objects=2, min_size=20.0, max_size=40.0, crowd=0.0,
+    aspect=1.0, contrast=0.4, texture=0.0, noise=0.0,
+)  # fmt: skip
 KINDS = ("circle", "triangle", "cross")
 Scene = tuple[Tensor, dict[str, Tensor]]  # an image (3, 64, 64) in 0..1, and its "boxes" and "labels"
 OVERLAP = 0.6  # the IoU above which a box of the same class is one too many

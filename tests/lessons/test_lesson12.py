@@ -115,7 +115,7 @@ def test_a_record_holds_what_the_lesson_shows(run, shapes, tmp_path, capsys):
         known = metrics[name] is not None
         assert record["metrics"][name] == (pytest.approx(metrics[name], abs=1e-4) if known else None)
     assert record["data"]["train"]["images"] == 16 and record["data"]["val"]["images"] == 8
-    assert record["run"]["steps"] == 4
+    assert record["run"]["steps"] == record["run"]["of_steps"] == 4
     assert np.mean(record["curves"]["IoU 0.5"]) == pytest.approx(metrics["AP50"], abs=1e-4)
     assert set(record["AP_of_batch_size"]) == {"1", "4", "16"}
     reach, total = record["reach"], record["data"]["val"]["boxes"]
