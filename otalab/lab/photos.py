@@ -7,12 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
+from torchvision.ops import box_iou
 
 from otalab.data import CocoDataset
+from otalab.data.manifest import Manifest
+from otalab.detect.batches import steps_per_epoch
 from otalab.detect.checkpoint import load_model
+from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
-from otalab.detect.run_folder import read_log
-from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, by_image, count_mistakes
+from otalab.detect.run_folder import MAY_CHANGE, read_log
+from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, as_tensors, by_image, count_mistakes, match
 
 SHOWN_IOU = (0.5, 0.75, 0.9)
 
@@ -36,10 +41,13 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
     again = evaluate(model, some, settings["batch_size"], progress)
     score = score_of(counts(heldout)["boxes"], results)  # from here on there are as many detections as gts
     steps = max(line["step"] for line in read_log(run))
+    with_box = {row["image_id"] for row in seen.ground_truth()["annotations"] if not row["iscrowd"]}
+    planned = settings["steps"] or settings["epochs"] * steps_per_epoch(len(with_box), settings["batch_size"])
     shown = ("backbone", "weights_backbone", "assigner", "augment", "epochs", "batch_size", "lr", "seed")
     return rounded(
         {
-            "run": {name: settings[name] for name in shown} | {"steps": steps},
+            "run": {name: settings[name] for name in shown}
+            | {"steps": steps, "of_steps": planned, "command": command(settings)},
             "data": {"classes": len(names), "train": counts(seen), "val": counts(heldout)},
             "metrics": {name: metrics[name] for name in NAMES},
             "train_metrics": {name: again[name] for name in ("AP", "AP50")},
@@ -49,18 +57,69 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
             },
             "classes": class_rows(seen, heldout, metrics, intervals(truth, results, resamples)),
             "mistakes": {"score": score} | asdict(count_mistakes(truth, results, score)),
+            "reach": reach(truth, results, score),
         }
     )
 
 
-def counts(dataset: CocoDataset) -> dict[str, int]:
-    """Images and boxes of a split, crowd regions aside."""
+def command(settings: dict) -> str:
+    """The command that trains with these settings; DATA stands for the folder of the data."""
+    recipe = settings.get("recipe")
+    usual = asdict(TrainConfig.from_recipe(recipe) if recipe else TrainConfig())
+    flags = [] if recipe is None else ["--recipe", recipe]
+    for name, value in settings.items():
+        value = tuple(value) if isinstance(value, list) else value
+        if name in usual and value != usual[name] and name not in ("data", *MAY_CHANGE):
+            said = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            flags += [f"--{name.replace('_', '-')}", said]
+    return " ".join(["otalab train", *flags, "--data DATA"])
+
+
+def counts(dataset: CocoDataset) -> dict[str, int | str]:
+    """Images and boxes of a split, crowd regions aside, and the hash of the images' ids, see `Manifest`."""
     rows = dataset.ground_truth()["annotations"]
-    return {"images": len(dataset), "boxes": sum(not row["iscrowd"] for row in rows)}
+    boxes = sum(not row["iscrowd"] for row in rows)
+    return {"images": len(dataset), "boxes": boxes, "ids_sha256": Manifest("", dataset.image_ids).sha256}
+
+
+def reach(truth: dict, results: Sequence[dict], score: float) -> dict[str, int]:
+    """How many gts some box lies on, with IoU >= 0.5: what was seen, however unsure and whatever it was called.
+
+    sure_own, sure_any: boxes of at least `score`, of the gt's class or of any. all_own, all_any: whatever their score.
+    A box takes one gt, the best score first, see `match`. chance: `all_any`, had each image the boxes of the next one.
+    boxes: how many there are in all.
+    """
+    ids = [image["id"] for image in truth["images"]]
+    gts = by_image(row for row in truth["annotations"] if not row.get("iscrowd"))
+    everything, sure = by_image(results), by_image(row for row in results if row["score"] >= score)
+
+    def taken(rows: dict[int, list[dict]], own: bool, shift: int = 0) -> int:
+        total = 0
+        for place, image in enumerate(ids):
+            said = rows[ids[(place + shift) % len(ids)]]
+            (boxes, labels), (gt_boxes, gt_labels) = as_tensors(said), as_tensors(gts[image])
+            overlap = box_iou(boxes, gt_boxes)  # (d, m)
+            if own:
+                overlap = overlap * (labels[:, None] == gt_labels)
+            scores = torch.tensor([row["score"] for row in said], dtype=torch.float64)
+            total += int((match(overlap, scores) >= 0).sum())
+        return total
+
+    return {
+        "sure_own": taken(sure, own=True),
+        "sure_any": taken(sure, own=False),
+        "all_own": taken(everything, own=True),
+        "all_any": taken(everything, own=False),
+        "chance": taken(everything, own=False, shift=1),
+        "boxes": len(results),
+    }
 
 
 def class_rows(seen: CocoDataset, heldout: CocoDataset, metrics: dict, intervals: dict) -> list[dict]:
-    """A row for each class that has a held-out gt, those with the most training images first."""
+    """A row for each class that has a held-out gt, those with the most training images first.
+
+    A class with a single gt has no interval: drawing images anew says nothing about an AP that hangs on one object.
+    """
     trained, measured = (
         [row for row in dataset.ground_truth()["annotations"] if not row["iscrowd"]] for dataset in (seen, heldout)
     )
@@ -68,7 +127,8 @@ def class_rows(seen: CocoDataset, heldout: CocoDataset, metrics: dict, intervals
     gts = Counter(row["category_id"] for row in measured)
     rows = [
         {"name": name, "images": images[i], "gts": gts[i]}
-        | {"AP": metrics[f"AP/{name}"], "AP50": metrics[f"AP50/{name}"], "interval": intervals.get(name)}
+        | {"AP": metrics[f"AP/{name}"], "AP50": metrics[f"AP50/{name}"]}
+        | {"interval": intervals.get(name) if gts[i] > 1 else None}
         for i, name in zip(heldout.category_ids, heldout.class_names, strict=True)
         if f"AP/{name}" in metrics
     ]

@@ -1,11 +1,14 @@
 """The checker of lesson 10 computes the loss of the model itself, and tells apart what is wrong with it."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
 
+from otalab.assign import build_assigner
 from otalab.detect import build_detector
+from otalab.detect.detector import as_targets
 from otalab.lessons import lesson10
 
 
@@ -98,6 +101,31 @@ def test_a_detector_of_more_classes_and_of_another_assigner_is_judged_alike():
 )
 def test_what_is_no_detector_gets_a_hint(answer, said):
     assert refused(answer, said)
+
+
+def test_first_labels_are_the_same_from_seed_to_seed_only_if_boxes_start_with_a_size():
+    scenes = [lesson10.draw(1, number) for number in range(2)]
+    images, targets = [image for image, _ in scenes], [as_targets(target) for _, target in scenes]
+    agreed = {}
+    for start in (1.0, 0.0):
+        labels = []
+        for seed in range(30):
+            torch.manual_seed(seed)
+            model = build_detector("tiny", num_classes=1, channels=32, num_convs=1)
+            torch.nn.init.constant_(model.head.sides.bias, start)
+            with torch.no_grad():
+                points, predictions = model.train().predict(images)
+            found = build_assigner("ota").assign_batch(points, predictions, targets)
+            labels.append(torch.cat([a.matched_gt for a in found]))
+        pairs = list(pairwise(labels))
+        agreed[start] = [float((a[(a >= 0) | (b >= 0)] == b[(a >= 0) | (b >= 0)]).double().mean()) for a, b in pairs]
+    assert min(agreed[1.0]) > max(agreed[0.0])
+    assert min(agreed[1.0]) > 0.5 and sum(agreed[0.0]) / 29 < 0.25
+
+
+def test_the_most_first_labels_come_from_boxes_of_about_four_strides(solution):
+    k = {start: solution("10")["first_k"](start) for start in (0.0, 1.0, 2.0, 8.0)}
+    assert k[0.0] == 1.0 < k[8.0] < k[1.0] < k[2.0]
 
 
 def test_the_scene_is_crowded_and_always_the_same():

@@ -1,7 +1,9 @@
 """The checker of lesson 12 evaluates changed runs itself; the record of a run holds what the lesson shows."""
 
 import json
+import shlex
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 from detect.test_evaluate import noisy
 
 from benchmarks import record_photos
+from otalab.cli.main import parser
 from otalab.data import CocoDataset
+from otalab.data.manifest import read_manifest
 from otalab.detect import build_detector
 from otalab.detect.checkpoint import load_model, load_state
 from otalab.detect.config import TrainConfig
@@ -111,9 +115,12 @@ def test_a_record_holds_what_the_lesson_shows(run, shapes, tmp_path, capsys):
         known = metrics[name] is not None
         assert record["metrics"][name] == (pytest.approx(metrics[name], abs=1e-4) if known else None)
     assert record["data"]["train"]["images"] == 16 and record["data"]["val"]["images"] == 8
-    assert record["run"]["steps"] == 4
+    assert record["run"]["steps"] == record["run"]["of_steps"] == 4
     assert np.mean(record["curves"]["IoU 0.5"]) == pytest.approx(metrics["AP50"], abs=1e-4)
     assert set(record["AP_of_batch_size"]) == {"1", "4", "16"}
+    reach, total = record["reach"], record["data"]["val"]["boxes"]
+    assert 0 <= reach["sure_own"] <= min(reach["sure_any"], reach["all_own"]) and reach["all_any"] <= total
+    assert reach["sure_own"] == record["mistakes"]["gts"]["found"]
     assert str(shapes) not in out.read_text() and str(run) not in out.read_text()
     assert photos.mistakes_of(record).gts.total == record["data"]["val"]["boxes"]
     assert "AP 0.0" in capsys.readouterr().out
@@ -125,6 +132,49 @@ def test_classes_are_counted_by_images_and_the_richest_come_first(run, shapes):
     images = Counter(category for category, _ in {(row["category_id"], row["image_id"]) for row in annotations})
     assert [row["images"] for row in rows] == sorted((row["images"] for row in rows), reverse=True)
     assert rows[0]["images"] == max(images.values()) and rows[0]["interval"] is None
+
+
+def test_a_class_with_one_gt_has_no_interval(run, shapes):
+    seen = CocoDataset.from_folder(shapes, "val")
+    metrics = {f"{kind}/{name}": 0.5 for kind in ("AP", "AP50") for name in seen.class_names}
+    said = {name: [0.4, 0.6] for name in seen.class_names}
+    for row in photos.class_rows(seen, seen, metrics, said):
+        assert row["interval"] == (None if row["gts"] == 1 else [0.4, 0.6])
+
+
+def test_a_gt_is_reached_by_its_class_or_any_and_by_sure_boxes_or_all():
+    gts = [(1, 1, [0, 0, 10, 10]), (1, 2, [50, 0, 10, 10]), (1, 1, [0, 50, 10, 10]), (2, 1, [0, 0, 10, 10])]
+    truth = {
+        "images": [{"id": 1}, {"id": 2}],
+        "annotations": [{"image_id": i, "category_id": c, "bbox": box, "iscrowd": 0} for i, c, box in gts]
+        + [{"image_id": 2, "category_id": 1, "bbox": [50, 50, 10, 10], "iscrowd": 1}],
+    }
+    found = [
+        (1, 1, [0, 0, 10, 10], 0.9),  # found
+        (1, 1, [50, 0, 10, 10], 0.8),  # sure, and of another class
+        (1, 1, [0, 50, 10, 10], 0.2),  # right, and unsure
+        (1, 2, [0, 50, 10, 10], 0.1),  # a second box on the same gt takes none
+        (2, 2, [50, 50, 10, 10], 0.9),  # a crowd region is no gt
+    ]
+    results = [{"image_id": i, "category_id": c, "bbox": box, "score": score} for i, c, box, score in found]
+    said = photos.reach(truth, results, 0.5)
+    assert said == {"sure_own": 1, "sure_any": 2, "all_own": 2, "all_any": 3, "chance": 1, "boxes": 5}
+    assert photos.reach(truth, [], 0.5) == dict.fromkeys(said, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "otalab train --data DATA"),
+        ({"recipe": "laptop"}, "otalab train --recipe laptop --data DATA"),
+        ({"recipe": "laptop", "epochs": 7, "seed": 2}, "otalab train --recipe laptop --epochs 7 --seed 2 --data DATA"),
+        ({"sizes": (64, 96), "size": 96}, "otalab train --size 96 --sizes 64,96 --data DATA"),
+    ],
+)
+def test_the_command_of_a_run_gives_its_settings(settings, said):
+    recipe, given = settings.get("recipe"), {k: v for k, v in settings.items() if k != "recipe"}
+    made = TrainConfig.from_recipe(recipe, **given) if recipe else TrainConfig(**given)
+    assert photos.command(json.loads(json.dumps(asdict(made)))) == said
 
 
 def test_an_image_drawn_twice_counts_twice_and_all_of_them_once_give_the_same_ap():
@@ -167,6 +217,39 @@ def test_the_committed_record_is_of_photos_small_and_whole():
     said = photos.mistakes_of(record)
     assert said.gts.total == record["data"]["val"]["boxes"] and said.gts.found == said.detections.found
     assert said.detections.total == said.gts.total, "as many detections as gts"
+
+
+def test_the_record_says_how_it_was_made_and_what_was_seen():
+    record = lesson12.recorded()
+    parser().parse_args(shlex.split(record["run"]["command"])[1:])
+    reach, gts = record["reach"], record["data"]["val"]["boxes"]
+    assert reach["sure_own"] == record["mistakes"]["gts"]["found"] < reach["sure_any"] < reach["all_any"] <= gts
+    assert reach["chance"] < reach["all_any"] and reach["sure_own"] < reach["all_own"] < reach["all_any"]
+    assert max(record["AP_of_batch_size"].values()) - min(record["AP_of_batch_size"].values()) < 5e-4, (
+        "padding has no say"
+    )
+    for row in record["classes"]:
+        assert (row["interval"] is None) == (row["gts"] == 1), row
+
+
+def test_the_figures_of_the_kept_run_on_cells_are_those_of_the_page_on_training():
+    cells = lesson12.recorded(lesson12.CELLS)
+    parser().parse_args(shlex.split(cells["command"])[1:])
+    (row,) = [
+        line
+        for line in (Path(__file__).parents[2] / cells["figures_from"]).read_text().splitlines()
+        if line.startswith(f"| `{cells['command']}` |")
+    ]
+    figures = [*cells["metrics"].values(), *cells["after_6_epochs"].values()]
+    figures += [value for each in cells["classes"].values() for value in each.values()]
+    assert all(f"{value:.3f}" in row for value in figures) and f"{cells['minutes']} minutes on one core" in row
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_the_photos_of_the_record_are_those_whose_ids_are_published(split):
+    manifest = read_manifest(Path(__file__).parents[2] / "data" / "ids" / f"lesson12_{split}.json")
+    said = lesson12.recorded()["data"][split]
+    assert (said["images"], said["ids_sha256"]) == (len(manifest.ids), manifest.sha256)
 
 
 def test_the_score_of_a_rank_is_that_of_as_many_best_detections():
