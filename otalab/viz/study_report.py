@@ -56,8 +56,8 @@ def answer_rows(found: Sequence[Answer]) -> list[dict]:
             "a": each.contrast.a,
             "b": each.contrast.b,
             "on": each.data,
-            "a - b": f"{100 * each.found.mean:+.1f}",
-            "interval": f"{100 * each.found.low:+.1f} to {100 * each.found.high:+.1f}",
+            "a - b": points(each.found.mean),
+            "interval": f"{points(each.found.low)} to {points(each.found.high)}",
             "answer": each.verdict,
             "the paper": each.contrast.paper,
             "seeds": each.seeds,
@@ -66,6 +66,11 @@ def answer_rows(found: Sequence[Answer]) -> list[dict]:
         }
         for each in found
     ]
+
+
+def points(difference: float) -> str:
+    """A difference of AP in points, with its sign; none before 0.0."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def add_runs(report: Report, plan: Plan, cards: Sequence[Card]) -> None:

@@ -11,7 +11,6 @@ from lab.cards import cards
 from benchmarks import record_study
 from otalab.lab.contrasts import answers
 from otalab.lab.plan import Contrast, Plan
-from otalab.lab.study import data_folder
 from otalab.lessons import lesson11
 
 
@@ -104,14 +103,6 @@ def test_a_loop_over_pairs_passes_in_any_form(loop):
 def test_a_wrong_loop_gets_a_hint_that_fits(loop, said):
     verdict = lesson11.check(loop)
     assert not verdict.passed and said in verdict.message
-
-
-def test_the_lessons_own_study_asks_for_every_pair_and_has_heaps(tmp_path):
-    assert len(lesson11.PLAN.contrasts) == 6 and len(lesson11.PLAN.jobs()) == 12
-    scenes = lesson11.PLAN.data["heaped"]
-    folder = data_folder(type(scenes)(2, 8, True, scenes.shapes), tmp_path / "scenes")
-    rows = json.loads((folder / "val" / "instances.json").read_text())["annotations"]
-    assert {row["category_id"] for row in rows} == {1} and len(rows) >= 8 * 5
 
 
 def test_the_record_is_that_of_the_cards_and_the_plan():
