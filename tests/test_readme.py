@@ -11,9 +11,13 @@ import pytest
 
 from benchmarks import record_study
 from otalab.cli.main import parser
+from otalab.lab.contrasts import answers
+from otalab.lessons import lesson11
+from otalab.viz.study_report import points
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+TRAINING = (ROOT / "docs" / "training.md").read_text()
 USE = (ROOT / "docs" / "use.md").read_text()
 PAGES = [str(page.relative_to(ROOT)) for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])]
 EXAMPLES = re.findall(r"```python\n(.*?)```", README + USE, flags=re.DOTALL)
@@ -57,6 +61,13 @@ def test_speed_table_is_the_recorded_run():
 
 def test_the_tables_of_the_study_are_those_of_the_cards():
     assert record_study.BLOCK.search(README)[0] == record_study.tables()
+
+
+def test_what_docs_say_of_balancing_is_what_the_cards_say():
+    plan, cards = lesson11.recorded()
+    found = {each.data: points(each.found.mean) for each in answers(plan, cards) if each.contrast.a == "ota balanced"}
+    said = re.search(r"`ota` (\S+) points of AP on strewn objects and (\S+) in heaps", TRAINING.replace("\n", " "))
+    assert found == {"sparse": f"+{said[1]}", "heaped": f"+{said[2].rstrip('.')}"}
 
 
 def test_the_assignment_takes_the_share_of_a_step_that_was_measured():

@@ -9,6 +9,7 @@ import torch
 from lab.cards import cards
 
 from benchmarks import record_study
+from otalab.files import to_json
 from otalab.lab.contrasts import answers
 from otalab.lab.plan import Contrast, Plan
 from otalab.lessons import lesson11
@@ -106,7 +107,7 @@ def test_a_wrong_loop_gets_a_hint_that_fits(loop, said):
 
 
 def test_the_record_is_that_of_the_cards_and_the_plan():
-    assert json.loads(lesson11.RECORD.read_text()) == json.loads(json.dumps(record_study.record()))
+    assert json.loads(lesson11.RECORD.read_text()) == json.loads(to_json(record_study.record()))
 
 
 def test_the_recorded_study_is_whole():
