@@ -32,6 +32,7 @@ COMMANDS = {
         "--results",
     ],
     "compare": ["RUN", "--out"],
+    "study": ["PLAN", "--out", "--cards", "--processes", "--hours", "--report"],
     "recipes": [],
     "predict": ["checkpoint", "images", "--out", "--threshold", "--device"],
     "export": ["checkpoint", "--format", "--out", "--size", "--batch"],
