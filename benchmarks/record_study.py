@@ -19,7 +19,7 @@ from otalab.viz.study_report import answer_rows, mean_rows
 
 FOLDER = Path(__file__).parent
 PLAN, CARDS, README = FOLDER / "plans" / "shapes.toml", FOLDER / "results" / "shapes", FOLDER.parent / "README.md"
-KEPT = ("data", "method", "seed", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
+KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
 BLOCK = re.compile(
     "(?<=<!-- study: written by `python -m benchmarks.record_study` -->\n).*?(?=<!-- end of study)", re.S
 )

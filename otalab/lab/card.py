@@ -28,6 +28,7 @@ class Card:
     """One run of a study.
 
     settings: all that decide the weights, folders aside
+    source:   of drawn scenes how they are drawn, see `Scenes`; None for a folder
     scenes:   images and boxes of the training and the held-out split
     metrics:  COCO's on the held-out images, AP in 0..1; NaN (null in the file) where there was nothing to measure
     crowding, size: `GtBin`s of the held-out gts, as dicts by the name of the bin
@@ -41,6 +42,7 @@ class Card:
     method: str
     seed: int
     settings: dict
+    source: dict | None
     scenes: dict
     metrics: dict[str, float]
     crowding: dict[str, dict]
@@ -81,8 +83,9 @@ def make_card(job: Job, run_folder: str | Path, trainset: CocoDataset, heldout: 
     run, truth = read_run(run_folder), heldout.ground_truth()
     results = json.loads((Path(run_folder) / "detections.json").read_bytes())
     return Card(
-        *job[:3],
+        *job.key,
         settings=shown_settings(job),
+        source=job.source,
         scenes={"train": counts(trainset), "val": counts(heldout)},
         metrics=run.metrics,
         crowding={each.name: bin_numbers(each) for each in crowding_bins(truth, results)},

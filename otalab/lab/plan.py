@@ -6,7 +6,7 @@ plan = read_plan("benchmarks/plans/shapes.toml")   # or Plan(...), with the same
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,12 +46,21 @@ class Contrast:
 
 
 class Job(NamedTuple):
-    """One detector to train: the data set, the method, and all settings but the folders."""
+    """One detector to train: the data set, the method, and all settings but the folders.
+
+    source: of drawn scenes how they are drawn, as JSON holds it; None for a folder
+    """
 
     data: str
     method: str
     seed: int
     settings: dict[str, object]
+    source: dict | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """By which it differs from the other jobs of its plan."""
+        return self[:3]
 
     def config(self, **folders: str) -> TrainConfig:
         """The run's settings in full. Raises InputError for one that does not exist or cannot be."""
@@ -91,6 +100,10 @@ class Plan:
                 f"a study needs data, methods, seeds and a level in 0..1, not {list(self.data)}, {list(self.methods)}, "
                 f"{list(self.seeds)}, {self.level}"
             )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"each seed counts once, not {list(self.seeds)}")
+        if len({name.replace(":", " ") for name in self.methods}) < len(self.methods):
+            raise InputError(f"of {', '.join(self.methods)} two would have one file: a colon counts as a space there")
         for name in (*self.data, *self.methods):
             if not re.fullmatch(r"\w[\w .,:=+-]*", name) or name != name.strip():
                 raise InputError(f"{name!r} cannot name a data set or method: files and folders are called so")
@@ -107,10 +120,11 @@ class Plan:
 
     def jobs(self) -> list[Job]:
         """All runs, seed by seed, so that a study that is stopped has all methods of its seeds."""
+        sources = {name: asdict(of) if isinstance(of, Scenes) else None for name, of in self.data.items()}
         return [
-            Job(data, method, seed, {"assigner": method, **self.settings, **own, "seed": seed})
+            Job(data, method, seed, {"assigner": method, **self.settings, **own, "seed": seed}, source)
             for seed in self.seeds
-            for data in self.data
+            for data, source in sources.items()
             for method, own in self.methods.items()
         ]
 
@@ -134,7 +148,10 @@ def read_plan(path: str | Path) -> Plan:
 
 def parse_plan(text: str) -> Plan:
     """A plan from the text of its file. Raises InputError, and what tomllib raises for text that is no TOML."""
-    content = tomllib.loads(text)
+    content = table("the plan", tomllib.loads(text))
+    seeds = content.get("seeds", 1)
+    if not all(type(seed) is int for seed in (seeds if isinstance(seeds, tuple) else (seeds,))):
+        raise InputError(f"seeds is {seeds!r}; it must be a whole number, or several")
     for name in ("settings", "data", "methods"):
         content[name] = table(name, content.get(name, {}))
     content["methods"] = {name: table(f"method {name}", own) for name, own in content["methods"].items()}
@@ -158,7 +175,7 @@ def data_set(name: str, content: object) -> str | Scenes:
 
 def typed(kind: type, name: str, content: object):
     """A dataclass from a table of a file. Raises InputError for fields that are missing, unknown or of another type."""
-    content = {key: tuple(v) if isinstance(v, list) else v for key, v in table(name, content).items()}
+    content = table(name, content)
     own = {f.name: f for f in fields(kind)}
     needed = [key for key, f in own.items() if f.default is MISSING and f.default_factory is MISSING]
     if missing := [key for key in needed if key not in content]:
@@ -175,7 +192,7 @@ def typed(kind: type, name: str, content: object):
 
 
 def table(name: str, content: object) -> dict:
-    """The content, a table of a file. Raises InputError for anything else."""
+    """The content, a table of a file, its lists as tuples. Raises InputError for anything else."""
     if not isinstance(content, Mapping):
         raise InputError(f"{name} is {content!r}, not a table")
-    return dict(content)
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}

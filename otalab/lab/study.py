@@ -90,10 +90,11 @@ def kept(cards: Path, job: Job) -> Card | None:
     path = card_path(cards, job)
     if not path.exists():
         return None
-    card, asked = read_card(path), shown_settings(job)
-    for name in sorted(asked.keys() | card.settings.keys()):
-        if name in asked and name in card.settings and asked[name] != card.settings[name]:
-            raise InputError(f"{path} is of {name}={card.settings[name]}, not {asked[name]}; choose another folder")
+    card = read_card(path)
+    made = card.settings | {"scenes": card.source}
+    for name, asked in (shown_settings(job) | {"scenes": job.source}).items():
+        if name in made and made[name] != asked:  # a card from before a setting existed does not say it
+            raise InputError(f"{path} is of {name}={made[name]}, not {asked}; choose another folder")
     return card
 
 

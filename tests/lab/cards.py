@@ -19,6 +19,7 @@ def card(data: str, method: str, seed: int, ap: float) -> Card:
         method,
         seed,
         settings={"epochs": 2},
+        source=None,
         scenes={"train": {"images": 4, "boxes": 8}, "val": {"images": 2, "boxes": 5}},
         metrics=dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"), ap),
         crowding=bins(BINS),

@@ -1,12 +1,13 @@
 """A plan says what it asks for, and a faulty one is named by file and fault."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from otalab.data.scene import ShapesConfig
 from otalab.errors import InputError
-from otalab.lab.plan import Contrast, Plan, Scenes, read_plan
+from otalab.lab.plan import Contrast, Plan, Scenes, parse_plan, read_plan
 
 PLANS = sorted((Path(__file__).parents[2] / "benchmarks" / "plans").glob("*.toml"))
 WHOLE = """
@@ -64,6 +65,17 @@ def test_a_number_of_seeds_counts_from_0_and_a_recipe_brings_its_settings():
     assert (config.recipe, config.backbone, config.epochs, config.seed) == ("cells", "mobilenet_v2", 3, 1)
 
 
+def test_lists_are_settings_too(tmp_path):
+    plan = read_plan(written(tmp_path, WHOLE.replace("epochs = 2", "sizes = [64, 96]\nsize = 96")))
+    assert plan.jobs()[0].config().sizes == (64, 96)
+
+
+def test_the_plan_in_the_docs_is_one():
+    (example,) = re.findall(r"```toml\n(.*?)```", (PLANS[0].parents[2] / "docs" / "studies.md").read_text(), re.DOTALL)
+    plan = parse_plan(example)
+    assert plan.jobs()[0].config().recipe == "cells" and len(plan.contrasts) == 2
+
+
 @pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
 def test_the_plans_that_come_along_are_whole_and_ask_something(path):
     plan = read_plan(path)
@@ -94,6 +106,9 @@ def test_the_plans_that_come_along_are_whole_and_ask_something(path):
         ("fcos = {}", "fcos = 3", "method fcos is 3, not a table"),
         ('data = ["far"]', 'data = ["fur"]', "'fur' is no data set of the plan; there is near, far"),
         ('data = ["far"]', 'across = ["far"]', "across needs two data sets"),
+        ("seeds = [3, 5]", "seeds = [3, 3]", "each seed counts once, not [3, 3]"),
+        ("seeds = [3, 5]", "seeds = [3.5]", "seeds is (3.5,); it must be a whole number, or several"),
+        ("fcos = {}", '"ota:q=10" = {}\n"ota q=10" = { assigner = "ota" }', "two would have one file"),
         ("seeds = [3, 5]", "seeds = 0", "needs data, methods, seeds"),
     ],
 )

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -95,6 +96,14 @@ def test_a_card_of_other_settings_is_refused(done):
     other = Plan("t", PLAN.data, PLAN.methods, (3,), SETTINGS | {"epochs": 3})
     with pytest.raises(InputError, match=r"ota-3.json is of epochs=2, not 3; choose another folder"):
         run_plan(other, folder, progress=False)
+
+
+def test_a_card_of_other_scenes_is_refused(done):
+    folder, _ = done
+    scenes = Scenes(8, 4, True, replace(SCENES.shapes, spread=0.5))
+    other = Plan("t", {"drawn": scenes}, PLAN.methods, (3,), SETTINGS)
+    with pytest.raises(InputError, match=r"ota-3.json is of scenes=.*'spread': 1.0.*, not .*'spread': 0.5"):
+        read_cards(other, folder / "cards")
 
 
 def test_a_study_whose_time_is_over_begins_no_run(tmp_path):
