@@ -73,19 +73,14 @@ def blind_to_padding(module: nn.Module) -> None:
 
     Where such a layer follows a ReLU6, in the order in which modules stand, the ReLU6 leaves the zeros.
     """
-    leaves = [layer for layer in module.modules() if next(layer.children(), None) is None]
-    zeroed = [
-        (activation, layer)
-        for activation, layer in pairwise(leaves)
-        if type(activation) is nn.ReLU6 and looks_around(layer)
-    ]
-    swapped, spared = ({id(layer) for layer in layers} for layers in zip(*zeroed, strict=True)) if zeroed else ((), ())
-    for parent in list(module.modules()):
-        for name, layer in list(parent.named_children()):
-            if id(layer) in swapped:
-                setattr(parent, name, RealReLU6(inplace=True))
-            elif looks_around(layer) and id(layer) not in spared:
-                layer.register_forward_pre_hook(_cut_inputs)
+    leaves = [(name, layer) for name, layer in module.named_modules() if not any(layer.children())]
+    for (before, activation), (_, layer) in pairwise([("", None), *leaves]):
+        if not looks_around(layer):
+            continue
+        if type(activation) is nn.ReLU6:
+            module.set_submodule(before, RealReLU6(inplace=True))
+        else:
+            layer.register_forward_pre_hook(_cut_inputs)
 
 
 def looks_around(layer: nn.Module) -> bool:

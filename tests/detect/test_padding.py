@@ -1,5 +1,7 @@
 """How far a batch pads an image has no say in what the image gets."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from torch.testing import assert_close
 from otalab.detect import build_detector
 from otalab.detect.detector import as_targets
 from otalab.detect.norms import RealBatchNorm2d, RealGroupNorm
-from otalab.detect.padding import RealCells, real_cells
+from otalab.detect.padding import RealCells, RealReLU6, real_cells
 
 from .models import eager_detector, noise, target
 
@@ -154,6 +156,30 @@ def test_gradients_of_the_norms_are_right():
 
         with real_cells(real):
             assert torch.autograd.gradcheck(layer, (x, norm.weight, norm.bias), fast_mode=True)
+
+
+def test_a_relu6_leaves_zeros_in_the_padding_and_passes_gradients_as_a_product_with_the_mask_would():
+    generator = torch.Generator().manual_seed(0)
+    x, direction = (4 * torch.randn(2, 3, 5, 6, generator=generator, dtype=torch.float64) + 2 for _ in range(2))
+    real = RealCells([(5, 4), (3, 6)], (5, 6), torch.device("cpu"))
+    mask = torch.zeros(2, 1, 5, 6, dtype=torch.float64)
+    mask[0, :, :, :4], mask[1, :, :3] = 1, 1
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    with patch.object(RealCells, "mask", lambda *_: mask), real_cells(real):
+        found = RealReLU6(inplace=True)(ours * 1.0)
+    expected = nn.functional.relu6(theirs) * mask
+    assert_close(found, expected, rtol=0, atol=0)
+    (found * direction).sum().backward()
+    (expected * direction).sum().backward()
+    assert_close(ours.grad, theirs.grad, rtol=0, atol=0)
+    assert ours.grad.any() and not ours.grad[mask.expand_as(x) == 0].any()
+
+
+def test_a_relu6_before_a_layer_that_looks_around_takes_the_place_of_a_cut_in_that_layer():
+    body = build_detector("mobilenet_v2", 3).backbone.body
+    real = [layer for layer in body.modules() if isinstance(layer, RealReLU6)]
+    cut = [layer for layer in body.modules() if layer._forward_pre_hooks]
+    assert len(real) == 17 and len(cut) == 1  # one for each depthwise convolution; the first sees the image
 
 
 def test_a_single_value_is_normalised_by_the_running_statistics():
