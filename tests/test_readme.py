@@ -73,5 +73,5 @@ def test_what_docs_say_of_balancing_is_what_the_cards_say():
 def test_the_assignment_takes_the_share_of_a_step_that_was_measured():
     bench = json.loads((ROOT / "benchmarks/step.json").read_text())
     rows = [row for table in bench["tables"] for row in table["rows"] if row["way"] == "ota"]
-    assert len(rows) == 2 and "the assignment takes less than 1 %" in README
-    assert all(row["assign_seconds"] / row["seconds"] < 0.01 for row in rows)
+    assert len(rows) == 2 and "the assignment takes about 1 % or less" in " ".join(README.split())
+    assert all(row["assign_seconds"] / row["seconds"] < 0.015 for row in rows)

@@ -78,7 +78,8 @@ def blind_to_padding(module: nn.Module) -> None:
         if not looks_around(layer):
             continue
         if type(activation) is nn.ReLU6:
-            module.set_submodule(before, RealReLU6(inplace=True))
+            parent, _, name = before.rpartition(".")
+            setattr(module.get_submodule(parent), name, RealReLU6(inplace=True))
         else:
             layer.register_forward_pre_hook(_cut_inputs)
 

@@ -115,15 +115,7 @@ def open_data(config: TrainConfig, device: torch.device) -> tuple[CocoDataset, C
     Warns when no box is left to learn. Raises InputError for input at fault, and for a batch that memory cannot hold.
     """
     size, longest = config.size, config.longest
-    trainset = CocoDataset.from_folder(
-        config.data,
-        "train",
-        transforms=train_transforms(config.sizes or size, config.augment, longest),
-        categories=list(config.categories) if config.categories else None,
-        max_images=config.max_images,
-        background=config.background,
-        seed=config.seed,
-    )
+    trainset = open_trainset(config, train_transforms(config.sizes or size, config.augment, longest))
     valset = open_split(config.data, "val", trainset.class_names)
     if trainset.count_usable(size, longest) == 0:
         boxes = trainset.account(size, longest)[1]
@@ -133,6 +125,19 @@ def open_data(config: TrainConfig, device: torch.device) -> tuple[CocoDataset, C
     require_steps_fit(trainset.sizes, largest, each, device)
     evaluation_batch(valset.sizes, config.image_size, 1)
     return trainset, valset
+
+
+def open_trainset(config: TrainConfig, transforms: Callable) -> CocoDataset:
+    """The training split of the run's folder: the images and classes that the run learns."""
+    return CocoDataset.from_folder(
+        config.data,
+        "train",
+        transforms=transforms,
+        categories=list(config.categories) if config.categories else None,
+        max_images=config.max_images,
+        background=config.background,
+        seed=config.seed,
+    )
 
 
 def part_size(config: TrainConfig, num_images: int) -> int:

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from otalab.data.coco import CocoDataset, collate
 from otalab.data.shapes import make_shapes
-from otalab.data.transforms import train_transforms
+from otalab.data.transforms import eval_transforms
 from otalab.detect.detector import Detector, as_targets
 from otalab.detect.device import to_device
 from otalab.detect.evaluate import open_split
-from otalab.detect.train import train
+from otalab.detect.train import open_trainset, train
 from otalab.errors import InputError
 from otalab.files import write_json
 from otalab.lab.card import Card, card_path, make_card, read_card, shown_settings, write_card
@@ -129,15 +129,7 @@ def train_job(job: Job, data: str, out: str, cards: str, threads: int) -> None:
     torch.set_num_threads(threads)
     try:
         config = job.config(data=data, out=out)
-        trainset = CocoDataset.from_folder(
-            data,
-            "train",
-            transforms=train_transforms(config.size, "none", config.longest),
-            categories=list(config.categories) if config.categories else None,
-            max_images=config.max_images,
-            background=config.background,
-            seed=config.seed,
-        )
+        trainset = open_trainset(config, eval_transforms(config.size, config.longest))
         labels = LabelChanges(trainset)
         train(config, resume=True, progress=False, each_epoch=labels.look)
         heldout = open_split(data, "val", trainset.class_names)
