@@ -6,10 +6,10 @@ import textwrap
 from dataclasses import fields
 
 from otalab.cli.evaluate import print_metrics
-from otalab.detect.config import TrainConfig, implied
+from otalab.detect.config import TrainConfig, flag_words, implied
 from otalab.detect.recipes import RECIPES
 
-GLUE = "\0"  # keeps a flag and its values on one line
+GLUE = "\0"  # keeps a flag and its values on one line: textwrap knows no such space
 
 
 def run_train(a: argparse.Namespace) -> None:
@@ -30,12 +30,6 @@ def run_recipes(a: argparse.Namespace) -> None:
     """Each recipe: its name, what it is for, and its settings as flags."""
     for name, (purpose, settings) in RECIPES.items():
         print(f"{name}: {purpose}\n")
-        flags = " ".join(as_flag(key, value) for key, value in settings.items() if value is not None)
+        flags = " ".join(GLUE.join(flag_words(*setting)) for setting in settings.items() if setting[1] is not None)
         lines = textwrap.wrap(flags, 96, break_on_hyphens=False)
         print(textwrap.indent("\n".join(lines).replace(GLUE, " "), "    "), end="\n\n")
-
-
-def as_flag(name: str, value: object) -> str:
-    """A setting as the command line has it, in one piece for `textwrap`."""
-    values = value if isinstance(value, tuple) else (value,)
-    return GLUE.join(("--" + name.replace("_", "-"), *map(str, values)))

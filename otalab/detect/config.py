@@ -33,6 +33,14 @@ def implied(given: dict) -> dict:
     return backbone | assigner | given
 
 
+def flag_words(name: str, value: object) -> list[str]:
+    """A setting as the words of a command line: --sizes 640 800, --no-group."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    return [f"--{flag}", *map(str, value if isinstance(value, tuple | list) else (value,))]
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """A training run, reproducible from these values alone (same machine, same number of threads).

@@ -1,6 +1,7 @@
 """The figures of a run on photos, as JSON holds them: totals, classes with their intervals, kinds of mistakes."""
 
 import json
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,12 +13,12 @@ from torchvision.ops import box_iou
 
 from otalab.data import CocoDataset
 from otalab.data.manifest import Manifest
-from otalab.detect.batches import steps_per_epoch
 from otalab.detect.checkpoint import load_model
-from otalab.detect.config import TrainConfig
+from otalab.detect.config import TrainConfig, flag_words
 from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
-from otalab.detect.run_folder import MAY_CHANGE, read_log
+from otalab.detect.run_folder import MAY_CHANGE
 from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, as_tensors, by_image, count_mistakes, match
+from otalab.lab.run_record import read_run
 
 SHOWN_IOU = (0.5, 0.75, 0.9)
 
@@ -28,7 +29,8 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
     run, data: a run's folder, and the COCO-format folder it was trained on. resamples: how often the held-out images
     are drawn anew for the intervals of each class; 0 leaves those out.
     """
-    settings = json.loads((Path(run) / "config.json").read_text())
+    record = read_run(run)
+    settings = record.settings
     model, description = load_model(run)
     names = description["class_names"]
     heldout = open_split(data, "val", names)
@@ -40,14 +42,11 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
     curves = precision_curves(truth, results)
     again = evaluate(model, some, settings["batch_size"], progress)
     score = score_of(counts(heldout)["boxes"], results)  # from here on there are as many detections as gts
-    steps = max(line["step"] for line in read_log(run))
-    with_box = {row["image_id"] for row in seen.ground_truth()["annotations"] if not row["iscrowd"]}
-    planned = settings["steps"] or settings["epochs"] * steps_per_epoch(len(with_box), settings["batch_size"])
+    steps = max(line["step"] for line in record.log)
     shown = ("backbone", "weights_backbone", "assigner", "augment", "epochs", "batch_size", "lr", "seed")
     return rounded(
         {
-            "run": {name: settings[name] for name in shown}
-            | {"steps": steps, "of_steps": planned, "command": command(settings)},
+            "run": {name: settings[name] for name in shown} | {"steps": steps, "command": command(settings)},
             "data": {"classes": len(names), "train": counts(seen), "val": counts(heldout)},
             "metrics": {name: metrics[name] for name in NAMES},
             "train_metrics": {name: again[name] for name in ("AP", "AP50")},
@@ -70,9 +69,8 @@ def command(settings: dict) -> str:
     for name, value in settings.items():
         value = tuple(value) if isinstance(value, list) else value
         if name in usual and value != usual[name] and name not in ("data", *MAY_CHANGE):
-            said = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            flags += [f"--{name.replace('_', '-')}", said]
-    return " ".join(["otalab train", *flags, "--data DATA"])
+            flags += flag_words(name, value)
+    return shlex.join(["otalab", "train", *flags, "--data", "DATA"])
 
 
 def counts(dataset: CocoDataset) -> dict[str, int | str]:
