@@ -21,7 +21,8 @@ TRAINING = (ROOT / "docs" / "training.md").read_text()
 USE = (ROOT / "docs" / "use.md").read_text()
 PAGES = [str(page.relative_to(ROOT)) for page in sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])]
 EXAMPLES = re.findall(r"```python\n(.*?)```", README + USE, flags=re.DOTALL)
-COMMANDS = re.findall(r"^    (otalab (?:.*\\\n)*.*)$", README + USE, flags=re.MULTILINE)
+STUDIES = (ROOT / "docs" / "studies.md").read_text()
+COMMANDS = re.findall(r"^    (otalab (?:.*\\\n)*.*)$", README + USE + TRAINING + STUDIES, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
