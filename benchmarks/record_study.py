@@ -1,7 +1,8 @@
-"""Gather the cards of the study of drawn scenes for lesson 11 and README.md: `python -m benchmarks.record_study`.
+"""Gather the cards of the studies for lesson 11 and the pages: `python -m benchmarks.record_study`.
 
-Writes otalab/lessons/recorded/study.json, and the tables in README.md, from benchmarks/results/shapes, where
-`otalab study` left the cards.
+Writes otalab/lessons/recorded/study.json and confirmation.json, and in README.md and docs/ every table that stands
+between `<!-- study NAME: means -->` (or `answers`) and `<!-- end of study -->`: from plans/NAME.toml, and the cards that
+`otalab study` left in results/.
 """
 
 import re
@@ -10,44 +11,72 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from otalab.files import write_json, write_whole
+from otalab.lab.card import Card
 from otalab.lab.contrasts import answers
-from otalab.lab.plan import parse_plan
+from otalab.lab.plan import Plan, parse_plan
 from otalab.lab.study import read_cards
 from otalab.lessons import lesson11
-from otalab.viz.study_report import answer_rows, mean_rows
+from otalab.viz.study import methods_of
+from otalab.viz.study_report import answer_rows
 
 FOLDER = Path(__file__).parent
-PLAN, CARDS, README = FOLDER / "plans" / "shapes.toml", FOLDER / "results" / "shapes", FOLDER.parent / "README.md"
+PAGES = [FOLDER.parent / page for page in ("README.md", "docs/results.md")]
+SHARED = {"default": "shapes", "options": "shapes"}  # on the scenes of another plan, whose cards count too
+RECORDS = {"shapes": lesson11.RECORD, "confirm": lesson11.CONFIRMATION}
 KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
-BLOCK = re.compile(
-    "(?<=<!-- study: written by `python -m benchmarks.record_study` -->\n).*?(?=<!-- end of study)", re.S
-)
+COLUMNS = {"AP": "AP", "AP50": "AP50"}  # of a table, and which of a card's metrics they show
+OF_CELLS = {"small": "APs", "medium": "APm", "large": "APl", "platelets": "AP/Platelets", "AP50 ": "AP50/Platelets"}
+BLOCK = re.compile(r"(?<=<!-- study )(\w+): (means|answers) -->\n.*?(?=<!-- end of study -->)", re.S)
 
 
-def record() -> dict:
+def study(name: str) -> tuple[str, Plan, list[Card]]:
+    """A plan's text, the plan, and its cards."""
+    text = (FOLDER / "plans" / f"{name}.toml").read_text()
+    plan = parse_plan(text)
+    return text, plan, read_cards(plan, FOLDER / "results" / SHARED.get(name, name))
+
+
+def record(name: str) -> dict:
     """The plan's text, and of its cards what the lesson shows."""
-    text = PLAN.read_text()
-    cards = [asdict(card) for card in read_cards(parse_plan(text), CARDS)]
-    return {"plan": text, "cards": [{name: card[name] for name in KEPT} for card in cards]}
+    text, _, cards = study(name)
+    return {"plan": text, "cards": [{key: card[key] for key in KEPT} for card in map(asdict, cards)]}
 
 
-def tables() -> str:
-    """Means by method, and the answers, in Markdown."""
-    plan = parse_plan(PLAN.read_text())
-    cards = read_cards(plan, CARDS)
-    means = {(row["data"], row["method"]): row for row in mean_rows(plan, cards)}
-    rows = [
-        {"assigner": f"`{method}`"}
-        | {f"{name}, {data}": f"{means[data, method][name]:.1f}" for data in plan.data for name in ("AP", "AP50")}
-        for method in plan.methods
+def table(name: str, kind: str) -> str:
+    """A study's `means` or `answers`, in Markdown."""
+    _, plan, cards = study(name)
+    return markdown(mean_lines(plan, cards, name) if kind == "means" else answer_lines(plan, cards))
+
+
+def mean_lines(plan: Plan, cards: Sequence[Card], name: str) -> list[dict]:
+    """A row for each method: means over the seeds in percent."""
+    columns = COLUMNS | (OF_CELLS if name == "cells" else {})
+
+    def mean(data: str, method: str, metric: str) -> str:
+        of = [card.metrics[metric] for card in cards if (card.data, card.method) == (data, method)]
+        return f"{100 * np.mean(of):.1f}"
+
+    return [
+        {"method": f"`{method}`"}
+        | {
+            f"{column}, {data}" if len(plan.data) > 1 else column: mean(data, method, metric)
+            for data in plan.data
+            for column, metric in columns.items()
+        }
+        for method in methods_of(cards)
     ]
-    asked = [
+
+
+def answer_lines(plan: Plan, cards: Sequence[Card]) -> list[dict]:
+    """A row for each contrast and data set."""
+    return [
         {"question": row["question"], "difference": f"`{row['a']}` - `{row['b']}`"}
         | {key: row[key] for key in ("on", "a - b", "interval", "answer")}
         for row in answer_rows(answers(plan, cards))
     ]
-    return f"{markdown(rows)}\n{markdown(asked)}"
 
 
 def markdown(rows: Sequence[dict]) -> str:
@@ -56,13 +85,21 @@ def markdown(rows: Sequence[dict]) -> str:
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
+def filled(page: str) -> str:
+    """A page with its tables made anew."""
+    return BLOCK.sub(lambda block: f"{block[1]}: {block[2]} -->\n{table(block[1], block[2])}", page)
+
+
 def main() -> int:
-    """Write the record and the tables."""
-    made = record()
-    write_json(lesson11.RECORD, made)
-    with write_whole(README) as temporary:
-        temporary.write_text(BLOCK.sub(lambda _: tables(), README.read_text()))
-    print(f"{len(made['cards'])} cards -> {lesson11.RECORD} and {README}")
+    """Write the records and the tables."""
+    for name, path in RECORDS.items():
+        write_json(path, made := record(name))
+        print(f"{len(made['cards'])} cards -> {path}")
+    for page in PAGES:
+        text = filled(page.read_text())
+        with write_whole(page) as temporary:
+            temporary.write_text(text)
+        print(f"{len(BLOCK.findall(text))} tables -> {page}")
     return 0
 
 
