@@ -74,7 +74,7 @@ def check(cost, supply) -> str:
     found = solve(problem, "sinkhorn", eps=EPS, max_iter=STEPS)
     off = float(found.certificate.col_error)
     if off <= ALLOWED:
-        raise Hint(f"After {STEPS} steps no cafe is off by more than {off:.1g} of a loaf. {advice(is_open, units)}")
+        raise Hint(f"After {STEPS} steps the worst cafe is off by {off:.2%} of a loaf. {advice(is_open, units)}")
     needed = {eps: steps_needed(problem, eps) for eps in (EPS, EPS / 4)}
     count, other = ("over 5,000" if steps is None else f"{steps}" for steps in needed.values())
     return (

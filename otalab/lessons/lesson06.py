@@ -71,10 +71,10 @@ def check(stride=None) -> str:
     if asked <= there:
         why = next((text for text, how in MISTAKES if finest(**how) == stride), "")
         unmasked = asked_and_there(stride, prior=False)[0] > there
-        raise Hint(f"{said}: enough. " + (why or UNMASKED * unmasked))
+        raise Hint(f"{said}: enough. {why or UNMASKED * unmasked}".rstrip())
     if finest() != stride:
         why = next((text for text, how in MISTAKES if finest(**how) == stride), "")
-        raise Hint(f"Too small it is: {asked} labels asked for, {there} points. But so is a finer grid. {why}")
+        raise Hint(f"Too small it is: {asked} labels asked for, {there} points. But so is a finer grid. {why}".rstrip())
     return (
         f"{said}; every finer grid has enough. k is at most q, however fine the grid, while the points grow with the "
         "square of its fineness."

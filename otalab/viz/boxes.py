@@ -191,19 +191,24 @@ def ring_points(
 
 def point_legend(ax: Axes, points: AnchorPoints, ignored: bool = False) -> None:
     """Beneath the axes: the dot of each stride, the background's and the ignored points'."""
+    handles = point_handles(ax, points, ignored)
+    place = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0.4, "borderpad": 0}
+    narrow = {"handletextpad": 0.3, "handlelength": 1.3, "columnspacing": 0.7, "fontsize": 8}
+    ax.legend(handles=handles, ncols=len(handles), labelcolor=MUTED, **place, **narrow)
+
+
+def point_handles(ax: Axes, points: AnchorPoints, ignored: bool = False) -> list[Line2D]:
+    """For a legend: the dot of each stride, as large as in `ax`, the background's and the ignored points'."""
     _, first = np.unique(array(points.level), return_index=True)
     names = [f"{stride:g}" for stride in array(points.stride)[first]]
     names[0] = f"stride {names[0]}"
     names[-1] += " px"
     rows = [(INK, size, name, "o") for size, name in zip(dot_sizes(ax, points)[first], names, strict=True)]
     rows += [(MUTED, 2.6, "background", "o")] + [(MUTED, 5.0, "ignored", "x")] * ignored
-    handles = [
+    return [
         Line2D([], [], color=colour, marker=marker, markersize=size, linestyle="", label=name)
         for colour, size, name, marker in rows
     ]
-    place = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0.4, "borderpad": 0}
-    narrow = {"handletextpad": 0.3, "handlelength": 1.3, "columnspacing": 0.7, "fontsize": 8}
-    ax.legend(handles=handles, ncols=len(handles), labelcolor=MUTED, **place, **narrow)
 
 
 def tally(ax: Axes, counts: Sequence[int], verb: str) -> None:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from otalab.assign import AnchorPoints, Cost, Predictions, RadiusPrior, Targets, build_assigner
 from otalab.errors import InputError
-from otalab.viz.boxes import draw_assignment, ring_points, tally
+from otalab.viz.boxes import draw_assignment, point_handles, ring_points, tally
 from otalab.viz.output import as_png, show
-from otalab.viz.style import plural, style
+from otalab.viz.style import INK, plural, style
 
 WIDGET = "application/vnd.jupyter.widget-view+json"  # the mime type of live widgets
 
@@ -85,11 +86,11 @@ def microscope_figure(
 def microscope_strip(
     image: Tensor | np.ndarray, points: AnchorPoints, predictions: Predictions, targets: Targets
 ) -> Figure:
-    """The microscope on paper: six settings, one knob turned in each but the first."""
+    """The microscope on paper: six settings, one knob turned in each but the first; a legend tells the marks."""
     with style():
         figure = Figure(figsize=(10.7, 8.0), dpi=110)
         axes = figure.subplots(2, 3).flatten()
-        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.05, top=0.94, wspace=0.05, hspace=0.22)
+        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.1, top=0.94, wspace=0.05, hspace=0.22)
         for ax, (title, turned) in zip(axes, STRIP, strict=True):
             soft, exact = (assign(points, predictions, targets) for assign in replace(Knobs(), **turned).assigners())
             draw_assignment(ax, image, points, soft, targets, legend=False, numbered=False)
@@ -98,6 +99,9 @@ def microscope_strip(
             ring_points(ax, points, off)
             text = f"{plural(int(soft.positive.sum()), 'positive')}, {plural(int(off.sum()), 'label')} off the exact"
             ax.text(0, -0.03, text, transform=ax.transAxes, fontsize=8.5, va="top")
+        ring = {"marker": "o", "ms": 8.4, "mfc": "none", "mec": INK, "label": "Sinkhorn's label is not the exact one"}
+        handles = [*point_handles(axes[0], points), Line2D([], [], linestyle="", **ring)]
+        figure.legend(handles=handles, loc="lower left", ncols=len(handles))
     return figure
 
 

@@ -52,7 +52,7 @@ def test_who_counts_in_another_way_is_asked_whether(how, said):
 
 def test_a_fine_grid_is_enough_however_one_counts():
     message = lesson06.check(lesson06.LEAST + 1).message
-    assert "enough" in message and "outside" not in message
+    assert message.endswith("enough.") and "outside" not in message
 
 
 def test_a_coarser_grid_that_fails_too_gets_its_own_hint():

@@ -91,6 +91,8 @@ def test_the_strip_turns_one_knob_a_panel():
     rendered(figure)
     assert [ax.get_title(loc="left") for ax in figure.axes] == [title for title, _ in STRIP]
     assert all(len(turned) <= 1 and turned.keys() <= vars(Knobs()).keys() for _, turned in STRIP)
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert told[0].startswith("stride") and told[-2:] == ["background", "Sinkhorn's label is not the exact one"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
