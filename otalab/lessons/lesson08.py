@@ -99,13 +99,14 @@ def miscount(found: Labels, cost: Costs, owner: Labels, gt: int) -> str | None:
     robbed = (after < before).nonzero().flatten().tolist()
     if robbed:
         return (
-            f"gt {robbed[0]} has {before[robbed[0]]} points before and {after[robbed[0]]} after. Who gives a point "
-            "away takes another; the path ends where one takes a point that is nobody's."
+            f"gt {robbed[0]} (counted from 0) has {before[robbed[0]]} points before and {after[robbed[0]]} after. Who "
+            "gives a point away takes another; the path ends where one takes a point that is nobody's."
         )
     if after[gt] == before[gt]:
-        return f"gt {gt} is as short as before: it has {before[gt]} points."
+        return f"gt {gt} (counted from 0) is as short as before: it has {before[gt]} points."
     if (after - before).sum() > 1:
-        return f"{int((after - before).sum())} points more are taken. One path gives one point more, to gt {gt} alone."
+        more = int((after - before).sum())
+        return f"{more} points more are taken. One path gives one point more, to gt {gt} (counted from 0) alone."
     return None
 
 

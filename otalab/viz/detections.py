@@ -63,25 +63,27 @@ def draw_detections(
     score_threshold: float = 0.5,
     iou: float = 0.5,
     wash: float = 0.25,
+    by_class: bool = False,
 ) -> Axes:
     """Detections of one image ("boxes" (d, 4) xyxy px, "labels", "scores") against its gts.
 
     A found gt's detection is solid in the gt's colour, with its score; a false positive is dashed and black, with its
-    class and score; a missed gt is hatched in its colour.
+    class and score; a missed gt is hatched in its colour. `by_class`: each box has the colour of its class instead, and
+    each detection says its class.
     """
     show_image(ax, image, wash)
     kept, matches = match_above(targets, detection, score_threshold, iou)
     for i in np.flatnonzero(matches.missed):
-        box = array(targets.boxes[i])
-        draw_box(ax, box, gt_colour(i), linestyle=":", linewidth=1.4)
-        outline(ax, box, ec=gt_colour(i), hatch="////", lw=0)
+        box, colour = array(targets.boxes[i]), gt_colour(targets.labels[i] if by_class else i)
+        draw_box(ax, box, colour, linestyle=":", linewidth=1.4)
+        outline(ax, box, ec=colour, hatch="////", lw=0)
     shown = array(kept["boxes"])
     # false positives first, so that what was found lies on top
     for i in np.argsort(matches.gt >= 0, kind="stable"):
         label, tag, found = int(kept["labels"][i]), score_text(float(kept["scores"][i])), matches.gt[i] >= 0
-        if not found:
+        if by_class or not found:
             tag = f"{class_names[label] if class_names is not None else label} {tag}"
-        colour = gt_colour(matches.gt[i]) if found else INK
+        colour = gt_colour(label) if by_class else gt_colour(matches.gt[i]) if found else INK
         draw_box(ax, shown[i], colour, linestyle="-" if found else DASHES, linewidth=1.6)
         tag_box(ax, shown[i], tag, colour, fontsize=6.5, others=shown, below=not found)
     return ax

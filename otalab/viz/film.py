@@ -13,7 +13,7 @@ from torch import Tensor
 
 from otalab.assign.types import AnchorPoints, Assignment, Targets
 from otalab.errors import InputError
-from otalab.viz.boxes import draw_assignment, tally
+from otalab.viz.boxes import draw_assignment, point_legend, tally
 from otalab.viz.output import pixels
 from otalab.viz.style import BACKGROUND, INK, MUTED, PALETTE, PAPER, plural, style
 
@@ -83,6 +83,7 @@ def film_strip(
             draw_assignment(ax, image, points, moment.assignment, targets, legend=False)
             ax.set_title(f"step {moment.step}", fontsize=10)
             ax.set_title(moment.positives, loc="right", fontsize=9, fontweight="normal", color=MUTED)
+        point_legend(axes[columns * (rows - 1)], points)
         for ax in axes[len(chosen) :]:
             ax.set_visible(False)
         if title is not None:

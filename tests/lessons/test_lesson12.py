@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from detect.test_evaluate import noisy
@@ -247,6 +248,25 @@ def test_the_figures_of_the_kept_run_on_cells_are_those_of_the_page_on_training(
     figures = [*cells["metrics"].values(), *cells["after_6_epochs"].values()]
     figures += [value for each in cells["classes"].values() for value in each.values()]
     assert all(f"{value:.3f}" in row for value in figures) and f"{cells['minutes']} minutes on one core" in row
+
+
+def test_the_rungs_of_the_ladder_are_commands_and_their_figures_are_those_measured():
+    (path,) = (Path(__file__).parents[2] / "notebooks").glob("12_*.ipynb")
+    cells = (cell.source for cell in nbformat.read(path, as_version=4).cells)
+    (ladder,) = (source for source in cells if "| rung |" in source)
+    rows = {line.split(" | ")[0].strip("| "): line for line in ladder.splitlines() if line.startswith("| ")}
+    commands = [each for row in rows.values() for each in row.split("`") if "otalab " in each]
+    assert len(commands) == 13
+    for command in commands:
+        parser().parse_args(shlex.split(command[command.index("otalab") :])[1:])
+    photo = lesson12.recorded()
+    assert photo["run"]["command"].split("--data")[0] in rows["some hundred photos of COCO"]
+    for rung, record in (("blood cells", lesson12.recorded(lesson12.CELLS)), ("some hundred photos of COCO", photo)):
+        assert "AP {AP:.3f}, AP50 {AP50:.3f}".format(**record["metrics"]) in rows[rung]
+    # forward and backward of an 800 x 1344 image, counted (docs/scaling.md); the subset's are 512 px, most of them 4:3
+    work = 10_000 * 24 * 1212e9 * (512 * 683) / (800 * 1344) / 3600  # of 24 epochs, operations / 3600
+    hours = " to ".join(f"{work / rate:.1f}" for rate in (120e12, 15e12))
+    assert f"{hours} hours of arithmetic at 120 to 15 TFLOP/s" in rows["10,000 photos of COCO, the same for all"]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -73,6 +73,18 @@ def test_found_wrong_and_missed_look_different():
     assert {".90", "dog .70"} <= texts(ax.figure)
 
 
+def test_by_class_every_box_has_the_colour_of_its_class():
+    s = scene()
+    first = int(s.targets.labels[0])
+    detection = found((s.targets.boxes[0].tolist(), first, 0.9), ((0.0, 40, 10, 60), 1, 0.7))
+    ax = draw_detections(axes(), s.image, s.targets, detection, NAMES, by_class=True)
+    looks = {(to_hex(p.get_edgecolor()), p.get_linestyle() in ("-", "solid"), bool(p.get_hatch())) for p in ax.patches}
+    assert {(gt_colour(first).lower(), True, False), (gt_colour(1).lower(), False, False)} <= looks
+    assert {(gt_colour(label).lower(), True, True) for label in s.targets.labels[1:]} <= looks
+    assert INK not in {colour for colour, *_ in looks}
+    assert {f"{NAMES[first]} .90", "dog .70"} <= texts(ax.figure)
+
+
 def test_the_grid_counts_what_is_above_the_threshold():
     s = scene()
     detection = found((s.targets.boxes[0].tolist(), 0, 0.9), (s.targets.boxes[1].tolist(), 1, 0.4), (A, 2, 0.8))

@@ -77,6 +77,7 @@ def test_the_strip_shows_the_first_and_the_last_moment():
     s = scene()
     written = texts(film_strip(s.image, s.points, s.targets, moments(s, 5), count=3, title="It grows"))
     assert {"step 0", "step 20", "step 40", "It grows"} <= written and "step 10" not in written
+    assert any(text.startswith("stride") for text in written), "what large and small dots are"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
