@@ -125,6 +125,13 @@ def write_json(path: str | os.PathLike, value) -> None:
         temporary.write_text(to_json(value, indent=2) + "\n")
 
 
+def read_json(path: Path) -> object:
+    """The value of a JSON file; None where there is none, or it is no JSON."""
+    with suppress(OSError, ValueError, RecursionError):
+        return json.loads(path.read_bytes())
+    return None
+
+
 def to_json(value, indent: int | None = None) -> str:
     """JSON in which numbers that are not finite, for which JSON has no word, are null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)

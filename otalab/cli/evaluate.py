@@ -47,7 +47,7 @@ def print_metrics(metrics: dict[str, float]) -> None:
 def print_crowds(ground_truth: dict, results: Sequence[dict], backend: str | None) -> dict:
     """The crowds' metrics, each class of several, and how well gts are found by their crowding; returns them all."""
     from otalab.lab.crowd_metrics import NAMES, crowd_metrics
-    from otalab.lab.crowding import crowding_bins
+    from otalab.lab.gt_bins import crowding_bins
 
     metrics, bins = crowd_metrics(ground_truth, results), crowding_bins(ground_truth, results, backend)
     for name in NAMES:

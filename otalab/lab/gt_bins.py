@@ -15,6 +15,8 @@ from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, match
 OUTSIDE = -1.0  # px^2, an area that lies in none of COCO's ranges
 SIZES = ("under 16", "16 to 32", "32 to 64", "64 or more")  # px; its least value belongs to a bin
 SIZE_EDGES = (16.0, 32.0, 64.0)
+CROWDING = ("0", "0 to 0.2", "0.2 to 0.5", "0.5 or more")  # the largest IoU with another gt
+CROWDING_EDGES = (np.nextafter(0, 1), 0.2, 0.5)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,20 @@ def size_bins(ground_truth: dict, results: Sequence[dict], backend: str | None =
         return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
 
     return gt_bins(ground_truth, results, size, SIZE_EDGES, SIZES, backend)
+
+
+def crowding_bins(ground_truth: dict, results: Sequence[dict], backend: str | None = None) -> list[GtBin]:
+    """Recall and AP by the crowding of gts: each one's largest IoU with another gt of its image, of any class.
+
+    `iscrowd` regions crowd none; see `gt_bins`.
+    """
+    return gt_bins(ground_truth, results, crowding, CROWDING_EDGES, CROWDING, backend)
+
+
+def crowding(boxes: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
+    """The largest IoU of each box, xyxy px, with another; 0 for one alone."""
+    overlap = iou(boxes[:, None], boxes).fill_diagonal_(0)
+    return torch.cat((overlap, overlap.new_zeros(len(boxes), 1)), dim=1).amax(dim=1)
 
 
 def gt_bins(
