@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from otalab.boxes import iou
+from otalab.boxes import box_area, iou
 from otalab.detect.evaluate import coco_metrics
 from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, match
 
@@ -36,11 +36,7 @@ class GtBin:
 
 def size_bins(ground_truth: dict, results: Sequence[dict], backend: str | None = None) -> list[GtBin]:
     """Recall and AP by the size of gts: the square root of width times height, px; see `gt_bins`."""
-
-    def size(boxes: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
-        return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
-
-    return gt_bins(ground_truth, results, size, SIZE_EDGES, SIZES, backend)
+    return gt_bins(ground_truth, results, lambda boxes: box_area(boxes).sqrt(), SIZE_EDGES, SIZES, backend)
 
 
 def crowding_bins(ground_truth: dict, results: Sequence[dict], backend: str | None = None) -> list[GtBin]:

@@ -117,7 +117,7 @@ def column(lines: Sequence[dict], name: str) -> Float[np.ndarray, " s"]:
     return np.array([line.get(name, np.nan) for line in lines], dtype=float)
 
 
-def name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]], spacing: float = 0.075) -> None:
+def name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Names at the right ends of curves, (value, name, colour) each, pushed apart where they would overlap."""
     low, high = ax.get_ylim()
     lowest = -np.inf
@@ -125,7 +125,7 @@ def name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]], spacing: float =
     for value, name, colour in sorted(end for end in ends if np.isfinite(end[0])):
         y = max((value - low) / (high - low), lowest)
         ax.annotate(name, (1, y), color=colour, va="center", fontsize=9, fontweight="bold", **beside)
-        lowest = y + spacing
+        lowest = y + 0.075
 
 
 def nothing(ax: Axes, title: str) -> Axes:
