@@ -95,10 +95,12 @@ def gt_bins(
     return bins
 
 
-def found_gts(gts: Sequence[dict], results: Sequence[dict]) -> Bool[np.ndarray, " m"]:
-    """Which gts of an image a detection of their class takes at IoU 0.5, see `match`."""
+def found_gts(gts: Sequence[dict], results: Sequence[dict], own: bool = True) -> Bool[np.ndarray, " m"]:
+    """Which gts of an image a detection takes at IoU 0.5, see `match`: one of their `own` class, or of any."""
     (gt_boxes, gt_labels), (boxes, labels) = as_tensors(gts), as_tensors(results)
-    overlap = iou(boxes[:, None], gt_boxes) * (labels[:, None] == gt_labels)
+    overlap = iou(boxes[:, None], gt_boxes)  # (d, m)
+    if own:
+        overlap = overlap * (labels[:, None] == gt_labels)
     scores = torch.tensor([row["score"] for row in results], dtype=torch.float64)
-    near = overlap.amax(dim=1) >= FOUND_IOU  # few: the others take nothing
+    near = (overlap >= FOUND_IOU).any(dim=1)  # few: the others take nothing
     return np.isin(np.arange(len(gts)), match(overlap[near], scores[near]).numpy())
