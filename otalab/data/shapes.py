@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from otalab.data.scene import CLASS_NAMES, Scene, ShapesConfig, draw_scene
+from otalab.data.outlines import CLASS_NAMES
+from otalab.data.scene import ShapesConfig, draw_scene
 from otalab.errors import InputError
 from otalab.files import folder_beside
 from otalab.progress import progress_bar
-
-__all__ = ["CLASS_NAMES", "SPLITS", "VERSION", "Scene", "ShapesConfig", "draw_scene", "make_shapes"]
 
 SPLITS = ("train", "val")
 VERSION = 1  # of the drawing: raised when the same configuration would give other pictures
