@@ -47,6 +47,12 @@ def iou(a: Float[Tensor, "*a 4"], b: Float[Tensor, "*b 4"], kind: str = "iou") -
     return value - distance - weight * shape
 
 
+def intersection(a: Float[Tensor, "k 4"], b: Float[Tensor, "c 4"]) -> Float[Tensor, "k c"]:
+    """Area in px^2 that each of the boxes `a` shares with each of the boxes `b`."""
+    near, far = torch.maximum(a[:, None, :2], b[:, :2]), torch.minimum(a[:, None, 2:], b[:, 2:])
+    return box_area(torch.cat((near, far), dim=2))
+
+
 def iou_loss(iou: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """-ln IoU, the IoU clamped below at float32 epsilon (so at most 15.9). Source: Yu et al., UnitBox, 2016."""
     return -iou.clamp(min=IOU_FLOOR).log()

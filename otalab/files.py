@@ -47,12 +47,17 @@ def write_whole(path: str | os.PathLike) -> Iterator[Path]:
 def folder_beside(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`, to be renamed onto it; what is left of it is removed when the block ends.
 
-    First removes what killed processes left of such folders. Raises OSError when no folder can be made.
+    First removes what killed processes left of such folders. Raises InputError, which names the path, when no folder
+    can be made, and in place of an OSError in the block.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent, path.name)
-    with _claimed(path, Path.mkdir) as temporary:
-        yield temporary
+    target = path.absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent, target.name)
+        with _claimed(target, Path.mkdir) as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
@@ -118,6 +123,13 @@ def write_json(path: str | os.PathLike, value) -> None:
     """Write JSON, whole; see `to_json`."""
     with write_whole(path) as temporary:
         temporary.write_text(to_json(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> object:
+    """The value of a JSON file; None where there is none, or it is no JSON."""
+    with suppress(OSError, ValueError, RecursionError):
+        return json.loads(path.read_bytes())
+    return None
 
 
 def to_json(value, indent: int | None = None) -> str:

@@ -1,7 +1,6 @@
 """What the adapters share: an assigner whose labels, and nothing else, go into a loss of somebody else's."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,30 +12,25 @@ from otalab.errors import InputError
 Watch = Callable[[list[Assignment]], object]
 
 
-@dataclass(frozen=True)
 class Matching:
     """Labels of a batch, for a loss that needs labels.
 
-    assigner: any but those whose assignments bring losses of their own (`freeanchor`, `autoassign`)
+    assigner: any but those whose assignments bring losses of their own (`freeanchor`, `autoassign`); or its name, which
+              may bring options along as in `build_assigner`
     watch:    called with the assignments of each batch, to see that it works: their counts, deficits, certificates
+    options:  of an assigner given by name
+
+    Raises InputError for an unknown name or option, and if the assigner has losses in place of labels.
     """
 
-    assigner: Assigner
-    watch: Watch | None = None
-
-    @classmethod
-    def of(cls, assigner: str | Assigner, watch: Watch | None = None, **options) -> "Matching":
-        """By the assigner's name, which may bring options along as in `build_assigner`, or the assigner itself.
-
-        Raises InputError for an unknown name or option, and if the assigner has losses in place of labels.
-        """
+    def __init__(self, assigner: str | Assigner, watch: Watch | None = None, **options) -> None:
         if isinstance(assigner, str):
             assigner = build_assigner(assigner, **options)
         elif options:
             raise InputError(f"options {', '.join(options)} belong to a name, and an assigner was given")
         if assigner.own_losses:
             raise InputError(f"{type(assigner).__name__} brings losses of its own, and labels alone are asked for")
-        return cls(assigner, watch)
+        self.assigner, self.watch = assigner, watch
 
     def __call__(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]

@@ -54,7 +54,7 @@ class OtalabAssigner(BaseAssigner):
         require_known(SCORES, scores=scores)
         require_known(PRIORS, priors=priors)
         require("be positive and finite", scale=scale)
-        self.match = Matching.of(name, watch, **options)
+        self.match = Matching(name, watch, **options)
         self.scores, self.priors, self.scale = scores, priors, scale
 
     def assign(

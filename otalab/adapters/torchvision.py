@@ -39,7 +39,7 @@ def use_assigner(
     require_known(QUALITIES, quality=quality)
     if not isinstance(model, FCOS | RetinaNet):
         raise InputError(f"torchvision's FCOS or RetinaNet can use an assigner, not {type(model).__name__}")
-    match = Matching.of(assigner, watch, **options)
+    match = Matching(assigner, watch, **options)
     if isinstance(model, FCOS):
         model.compute_loss = partial(fcos_losses, model, match, quality)
     else:

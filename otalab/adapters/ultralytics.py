@@ -107,7 +107,7 @@ def use_assigner(
     InputError for unknown names and options, and for models whose loss asks more of its assigner than boxes.
     """
     require_known(SCORES, scores=scores)
-    match = Matching.of(assigner, watch, **options)
+    match = Matching(assigner, watch, **options)
     if isinstance(model, YOLO):  # whose trainer makes a model of its own, and after a loss of NaN new losses
         model.add_callback("on_train_epoch_start", lambda trainer: replace_assigner(trainer.model, match, scores))
     else:

@@ -30,7 +30,7 @@ def use_assigner(
     head = getattr(model, "head", model)
     if not isinstance(head, YOLOXHead):
         raise InputError(f"a YOLOX or its head can use an assigner, not {type(model).__name__}")
-    head.get_assignments = partial(get_assignments, Matching.of(assigner, watch, **options))
+    head.get_assignments = partial(get_assignments, Matching(assigner, watch, **options))
     return model
 
 

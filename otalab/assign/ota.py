@@ -178,7 +178,7 @@ class OTA(Assigner):
 
     def assignments(self, found: ArcSolution, points: AnchorPoints, images: Sequence[PerImage]) -> list[Assignment]:
         """The labels of each image; its dense problem is made when first asked for."""
-        problem, shipped = found.problem, found.held.sum(dim=1)  # (m,)
+        problem, shipped = found.problem, found.shipped  # (m,)
         if self.deficits == "raise":
             refuse_deficit(problem, shipped)
         first, assignments = 0, []

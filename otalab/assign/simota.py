@@ -61,13 +61,7 @@ class SimOTA(Assigner):
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         cost, k = self.problem(points, predictions, targets)
-        taken = top_k(-cost, k) & cost.isfinite()
-        if self.conflicts == "cost":
-            contested = taken.sum(dim=0) > 1
-            matched_gt = best(-cost, taken | contested)
-        else:
-            gain = (kth_cost(cost, k) - cost).masked_fill(~taken, -torch.inf)
-            matched_gt = best(-cost, taken & (gain == gain.amax(dim=0)))
+        matched_gt = (by_cost if self.conflicts == "cost" else by_price)(cost, k)
         return from_labels(matched_gt, len(k), k)
 
     def problem(
@@ -86,10 +80,18 @@ class SimOTA(Assigner):
         return cost.masked_fill(~anyones, torch.inf), k
 
 
-def kth_cost(cost: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Float[Tensor, "m 1"]:
-    """The cost of each gt's k-th cheapest point, or the last finite one if there are fewer."""
-    last = torch.minimum(k, cost.isfinite().sum(dim=1)) - 1
-    return cost.sort(dim=1).values.gather(1, last.clamp(min=0)[:, None])
+def by_cost(cost: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Int[Tensor, " n"]:
+    """Each gt takes its k cheapest points; one that several take goes to the gt of least cost, -1 for nobody's."""
+    taken = top_k(-cost, k) & cost.isfinite()
+    return best(-cost, taken | (taken.sum(dim=0) > 1))
+
+
+def by_price(cost: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Int[Tensor, " n"]:
+    """The same, but to the gt that gains most by it: over its k-th cheapest point, or the last if there are fewer."""
+    taken = top_k(-cost, k) & cost.isfinite()
+    price = cost.masked_fill(~taken, -torch.inf).amax(dim=1, keepdim=True)
+    gain = (price - cost).masked_fill(~taken, -torch.inf)
+    return best(-cost, taken & (gain == gain.amax(dim=0)))
 
 
 def cross_entropy(predictions: Predictions, labels: Int[Tensor, " m"]) -> Float[Tensor, "m n"]:

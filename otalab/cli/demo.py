@@ -3,7 +3,6 @@
 import argparse
 import time
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 
@@ -43,7 +42,8 @@ def run(a: argparse.Namespace) -> int:
     out = a.out
     recipe = RECIPE | ({"epochs": a.epochs} if a.epochs else {})
     config = TrainConfig(data=str(out / "shapes"), out=str(out), **recipe)
-    require_demo(out)
+    if not (out / "shapes" / "shapes.json").exists():  # a former demo's run is replaced, no other
+        require_free(out, resume=False)
     print("1/4  verify: every solver against exact solutions")
     verifications = [verified(case) for case in (toy_case(), random_case(), simulated_case())]
 
@@ -82,12 +82,6 @@ def run(a: argparse.Namespace) -> int:
     print(f"time     {(time.perf_counter() - began) / 60:.1f} minutes, {minutes:.1f} of them training")
     print(f"report   {report.write(out / 'report.html')}")
     return 0 if all(check.passed for check in checks) else 1
-
-
-def require_demo(out: Path) -> None:
-    """Raise InputError unless what `out` holds, if anything, is a former demo's, which a new one replaces."""
-    if not (out / "shapes" / "shapes.json").exists():
-        require_free(out, resume=False)
 
 
 def verified(case: Case) -> Verification:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from otalab.files import to_json, write_json
 
-HEADS = {"AP": "AP", "MR-2": "MR^-2", "JI": "JI"}  # of the crowds' metrics
+HEADS = {"MR-2": "MR^-2"}  # of metrics whose names say less
 
 
 def run(a: argparse.Namespace) -> None:
@@ -33,28 +33,23 @@ def run(a: argparse.Namespace) -> None:
         write_json(a.json, metrics)
 
 
-def print_metrics(metrics: dict[str, float]) -> None:
-    """AP in two columns: the totals, then each category."""
+def print_metrics(metrics: dict[str, float], columns: Sequence[str] = ("AP", "AP50")) -> None:
+    """The totals, then some metrics of each category."""
     for name, value in metrics.items():
         if "/" not in name:
-            print(f"{name:<8}{value:8.3f}")
-    print(f"\n{'category':<20}{'AP':>8}{'AP50':>8}")
-    for name, value in metrics.items():
-        if name.startswith("AP/"):
-            print(f"{name[3:]:<20}{value:8.3f}{metrics['AP50/' + name[3:]]:8.3f}")
+            print(f"{HEADS.get(name, name):<8}{value:8.3f}")
+    print(f"\n{'category':<20}" + "".join(f"{HEADS.get(name, name):>8}" for name in columns))
+    for category in (name[3:] for name in metrics if name.startswith("AP/")):
+        print(f"{category:<20}" + "".join(f"{metrics[f'{name}/{category}']:8.3f}" for name in columns))
 
 
 def print_crowds(ground_truth: dict, results: Sequence[dict], backend: str | None) -> dict:
     """The crowds' metrics, each class of several, and how well gts are found by their crowding; returns them all."""
     from otalab.lab.crowd_metrics import NAMES, crowd_metrics
-    from otalab.lab.crowding import crowding_bins
+    from otalab.lab.gt_bins import crowding_bins
 
     metrics, bins = crowd_metrics(ground_truth, results), crowding_bins(ground_truth, results, backend)
-    for name in NAMES:
-        print(f"{HEADS[name]:<8}{metrics[name]:8.3f}")
-    print(f"\n{'category':<20}" + "".join(f"{HEADS[name]:>8}" for name in NAMES))
-    for category in (name[3:] for name in metrics if name.startswith("AP/")):
-        print(f"{category:<20}" + "".join(f"{metrics[f'{name}/{category}']:8.3f}" for name in NAMES))
+    print_metrics(metrics, NAMES)
     print(f"\n{'largest IoU':<20}{'gts':>8}{'recall':>8}{'AP':>8}{'AP50':>8}    (with another gt; COCO's AP)")
     for each in bins:
         print(f"{each.name:<20}{each.gts:8,}{each.recall:8.3f}{each.AP:8.3f}{each.AP50:8.3f}")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from otalab.data.images import MOST_PIXELS, require_file
-from otalab.data.json_text import parse_json
+from otalab.data.images import MOST_PIXELS
+from otalab.data.reading import parse_json, read_file, require_folder
 from otalab.errors import InputError, one_line, quoted
 
 MOST = 1e9  # px; a larger number is a mistake, and float32 could not tell its neighbours apart
@@ -24,9 +24,7 @@ def find_split(folder: str | Path, split: str) -> tuple[Path, Path]:
     Knows `ROOT/{split}/instances.json` beside `ROOT/{split}/images/`, that `ROOT/{split}` itself, and the official
     `ROOT/annotations/instances_{split}2017.json` beside `ROOT/{split}2017/`. Raises InputError naming what is missing.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}")
+    folder = require_folder(folder)
     layouts = [
         (folder / split / "instances.json", folder / split / "images"),
         (folder / "annotations" / f"instances_{split}2017.json", folder / f"{split}2017"),
@@ -46,12 +44,7 @@ def read_annotations(path: Path) -> dict:
 
     Whole numbers that are written otherwise (640.0) become integers, and names lose blanks at their ends.
     """
-    try:
-        require_file(path)
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    content = parse_json(data, path, "a COCO dictionary")
+    content = parse_json(read_file(path), path, "a COCO dictionary")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, not a COCO dictionary")
     _check_rows(content, path)

@@ -17,8 +17,6 @@ from otalab.data.memory import free_memory
 from otalab.data.table import box_table, choose_images, classes_line, under_a_pixel, used_line
 from otalab.errors import InputError, one_line
 
-__all__ = ["CocoDataset", "collate", "find_split"]
-
 log = logging.getLogger(__name__)
 
 

@@ -4,13 +4,14 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from otalab.data.annotations import by_id, choose_categories, missing_files, read_annotations
 from otalab.data.download import fetch, safe_extract
 from otalab.data.foreign import scaled, shrunk
-from otalab.data.images import open_image, read_image, read_shrunk
+from otalab.data.images import photo_size, read_image, read_shrunk
 from otalab.data.manifest import NAME, Manifest, read_manifest
 from otalab.data.sample import stratified
 from otalab.errors import InputError, quoted
@@ -72,7 +73,8 @@ def fetch_coco(
     content = read_annotations(annotations)
     if some:
         manifest = wanted or Manifest(split, [], None if categories is None else list(categories), seed)
-        rows, label = _of_categories(content, manifest.categories, annotations)
+        _, label = choose_categories(content, manifest.categories, annotations)
+        rows = [row for row in content["annotations"] if row["category_id"] in label]
         if wanted is None:
             holders = defaultdict(set)
             for row in rows:
@@ -85,12 +87,6 @@ def fetch_coco(
     names = [row["file_name"] for row in content["images"]]
     _fetch_archive(split, folder, not missing_files(folder / f"{split}2017", names), progress)
     return folder
-
-
-def _of_categories(content: dict, names: Sequence[str] | None, path: Path) -> tuple[list[dict], dict]:
-    """The annotations of the named categories, and the labels by category id."""
-    _, label = choose_categories(content, names, path)
-    return [row for row in content["annotations"] if row["category_id"] in label], label
 
 
 def _fetch_archive(
@@ -149,8 +145,9 @@ def _shrunk_row(row: dict, before: tuple[int, int], after: tuple[int, int]) -> d
 def _fetch_image(folder: Path, stored: dict, wanted: dict) -> None:
     """Fetch an image by its `coco_url`, check it, and shrink it to the width and height of the wanted row."""
     path, size, url = folder / wanted["file_name"], (wanted["width"], wanted["height"]), wanted.get("coco_url")
-    if _size(path) == size:
-        return
+    with suppress(InputError):  # none yet, or half of one
+        if photo_size(path) == size:
+            return
     if not isinstance(url, str):
         raise InputError(f"image {quoted(wanted['id'])} has coco_url {quoted(url)}, no address to fetch it from")
     fresh = path.with_name(f".{path.name}.new")  # nobody takes it for a photo before it is checked
@@ -178,11 +175,3 @@ def _fault(path: Path, size: tuple[int, int]) -> str | None:
     except InputError as error:
         return str(error)
     return None if (width, height) == size else f"it is {width} x {height} px, annotated as {size[0]} x {size[1]} px"
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    try:
-        with open_image(path) as image:
-            return image.size
-    except Exception:  # Pillow's readers raise whatever the damage leads them to
-        return None

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from otalab.data.foreign import NO_IMAGE, Mark, Split, photo_size, require_box
-from otalab.data.images import require_file
-from otalab.data.json_text import parse_json
+from otalab.data.foreign import NO_IMAGE, Mark, Split, require_box
+from otalab.data.images import photo_size
+from otalab.data.reading import parse_json, read_file, require_folder
 from otalab.errors import InputError, quoted
 
 BOXES = {"full": "fbox", "visible": "vbox", "head": "hbox"}
@@ -17,9 +17,7 @@ def read_crowdhuman(folder: str | Path, boxes: str = "full", clip: bool = False)
 
     boxes, clip: as in `read_odgt`. Raises InputError when neither file is there, or no photos are.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}")
+    folder = require_folder(folder)
     files = {split: folder / f"annotation_{split}.odgt" for split in SPLITS}
     there = {split: file for split, file in files.items() if file.is_file()}
     if not there:
@@ -42,13 +40,8 @@ def read_odgt(path: Path, images: Path, boxes: str = "full", clip: bool = False)
     """
     if boxes not in BOXES:
         raise InputError(f"boxes must be one of {', '.join(BOXES)}, got {boxes!r}")
-    try:
-        require_file(path)
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     split, seen = Split(), set()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_file(path).split(b"\n"), 1):
         if not line.strip():
             continue
         where = f"{path} line {number}"

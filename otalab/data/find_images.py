@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -26,12 +26,13 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     found, skipped = [], 0
     for path in paths:
         if path.is_dir():
-            where, files = f"directly in folder {path}", only_files(path.iterdir())
+            where, files = f"directly in folder {path}", path.iterdir()
         elif glob.has_magic(str(path)) and not os.path.lexists(path):  # photo[1].jpg may be a file's name
-            where, files = f"matches {path}", only_files(map(Path, glob.glob(str(path), recursive=True)))
+            where, files = f"matches {path}", map(Path, glob.glob(str(path), recursive=True))
         else:
             found.append(path)
             continue
+        files = [file for file in files if not file.is_dir()]
         images = [file for file in files if looks_like_image(file)]
         if not images:
             others = f", only other files ({len(files)})" if files else ""
@@ -41,11 +42,6 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     if skipped:
         logger.warning("left out: %d files that are no images by their names", skipped)
     return found
-
-
-def only_files(paths: Iterable[Path]) -> list[Path]:
-    """The paths without folders."""
-    return [path for path in paths if not path.is_dir()]
 
 
 def looks_like_image(path: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from otalab.data.annotations import MOST, text_fault
-from otalab.data.images import open_image, read_shrunk
+from otalab.data.images import read_shrunk
 from otalab.data.table import used_line
 from otalab.errors import InputError, quoted
 from otalab.files import folder_beside
@@ -85,23 +85,20 @@ def write_folder(
     holds something already, where no photo is left, and for an image that cannot be read.
     """
     require_new(folder)
-    target = Path(folder).absolute()
+    folder = Path(folder)
     if not any(split.photos for split in splits.values()):
         reasons = sum((split.photos_left_out for split in splits.values()), Counter())
         raise InputError(f"no photo is left for {folder}; {used_line('photos', 0, reasons)}")
     for name in class_names:
         if (fault := text_fault({"name": name}, "name")) or not name.strip():
             raise InputError(f"a class {fault or 'has an empty name'}")
-    try:
-        with folder_beside(target) as partial:
-            whole = partial / "whole"
-            for name, split in splits.items():
-                if split.photos:
-                    _write_split(whole / name, split.photos, list(class_names), longest_side, progress)
-            whole.rename(target)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
-    return Path(folder)
+    with folder_beside(folder) as partial:
+        whole = partial / "whole"
+        for name, split in splits.items():
+            if split.photos:
+                _write_split(whole / name, split.photos, list(class_names), longest_side, progress)
+        whole.rename(folder.absolute())
+    return folder
 
 
 def require_new(folder: str | Path) -> None:
@@ -109,17 +106,6 @@ def require_new(folder: str | Path) -> None:
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} exists already; remove it, or choose another folder")
-
-
-def photo_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file as stored, px. Raises InputError for what is no image."""
-    try:
-        with open_image(path) as image:
-            return image.size
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's readers raise whatever the damage leads them to
-        raise InputError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def require_box(values: Sequence[object], where: str) -> Box:

@@ -1,6 +1,5 @@
 """Reading image files of every kind that people have."""
 
-import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
+from otalab.data.reading import require_file
 from otalab.errors import InputError
 
 MOST_PIXELS = 178_956_970
@@ -23,17 +23,11 @@ def read_image(path: Path, upright: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     viewer shows the photo. Raises InputError for what is no regular file or no whole image, for more than `MOST_PIXELS`
     pixels, and for 32-bit and float pixels, whose range is not defined.
     """
-    try:
-        with open_image(path) as image:
-            image.verify()  # the checksums of a PNG, which decoding passes over
-        with open_image(path) as image:
-            _require_range(image)
-            return _as_rgb(ImageOps.exif_transpose(image) if upright and orientation(image) != 1 else image)
-    except InputError:
-        raise
-    except Exception as error:  # Pillow's readers raise whatever the damage leads them to
-        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"cannot read image {path}: {what}") from None
+    with open_image(path) as image:
+        image.verify()  # the checksums of a PNG, which decoding passes over
+    with open_image(path) as image:
+        _require_range(image)
+        return _as_rgb(ImageOps.exif_transpose(image) if upright and orientation(image) != 1 else image)
 
 
 def read_shrunk(path: Path, size: tuple[int, int]) -> Image.Image:
@@ -41,14 +35,29 @@ def read_shrunk(path: Path, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(read_image(path)).resize(size, Image.Resampling.LANCZOS)
 
 
+def photo_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file as stored, px. Raises InputError for what is no image."""
+    with open_image(path) as image:
+        return image.size
+
+
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """The image, not yet decoded. Pillow's warnings are kept back: of large images, and of metadata we do not read."""
-    require_file(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as image:
-            yield image
+    """The image, not yet decoded; what goes wrong with it in the block raises InputError.
+
+    Pillow's warnings are kept back: of large images, and of metadata we do not read.
+    """
+    try:
+        require_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                yield image
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever the damage leads them to
+        what = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"cannot read image {path}: {what}") from None
 
 
 def orientation(image: Image.Image) -> int:
@@ -58,13 +67,6 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # Pillow's reader raises whatever the damage leads it to
         return 1
     return value if value in range(1, 9) else 1
-
-
-def require_file(path: Path) -> None:
-    """Raise InputError for a pipe or a device, which could keep a reader waiting for ever; OSError if there is none."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
 
 
 def _require_range(image: Image.Image) -> None:

@@ -4,8 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from otalab.data.images import require_file
-from otalab.data.json_text import parse_json
+from otalab.data.reading import parse_json, read_file
 from otalab.errors import InputError, quoted
 from otalab.files import write_json
 
@@ -41,11 +40,7 @@ class Manifest:
 def read_manifest(path: str | Path) -> Manifest:
     """The manifest of a file. Raises InputError for one that is damaged: its count and its hash must fit its ids."""
     path = Path(path)
-    try:
-        require_file(path)
-        content = parse_json(path.read_bytes(), path, "a manifest")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    content = parse_json(read_file(path), path, "a manifest")
     if not isinstance(content, dict) or content.get("source") != SOURCE:
         raise InputError(f"{path} is no manifest of {SOURCE}")
     split, ids, categories, seed = (content.get(key) for key in ("split", "ids", "categories", "seed"))

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from otalab.data.scene import CLASS_NAMES, Scene, ShapesConfig, draw_scene
+from otalab.data.outlines import CLASS_NAMES
+from otalab.data.scene import ShapesConfig, draw_scene
 from otalab.errors import InputError
 from otalab.files import folder_beside
 from otalab.progress import progress_bar
-
-__all__ = ["CLASS_NAMES", "SPLITS", "VERSION", "Scene", "ShapesConfig", "draw_scene", "make_shapes"]
 
 SPLITS = ("train", "val")
 VERSION = 1  # of the drawing: raised when the same configuration would give other pictures
@@ -36,28 +35,26 @@ def make_shapes(
     unless `overwrite`; one that holds anything else raises InputError and is never touched. `folder/shapes.json` states
     the configuration and the counts.
     """
-    target, config = Path(folder).absolute(), config or ShapesConfig()
+    folder, config = Path(folder), config or ShapesConfig()
+    target = folder.absolute()
     if train < 1 or val < 1:
         raise InputError(f"shapes needs at least one image in each split, got train={train} and val={val}")
     statement = {"version": VERSION, "config": asdict(config), "train": train, "val": val}
     if _holds(target, statement, overwrite):
-        return Path(folder)
-    try:
-        with folder_beside(target) as partial:
-            whole = partial / "whole"
-            for index, split in enumerate(SPLITS):
-                _write_split(whole / split, index, statement[split], config, progress)
-            (whole / "shapes.json").write_text(json.dumps(statement, indent=1) + "\n")
-            if overwrite and target.exists():
-                target.rename(partial / "old")  # at once: half a set would be taken for somebody else's folder
-            try:
-                whole.rename(target)
-            except OSError:  # another process may have made the same set meanwhile
-                if not _holds(target, statement, overwrite=False):
-                    raise
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
-    return Path(folder)
+        return folder
+    with folder_beside(folder) as partial:
+        whole = partial / "whole"
+        for index, split in enumerate(SPLITS):
+            _write_split(whole / split, index, statement[split], config, progress)
+        (whole / "shapes.json").write_text(json.dumps(statement, indent=1) + "\n")
+        if overwrite and target.exists():
+            target.rename(partial / "old")  # at once: half a set would be taken for somebody else's folder
+        try:
+            whole.rename(target)
+        except OSError:  # another process may have made the same set meanwhile
+            if not _holds(target, statement, overwrite=False):
+                raise
+    return folder
 
 
 def _holds(folder: Path, statement: dict, overwrite: bool) -> bool:

@@ -3,13 +3,13 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 from otalab.data.find_images import looks_like_image
-from otalab.data.foreign import NO_IMAGE, Mark, Split, photo_size, require_box
-from otalab.data.images import require_file
+from otalab.data.foreign import NO_IMAGE, Mark, Split, require_box
+from otalab.data.images import photo_size
+from otalab.data.reading import read_file, read_text, require_folder
 from otalab.data.sample import by_lot
 from otalab.errors import InputError, one_line, quoted
 
@@ -32,9 +32,7 @@ def read_voc(folder: str | Path, one_based: bool = False, seed: int = 0) -> tupl
     Left out and counted: names without an XML file or a photo, photos of another size than their XML says, boxes of
     zero area. Files in none of the lists are told by a warning. Raises InputError with the file for all else.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}")
+    folder = require_folder(folder)
     parts = [folder / name if (folder / name).is_dir() else folder for name in ("Annotations", "JPEGImages")]
     files = {path.stem: path for path in sorted(parts[0].iterdir()) if path.suffix.lower() == ".xml"}
     images = {path.stem: path for path in sorted(parts[1].iterdir()) if looks_like_image(path)}
@@ -74,13 +72,10 @@ def read_voc_file(path: Path, one_based: bool = False) -> tuple[tuple[int, int],
 
 def parse_xml(path: Path) -> ElementTree.Element:
     """The root of an XML file. A document type, and with it every entity, is refused before it is expanded."""
+    data, parser = read_file(path), ElementTree.XMLParser(target=_Builder())
     try:
-        require_file(path)
-        parser = ElementTree.XMLParser(target=_Builder())
-        parser.feed(path.read_bytes())
+        parser.feed(data)
         return parser.close()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except _DocumentTypeError:
         raise InputError(f"{path} declares a document type, which may hold entities; remove it") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # no XML; an encoding that there is not
@@ -99,7 +94,7 @@ class _Builder(ElementTree.TreeBuilder):
 def _members(folder: Path, names: list[str], seed: int) -> dict[str, list[str]]:
     """The names of each split."""
     lists = {split: folder / _LISTS / f"{split}.txt" for split in SPLITS}
-    members = {split: list(_listed(path)) for split, path in lists.items() if path.is_file()}
+    members = {split: _listed(path) for split, path in lists.items() if path.is_file()}
     if not members:
         order = by_lot(names, seed)
         few = len(names) // 5
@@ -112,12 +107,9 @@ def _members(folder: Path, names: list[str], seed: int) -> dict[str, list[str]]:
     return members
 
 
-def _listed(path: Path) -> Iterator[str]:
+def _listed(path: Path) -> list[str]:
     """The first word of each line; a class's own list has a 1 or -1 behind it."""
-    try:
-        yield from (line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
+    return [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
 
 
 def _take(split: Split, image: Path | None, size: tuple[int, int], marks: list[Mark]) -> None:

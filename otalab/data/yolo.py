@@ -6,8 +6,9 @@ from pathlib import Path
 import yaml
 
 from otalab.data.find_images import looks_like_image, natural
-from otalab.data.foreign import Mark, Split, photo_size, require_box
-from otalab.data.images import require_file
+from otalab.data.foreign import Mark, Split, require_box
+from otalab.data.images import photo_size
+from otalab.data.reading import read_text, require_folder
 from otalab.errors import InputError, one_line, quoted
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
@@ -25,9 +26,7 @@ def read_yolo(folder: str | Path, names: str | Path | None = None) -> tuple[dict
     names: a text file with a class a line, or a YAML file with `names`; else that in the folder, see `NAMES`.
     Left out and counted: text files without a photo, boxes of zero area. Raises InputError with file and line else.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}")
+    folder = require_folder(folder)
     classes = read_names(Path(names) if names else _names_file(folder))
     splits = {}
     for split, spellings in SPLITS.items():
@@ -46,7 +45,7 @@ def read_names(path: Path) -> list[str]:
 
     Raises InputError for what holds no such names.
     """
-    text = _text(path)
+    text = read_text(path)
     if path.suffix.lower() in (".yaml", ".yml"):
         names = _yaml_names(text, path)
     else:
@@ -99,7 +98,7 @@ def _read_split(images: Path, labels: Path, classes: Sequence[str]) -> Split:
 def read_yolo_file(path: Path, size: tuple[int, int], classes: Sequence[str]) -> list[Mark]:
     """The boxes of a text file, for a photo of that width and height; raises InputError, see `read_yolo`."""
     marks = []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
         where, words = f"{path} line {number}", line.split()
@@ -115,11 +114,3 @@ def read_yolo_file(path: Path, size: tuple[int, int], classes: Sequence[str]) ->
         box = [sides[0] * size[0], sides[1] * size[1], width * size[0], height * size[1]]
         marks.append(Mark(classes[label], require_box(box, where)))
     return marks
-
-
-def _text(path: Path) -> str:
-    try:
-        require_file(path)
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None

@@ -31,8 +31,3 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     known = torch.amp.is_autocast_available(device.type)
     enabled = known and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if enabled else nullcontext()
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Run a network in that precision: "float32", "bfloat16" or "float16"."""
-    return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")

@@ -10,10 +10,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-
-from otalab.detect.losses import in_group
 
 
 @contextmanager
@@ -35,6 +33,11 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
+def in_group() -> bool:
+    """Whether this process is one of several that learn together."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def rank() -> int:
     """The number of this process, from 0."""
     return dist.get_rank() if in_group() else 0
@@ -43,6 +46,15 @@ def rank() -> int:
 def num_processes() -> int:
     """How many processes take part in the run."""
     return dist.get_world_size() if in_group() else 1
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all processes of a run; the value itself in a single one."""
+    if in_group():
+        value = value.clone()
+        dist.all_reduce(value)
+        value = value / dist.get_world_size()
+    return value
 
 
 def gathered(rows: list) -> list:

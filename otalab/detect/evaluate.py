@@ -51,9 +51,9 @@ def evaluate(
     return coco_metrics(dataset.ground_truth(), detect(model, dataset, batch_size, progress), backend)
 
 
-def open_split(folder: str | Path, split: str, class_names: list[str], cache: bool = False) -> CocoDataset:
+def open_split(folder: str | Path, split: str, class_names: list[str]) -> CocoDataset:
     """A split whose labels mean what a detector's do. Raises InputError when its categories come in another order."""
-    dataset = CocoDataset.from_folder(folder, split, categories=class_names, cache=cache)
+    dataset = CocoDataset.from_folder(folder, split, categories=class_names)
     if dataset.class_names != class_names:
         pair = next(p for p in zip_longest(class_names, dataset.class_names) if p[0] != p[1])
         raise InputError(

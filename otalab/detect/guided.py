@@ -19,7 +19,6 @@ from otalab.assign.base import inside_any
 from otalab.boxes import box_area, centres
 from otalab.detect.device import full_precision
 from otalab.detect.head import Head
-from otalab.detect.layout import layout_of
 from otalab.detect.padding import without_padding
 
 BASE = 4  # strides that a side has at a prediction of 0: the paper's sigma, which is 8 in its two-stage form
@@ -53,7 +52,6 @@ class GuidedHead(Head):
         nn.init.normal_(self.offsets.weight, std=0.1)
 
     def level(self, feature: Float[Tensor, "b c h w"], stride: int, scale: Tensor) -> Float[Tensor, "b rows h w"]:
-        feature = without_padding(feature).contiguous(memory_format=layout_of(self.logits.weight))
         seen, box_seen = self.class_tower(feature), self.box_tower(feature)
         location, shape = self.location(seen), self.shape(box_seen).to(scale.dtype)
         with full_precision(feature.device):  # on a CPU there are no deformable convolutions in half precision
@@ -64,7 +62,7 @@ class GuidedHead(Head):
             )
             half = BASE / 2 * stride * shape.clamp(-4, 4).exp()  # (b, 2, h, w) px
             sides = torch.relu(scale * self.sides(box_seen)) * half.detach().repeat(1, 2, 1, 1)
-        return without_padding(torch.cat((self.logits(seen), sides, self.quality(box_seen), half, location), dim=1))
+        return torch.cat((self.logits(seen), sides, self.quality(box_seen), half, location), dim=1)
 
     def parts(self, rows: Float[Tensor, "b n rows"]) -> tuple[Tensor, ...]:
         """Logits, sides, quality, half sides of anchors, and location; logits are low where no anchor belongs."""

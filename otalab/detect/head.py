@@ -50,8 +50,10 @@ class Head(nn.Module):
         Heads with anchors of their own add half their width and height, (b, n, 2) px, and may add their location;
         what they give `level` beside is `own`.
         """
-        levels = zip(features, self.strides, self.scales, strict=True)
-        maps = [self.level(*level, *own) for level in levels]
+        layout, maps = layout_of(self.logits.weight), []
+        for feature, stride, scale in zip(features, self.strides, self.scales, strict=True):
+            feature = without_padding(feature).contiguous(memory_format=layout)
+            maps.append(without_padding(self.level(feature, stride, scale, *own)))
         return self.parts(torch.cat([x.flatten(2).mT for x in maps], dim=1))
 
     def parts(self, rows: Float[Tensor, "b n rows"]) -> tuple[Tensor, ...]:
@@ -60,13 +62,11 @@ class Head(nn.Module):
         return logits, sides, quality.squeeze(2)
 
     def level(self, feature: Float[Tensor, "b c h w"], stride: int, scale: Tensor) -> Float[Tensor, "b rows h w"]:
-        """C rows of logits, 4 of sides and one of quality, of one level's map; zeros in the padding."""
-        feature = without_padding(feature).contiguous(memory_format=layout_of(self.logits.weight))
+        """C rows of logits, 4 of sides and one of quality, of one level's map, which has zeros in the padding."""
         box_feature = self.box_tower(feature)
         with full_precision(feature.device):  # bfloat16 would round a side of 300 px to 2 px
             sides = torch.relu(scale * self.sides(box_feature.to(scale.dtype))) * stride
-        rows = torch.cat((self.logits(self.class_tower(feature)), sides, self.quality(box_feature)), dim=1)
-        return without_padding(rows)
+        return torch.cat((self.logits(self.class_tower(feature)), sides, self.quality(box_feature)), dim=1)
 
     def points(self, points: AnchorPoints) -> AnchorPoints:
         """The points of the predictions, given one for every cell."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +12,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from otalab import boxes as box_ops
 from otalab.assign import Assignment, Predictions, Targets
 from otalab.assign.types import IGNORED
+from otalab.detect.distributed import mean_over_processes, num_processes
 from otalab.errors import InputError
 
 FIELDS = ("logits", "boxes", "quality")
@@ -73,16 +73,7 @@ def count_positives(assignments: Sequence[Assignment]) -> Float[Tensor, ""]:
 
 def at_least_one(count: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """What losses are divided by, given the mean over processes of what they count: at least one in all of them."""
-    return count.clamp(min=1 / (dist.get_world_size() if in_group() else 1))
-
-
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes of a run; the value itself in a single one."""
-    if in_group():
-        value = value.clone()
-        dist.all_reduce(value)
-        value = value / dist.get_world_size()
-    return value
+    return count.clamp(min=1 / num_processes())
 
 
 def own_losses(predictions: Sequence[Predictions], assignments: Sequence[Assignment]) -> dict[str, Float[Tensor, ""]]:
@@ -100,8 +91,3 @@ def quality_focal_loss(logits: Float[Tensor, "k C"], target: Float[Tensor, "k C"
     """Cross entropy with a soft target, weighted by the squared error of the probability: nothing where it is met."""
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return entropy * (target - logits.sigmoid()).square()
-
-
-def in_group() -> bool:
-    """Whether this process is one of several that learn together."""
-    return dist.is_available() and dist.is_initialized()

@@ -13,8 +13,6 @@ from torch.nn import functional as F
 from otalab.assign import AnchorPoints
 from otalab.detect.device import full_precision
 from otalab.detect.head import Head
-from otalab.detect.layout import layout_of
-from otalab.detect.padding import without_padding
 
 BASE = 8  # strides a side of a box whose logarithms are 0
 PRIORS = ((0.7071, 1.4142), (1.0, 1.0), (1.4142, 0.7071))  # width and height of the boxes, in BASE strides
@@ -52,7 +50,6 @@ class MetaHead(Head):
 
         boxes: of each, width and height (2,) in BASE strides, and the weights of the class and the box layer
         """
-        feature = without_padding(feature).contiguous(memory_format=layout_of(self.logits.weight))
         seen, box_seen = self.class_tower(feature), self.box_tower(feature)
         box_bias, rows = torch.cat((self.sides.bias, self.quality.bias)), []
         for size, class_weight, box_weight in boxes:
@@ -62,7 +59,7 @@ class MetaHead(Head):
                 found = F.conv2d(box_seen.to(scale.dtype), box_weight, box_bias, padding=1)
                 sides = torch.relu(scale * found[:, :4]) * half.repeat(1, 2, 1, 1)
             rows += [logits, sides, found[:, 4:], half]
-        return without_padding(torch.cat(rows, dim=1))
+        return torch.cat(rows, dim=1)
 
     def parts(self, rows: Float[Tensor, "b n rows"]) -> tuple[Tensor, ...]:
         """Logits, sides, quality and half sides of the anchor boxes."""

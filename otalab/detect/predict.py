@@ -1,6 +1,5 @@
 """Boxes for image files, and pictures with the boxes drawn in."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from otalab.detect.checkpoint import load_model
 from otalab.detect.detector import Detector
 from otalab.detect.limits import HELD_PIXELS, PREDICT_PIXELS, shrink, shrunk_size
 from otalab.errors import InputError, one_line
-from otalab.files import write_json
+from otalab.files import read_json, write_json
 
 ROW = {"box", "label", "score"}  # of a result
 
@@ -108,8 +107,5 @@ def places(images: Sequence[Path], out: Path) -> list[Path]:
 
 def is_result(path: Path) -> bool:
     """Whether a JSON file holds what `predict` writes."""
-    try:
-        rows = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
+    rows = read_json(path)
     return isinstance(rows, list) and all(isinstance(row, dict) and row.keys() == ROW for row in rows)

@@ -1,7 +1,6 @@
 """What a run is worth on its way: average precision, the best weights so far, and a page to look at."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from otalab.data.coco import CocoDataset
 from otalab.detect.checkpoint import save_model
@@ -53,10 +52,9 @@ class RunEvaluator:
             if self.reported is not metrics:  # the run was stopped before its last page
                 self.report(metrics)
 
-    def save(self, name: str) -> Path:
+    def save(self, name: str) -> None:
         """Write the averaged weights into the run's folder."""
         save_model(self.run.out / name, self.run.ema_model, batch_size=self.run.config.batch_size, **self.description)
-        return self.run.out / name
 
     def report(self, metrics: dict[str, float]) -> None:
         """Write report.html."""

@@ -11,7 +11,7 @@ from otalab.detect.checkpoint import load_state, restore, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector
 from otalab.errors import InputError
-from otalab.files import to_json, write_whole
+from otalab.files import read_json, to_json, write_whole
 
 # what a run writes over
 FILES = ("config.json", "log.jsonl", "data.txt", "metrics.json", "detections.json", "report.html")
@@ -34,10 +34,7 @@ def require_free(out: Path, resume: bool) -> None:
 
 def is_config(path: Path) -> bool:
     """Whether a file holds the settings of a run."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
+    content = read_json(path)
     return isinstance(content, dict) and content.keys() >= {"data", "out", "assigner", "epochs"}
 
 

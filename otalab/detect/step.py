@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from otalab.assign import Assignment
 from otalab.detect.detector import Detector
-from otalab.detect.device import autocast, to_device
-from otalab.detect.distributed import num_processes, parallel, without_averaging
-from otalab.detect.losses import at_least_one, count_positives, mean_over_processes
+from otalab.detect.device import to_device
+from otalab.detect.distributed import mean_over_processes, num_processes, parallel, without_averaging
+from otalab.detect.losses import at_least_one, count_positives
 from otalab.detect.run_folder import Run
 from otalab.errors import InputError
 
@@ -67,8 +67,9 @@ class Learner:
 
     def learn(self, images: list[Tensor], targets: list[dict]) -> tuple[dict[str, Tensor], Tensor]:
         """Add the gradient of one part; returns its losses and their weight: its positives, 1 for a whole step."""
-        run, watch = self.run, self.watch
-        with watch.timing("forward"), autocast(run.config.precision, self.device):
+        run, watch, precision = self.run, self.watch, self.run.config.precision
+        half = torch.autocast(self.device.type, getattr(torch, precision), enabled=precision != "float32")
+        with watch.timing("forward"), half:
             losses = self.model(images, targets)
         loss = sum(losses.values())
         require_finite_loss(loss, losses)

@@ -16,8 +16,7 @@ from otalab.data.coco import CocoDataset
 from otalab.detect.run_folder import kept_settings
 from otalab.errors import InputError, first_line
 from otalab.files import write_json
-from otalab.lab.crowding import crowding_bins
-from otalab.lab.gt_bins import size_bins
+from otalab.lab.gt_bins import crowding_bins, size_bins
 from otalab.lab.photos import counts
 from otalab.lab.plan import Job
 from otalab.lab.run_record import part_seconds, read_run

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from otalab.boxes import box_area, iou
+from otalab.boxes import box_area, intersection, iou
 from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, match
 
 NAMES = ("AP", "MR-2", "JI")
@@ -168,7 +168,4 @@ def _clipped(rows: Sequence[dict], size: tuple[int, int]) -> Float[Tensor, "m 4"
 
 def _inside(boxes: Float[Tensor, "d 4"], regions: Float[Tensor, "c 4"]) -> Bool[Tensor, " d"]:
     """Which boxes have more than half of their area in one of the regions."""
-    near = torch.maximum(boxes[:, None, :2], regions[:, :2])
-    far = torch.minimum(boxes[:, None, 2:], regions[:, 2:])
-    share = box_area(torch.cat((near, far), dim=2))
-    return (share > FOUND_IOU * box_area(boxes)[:, None]).any(dim=1)
+    return (intersection(boxes, regions) > FOUND_IOU * box_area(boxes)[:, None]).any(dim=1)

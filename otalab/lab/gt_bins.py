@@ -8,13 +8,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from otalab.boxes import iou
+from otalab.boxes import box_area, iou
 from otalab.detect.evaluate import coco_metrics
 from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, match
 
 OUTSIDE = -1.0  # px^2, an area that lies in none of COCO's ranges
 SIZES = ("under 16", "16 to 32", "32 to 64", "64 or more")  # px; its least value belongs to a bin
 SIZE_EDGES = (16.0, 32.0, 64.0)
+CROWDING = ("0", "0 to 0.2", "0.2 to 0.5", "0.5 or more")  # the largest IoU with another gt
+CROWDING_EDGES = (np.nextafter(0, 1), 0.2, 0.5)
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,21 @@ class GtBin:
 
 def size_bins(ground_truth: dict, results: Sequence[dict], backend: str | None = None) -> list[GtBin]:
     """Recall and AP by the size of gts: the square root of width times height, px; see `gt_bins`."""
+    return gt_bins(ground_truth, results, lambda boxes: box_area(boxes).sqrt(), SIZE_EDGES, SIZES, backend)
 
-    def size(boxes: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
-        return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).sqrt()
 
-    return gt_bins(ground_truth, results, size, SIZE_EDGES, SIZES, backend)
+def crowding_bins(ground_truth: dict, results: Sequence[dict], backend: str | None = None) -> list[GtBin]:
+    """Recall and AP by the crowding of gts: each one's largest IoU with another gt of its image, of any class.
+
+    `iscrowd` regions crowd none; see `gt_bins`.
+    """
+    return gt_bins(ground_truth, results, crowding, CROWDING_EDGES, CROWDING, backend)
+
+
+def crowding(boxes: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
+    """The largest IoU of each box, xyxy px, with another; 0 for one alone."""
+    overlap = iou(boxes[:, None], boxes).fill_diagonal_(0)
+    return torch.cat((overlap, overlap.new_zeros(len(boxes), 1)), dim=1).amax(dim=1)
 
 
 def gt_bins(
@@ -83,10 +95,12 @@ def gt_bins(
     return bins
 
 
-def found_gts(gts: Sequence[dict], results: Sequence[dict]) -> Bool[np.ndarray, " m"]:
-    """Which gts of an image a detection of their class takes at IoU 0.5, see `match`."""
+def found_gts(gts: Sequence[dict], results: Sequence[dict], own: bool = True) -> Bool[np.ndarray, " m"]:
+    """Which gts of an image a detection takes at IoU 0.5, see `match`: one of their `own` class, or of any."""
     (gt_boxes, gt_labels), (boxes, labels) = as_tensors(gts), as_tensors(results)
-    overlap = iou(boxes[:, None], gt_boxes) * (labels[:, None] == gt_labels)
+    overlap = iou(boxes[:, None], gt_boxes)  # (d, m)
+    if own:
+        overlap = overlap * (labels[:, None] == gt_labels)
     scores = torch.tensor([row["score"] for row in results], dtype=torch.float64)
-    near = overlap.amax(dim=1) >= FOUND_IOU  # few: the others take nothing
+    near = (overlap >= FOUND_IOU).any(dim=1)  # few: the others take nothing
     return np.isin(np.arange(len(gts)), match(overlap[near], scores[near]).numpy())

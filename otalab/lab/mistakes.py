@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from otalab.boxes import box_area, intersection
+
 FOUND_IOU, NEAR_IOU = 0.5, 0.1  # a detection is in its place from the first, and near it from the second
 
 
@@ -178,11 +180,8 @@ def in_crowd(
     crowd_labels: Int[Tensor, " c"],
 ) -> Bool[Tensor, " d"]:
     """Which detections have half of their area or more in a crowd region of their class, as COCO measures it."""
-    near_corner = torch.maximum(boxes[:, None, :2], crowd_boxes[:, :2])
-    far_corner = torch.minimum(boxes[:, None, 2:], crowd_boxes[:, 2:])
-    inside = (far_corner - near_corner).clamp(min=0).prod(dim=2)  # (d, c) px^2
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-    return ((inside >= FOUND_IOU * area[:, None]) & (labels[:, None] == crowd_labels)).any(dim=1)
+    inside = intersection(boxes, crowd_boxes) >= FOUND_IOU * box_area(boxes)[:, None]  # (d, c)
+    return (inside & (labels[:, None] == crowd_labels)).any(dim=1)
 
 
 def first_that_holds(*kinds: Bool[Tensor, " n"]) -> Iterator[int]:

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchvision.ops import box_iou
 
 from otalab.data import CocoDataset
 from otalab.data.manifest import Manifest
@@ -17,7 +15,8 @@ from otalab.detect.checkpoint import load_model
 from otalab.detect.config import TrainConfig, flag_words
 from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
 from otalab.detect.run_folder import MAY_CHANGE
-from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, as_tensors, by_image, count_mistakes, match
+from otalab.lab.gt_bins import found_gts
+from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, by_image, count_mistakes
 from otalab.lab.run_record import read_run
 
 SHOWN_IOU = (0.5, 0.75, 0.9)
@@ -92,16 +91,9 @@ def reach(truth: dict, results: Sequence[dict], score: float) -> dict[str, int]:
     everything, sure = by_image(results), by_image(row for row in results if row["score"] >= score)
 
     def taken(rows: dict[int, list[dict]], own: bool, shift: int = 0) -> int:
-        total = 0
-        for place, image in enumerate(ids):
-            said = rows[ids[(place + shift) % len(ids)]]
-            (boxes, labels), (gt_boxes, gt_labels) = as_tensors(said), as_tensors(gts[image])
-            overlap = box_iou(boxes, gt_boxes)  # (d, m)
-            if own:
-                overlap = overlap * (labels[:, None] == gt_labels)
-            scores = torch.tensor([row["score"] for row in said], dtype=torch.float64)
-            total += int((match(overlap, scores) >= 0).sum())
-        return total
+        others = ids[shift:] + ids[:shift]
+        pairs = zip(ids, others, strict=True)
+        return sum(int(found_gts(gts[image], rows[other], own).sum()) for image, other in pairs)
 
     return {
         "sure_own": taken(sure, own=True),

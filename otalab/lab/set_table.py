@@ -6,7 +6,7 @@ import numpy as np
 
 from otalab.data.coco import CocoDataset
 from otalab.errors import one_line
-from otalab.lab.crowding import BINS, EDGES, crowding
+from otalab.lab.gt_bins import CROWDING, CROWDING_EDGES, crowding
 from otalab.lab.mistakes import as_tensors, by_image
 
 SMALL, LARGE = 32, 96  # px, COCO's: an object is small below the first and large from the second
@@ -27,13 +27,13 @@ def set_table(dataset: CocoDataset) -> str:
     sizes = np.array([np.sqrt(row["bbox"][2] * row["bbox"][3]) for row in ordered])
     counts = np.array([*map(len, images.values()), *[0] * (len(dataset) - len(images))])
     kinds = np.bincount(np.digitize(sizes, (SMALL, LARGE)), minlength=3).tolist()
-    bins = np.bincount(np.digitize(crowded, EDGES), minlength=len(BINS)).tolist()
+    bins = np.bincount(np.digitize(crowded, CROWDING_EDGES), minlength=len(CROWDING)).tolist()
     height, width = (_range(side) for side in dataset.sizes.T)
     lines = [
         f"images      {len(dataset):,}; width {width} px, height {height} px",
         f"boxes       {len(rows):,}; an image {_range(counts)}, on average {np.mean(counts):.1f}",
         f"box size    {_range(sizes)} px; {_shares(('small', 'medium', 'large'), kinds)}",
-        f"crowding    {_shares([f'IoU {name}' for name in BINS], bins)}",
+        f"crowding    {_shares([f'IoU {name}' for name in CROWDING], bins)}",
         "",
         f"{'class':<24}{'boxes':>9}{'images':>9}{'size px':>9}{'IoU >= 0.5':>12}",
     ]
@@ -50,7 +50,7 @@ def set_table(dataset: CocoDataset) -> str:
 
 
 def _class_line(name: str, own: np.ndarray, holders: np.ndarray, sizes: np.ndarray, crowded: np.ndarray) -> str:
-    share = 100 * (crowded[own] >= EDGES[-1]).mean()
+    share = 100 * (crowded[own] >= CROWDING_EDGES[-1]).mean()
     numbers = f"{own.sum():>9,}{len(np.unique(holders[own])):>9,}{np.median(sizes[own]):>9.0f}{share:>10.0f} %"
     return f"{one_line(name, 23):<24}{numbers}"
 

@@ -4,9 +4,9 @@ from otalab.lessons import lesson01, show
 lesson01.check(...)  # a Verdict: it passed, and why; or it did not, and a hint
 """
 
-from otalab.lessons.verdict import Verdict, failed, passed
+from otalab.lessons.verdict import Verdict
 from otalab.viz.film import show_film
 from otalab.viz.microscope import show_microscope
 from otalab.viz.output import show
 
-__all__ = ["Verdict", "failed", "passed", "show", "show_film", "show_microscope"]
+__all__ = ["Verdict", "show", "show_film", "show_microscope"]

@@ -3,12 +3,11 @@
 import math
 from functools import cache
 
-import numpy as np
 import torch
 
-from otalab.assign import AnchorPoints, Targets, build_assigner
-from otalab.data.scene import CLASS_NAMES, ShapesConfig, draw_scene
-from otalab.lab.simulate import simulate_predictions
+from otalab.assign import AnchorPoints, build_assigner
+from otalab.data.scene import CLASS_NAMES, ShapesConfig
+from otalab.lab.simulate import simulate_predictions, simulate_scene
 from otalab.lessons.verdict import Hint, checker, hint_if, number, whole
 from otalab.transport import TransportProblem, solve
 
@@ -24,8 +23,7 @@ def problems() -> list[TransportProblem]:
     points = AnchorPoints.for_image((192, 192), strides=(8, 16, 32))
     found = []
     for seed in SEEDS:
-        scene = draw_scene(config, np.random.default_rng(seed))
-        targets = Targets(torch.from_numpy(scene.boxes), torch.from_numpy(scene.labels))
+        _, targets = simulate_scene(config, seed)
         generator = torch.Generator().manual_seed(seed)
         predictions = simulate_predictions(points, targets, len(CLASS_NAMES), generator, skill=0.7)
         assignment = build_assigner("ota-official", max_iter=1)(points, predictions, targets)

@@ -4,11 +4,10 @@ from functools import cache
 
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from otalab.assign.base import best, top_k
-from otalab.assign.simota import kth_cost
+from otalab.assign.simota import by_price
+from otalab.lessons.lesson05 import matched
 from otalab.lessons.verdict import ask, checker, hint_if, numbers
 
 Costs = Float[Tensor, "m n"]
@@ -34,25 +33,9 @@ def problems() -> list[tuple[Costs, Labels, int]]:
     return found
 
 
-def by_price(cost: Costs, k: Int[Tensor, " m"]) -> Labels:
-    """Each gt takes its k cheapest points; one that several take goes to the gt that gains most by it."""
-    taken = top_k(-cost, k)
-    gain = (kth_cost(cost, k) - cost).masked_fill(~taken, -torch.inf)
-    return best(-cost, taken & (gain == gain.amax(dim=0)))
-
-
 def counts_of(owner: Labels, num_gt: int) -> Int[Tensor, " m"]:
     """How many points each gt has."""
     return torch.bincount(owner + 1, minlength=num_gt + 1)[1:]
-
-
-def cheapest(cost: Costs, counts: Int[Tensor, " m"]) -> Labels:
-    """The labels of least cost that give each gt so many points."""
-    copy = torch.arange(len(cost)).repeat_interleave(counts)
-    rows, columns = linear_sum_assignment(cost[copy].numpy())
-    owner = torch.full((cost.shape[1],), -1)
-    owner[torch.from_numpy(columns)] = copy[torch.from_numpy(rows)]
-    return owner
 
 
 def fed(cost: Costs, owner: Labels, gt: int) -> Labels:
@@ -62,7 +45,7 @@ def fed(cost: Costs, owner: Labels, gt: int) -> Labels:
     """
     counts = counts_of(owner, len(cost))
     counts[gt] += 1
-    return cheapest(cost, counts)
+    return matched(cost, counts)
 
 
 def paid(cost: Costs, owner: Labels) -> float:

@@ -47,20 +47,15 @@ def all_easy_scenes(split: int) -> Iterator[Scene]:
 
 def ground_truth(scenes: Sequence[Scene]) -> dict:
     """The scenes as COCO's dict, for the evaluator: image i has the id i, class c the id c."""
-    annotations = [
-        {"image_id": i, "category_id": label, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
-        for i, (_, target) in enumerate(scenes)
-        for box, label in zip(
-            box_convert(target["boxes"], "xyxy", "xywh").tolist(), target["labels"].tolist(), strict=True
-        )
-    ]
-    height, width = EASY.image_size, EASY.image_size
-    images = [{"id": i, "height": height, "width": width} for i in range(len(scenes))]
-    return {
-        "images": images,
-        "annotations": [{"id": i} | row for i, row in enumerate(annotations, start=1)],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(KINDS)],
-    }
+    images, annotations = [], []
+    for i, (_, target) in enumerate(scenes):
+        images.append({"id": i, "height": EASY.image_size, "width": EASY.image_size})
+        boxes = box_convert(target["boxes"], "xyxy", "xywh").tolist()
+        for box, label in zip(boxes, target["labels"].tolist(), strict=True):
+            row = {"id": len(annotations) + 1, "image_id": i, "category_id": label, "bbox": box}
+            annotations.append(row | {"area": box[2] * box[3], "iscrowd": 0})
+    categories = [{"id": i, "name": name} for i, name in enumerate(KINDS)]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def network_figure(image: Tensor) -> Figure:

@@ -19,18 +19,8 @@ class Verdict:
         return f"{'✓' if self.passed else '✗'} {self.message}"
 
 
-def passed(reason: str) -> Verdict:
-    """A right answer, and the reason why it is right."""
-    return Verdict(True, reason)
-
-
-def failed(hint: str) -> Verdict:
-    """A wrong answer, or none yet, and what to think of next."""
-    return Verdict(False, hint)
-
-
 class Hint(Exception):
-    """What to think of next. A check raises it; its reader gets a `failed` verdict."""
+    """What to think of next. A check raises it; its reader gets a Verdict that did not pass."""
 
 
 def checker(check: Callable[..., str]) -> Callable[..., Verdict]:
@@ -39,9 +29,9 @@ def checker(check: Callable[..., str]) -> Callable[..., Verdict]:
     @wraps(check)
     def verdict(*answers, **options) -> Verdict:
         try:
-            return passed(check(*answers, **options))
+            return Verdict(True, check(*answers, **options))
         except Hint as hint:
-            return failed(str(hint))
+            return Verdict(False, str(hint))
 
     return verdict
 

@@ -17,13 +17,15 @@ numbers.
 Sources: Kuhn 1955; Jonker and Volgenant, Computing 38, 1987; Kennington and Wang, EJOR 1992 (semi-assignment).
 """
 
+from collections.abc import Callable
+from functools import cache
+from inspect import unwrap
+
 import numpy as np
 import torch
 
 from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem, ArcSolution, lowest_prices
-from otalab.transport.compiled import compiled as by_numba
-from otalab.transport.compiled import use_numba
 
 FREE = -1
 
@@ -37,14 +39,40 @@ def augmenting_path(problem: ArcProblem, *, compiled: bool | None = None) -> Arc
     the prices prove that what was shipped could not be had for less. From another device the arcs come in one transfer.
     Raises InputError for NaN or -inf in the cost, and if numba is asked for and not installed.
     """
+    if compiled and not numba_is_there():
+        raise InputError("compiled=True needs numba: pip install 'otalab[fast]'")
+    compiled = numba_is_there() if compiled is None else compiled
     cost, order = problem.cost.sort(dim=1)
     cost, column, k = to_numpy(cost, problem.column.gather(1, order), problem.k)
     refuse_nonsense(cost)
-    owner, price, hoped, paths = solve_sorted(cost, column, k, problem.num_columns, use_numba(compiled))
+    owner, price, hoped, paths = solve_sorted(cost, column, k, problem.num_columns, compiled)
     owner, price = (torch.from_numpy(x).to(problem.cost.device) for x in (owner, price))
     if (hoped < k).any():
         price = lowest_prices(problem, owner)  # free of the penalties that a deficit leaves in a price
     return ArcSolution(problem, owner, price, paths)
+
+
+@cache
+def numba_is_there() -> bool:
+    """Whether numba is installed, and agrees with the NumPy that is."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@cache
+def by_numba(function: Callable) -> Callable:
+    """The function compiled, once, to equal numbers; kept in numba's cache on disk if it may be."""
+    from numba import njit
+
+    options = {"fastmath": {"nnan", "nsz"}}  # costs are never NaN, which spares a minimum its tests for it
+    function = unwrap(function)  # tests wrap functions to check their types
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that it may write into
+        return njit(**options)(function)
 
 
 def to_numpy(cost: torch.Tensor, column: torch.Tensor, k: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

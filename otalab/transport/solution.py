@@ -63,11 +63,6 @@ class Certificate:
         return _largest((self.plan.sum(-2) - self.problem.demand).abs())
 
     @cached_property
-    def least_entry(self) -> Float[Tensor, "*batch"]:
-        """The smallest entry of the plan; none may be negative."""
-        return -_largest(-self.plan.flatten(-2))
-
-    @cached_property
     def excess(self) -> Float[Tensor, "*batch"]:
         """sum_ij plan_ij (cost_ij - f_i - g_j): what the plan pays beyond its prices.
 

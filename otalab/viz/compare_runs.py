@@ -12,7 +12,7 @@ from otalab.viz.style import gt_colour, plural, style
 from otalab.viz.training import column, nothing
 
 
-def draw_ap_courses(ax: Axes, runs: Sequence[RunRecord], title: str | None = None) -> Axes:
+def draw_ap_courses(ax: Axes, runs: Sequence[RunRecord]) -> Axes:
     """AP of each run, in percent, at its evaluations: one colour per run, dashed from the thirteenth on."""
     ax.set(xlabel="step", ylabel="average precision (%)")
     ax.grid(axis="y")
@@ -22,12 +22,12 @@ def draw_ap_courses(ax: Axes, runs: Sequence[RunRecord], title: str | None = Non
         if np.isfinite(ap).any():
             ax.plot(column(run.evaluations, "step"), ap, label=f"{name}, {ap[-1]:.1f} %", clip_on=False, **look)
     if not ax.lines:
-        return nothing(ax, "No run was evaluated" if title is None else title)
+        return nothing(ax, "No run was evaluated")
     ax.set(xlim=(0, None), ylim=(0, max(5, 1.1 * max(np.nanmax(line.get_ydata()) for line in ax.lines))))
     for text in ax.legend(loc="center left", bbox_to_anchor=(1, 0.5)).get_texts():
         text.set_parse_math(False)  # a folder's name may hold dollar signs
     best = max(ax.lines, key=lambda line: np.nan_to_num(line.get_ydata()[-1])).get_label()
-    ax.set_title(f"Highest at the end: {best}" if title is None else title, parse_math=False)
+    ax.set_title(f"Highest at the end: {best}", parse_math=False)
     return ax
 
 

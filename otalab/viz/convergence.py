@@ -16,7 +16,7 @@ SHOWN = (0, 3, 5, 7)  # courses on the left; more would lie on each other
 LEAST_ERROR = 1e-10  # beneath it nobody looks
 
 
-def draw_errors(ax: Axes, convergence: Convergence, title: str | None = None) -> Axes:
+def draw_errors(ax: Axes, convergence: Convergence) -> Axes:
     """The largest relative error of a sum against iterations: darker for smaller eps, dashed for Newton."""
     shown = [convergence.courses[index] for index in SHOWN]
     for index, course in enumerate(shown):
@@ -35,11 +35,11 @@ def draw_errors(ax: Axes, convergence: Convergence, title: str | None = None) ->
     if dashed:
         ax.plot([], [], color=MUTED, ls=DASHES, lw=1.4, label="Newton")
     ax.legend(loc="lower right" if dashed else "lower left", handlelength=1.6)
-    ax.set_title(errors_finding(convergence) if title is None else title)
+    ax.set_title(errors_finding(convergence))
     return ax
 
 
-def draw_wrong_labels(ax: Axes, convergence: Convergence, title: str | None = None) -> Axes:
+def draw_wrong_labels(ax: Axes, convergence: Convergence) -> Axes:
     """Wrong labels, in percent of the positives, against eps: after the iterations asked for, and at convergence."""
     eps = np.array([course.eps for course in convergence.courses])
     early, settled = wrong_shares(convergence)
@@ -56,7 +56,7 @@ def draw_wrong_labels(ax: Axes, convergence: Convergence, title: str | None = No
     ax.set_xticks(eps, [f"{value:g}" for value in eps])
     ax.minorticks_off()
     ax.grid(axis="y")
-    ax.set_title(labels_finding(convergence) if title is None else title)
+    ax.set_title(labels_finding(convergence))
     return ax
 
 

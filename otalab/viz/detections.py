@@ -20,6 +20,7 @@ from otalab.viz.output import save_figure
 from otalab.viz.style import INK, MUTED, PAPER, array, gt_colour, image_array, plural, style, title_figure
 
 DASHES = (0, (3, 1.5))  # around what is not there
+LONGER = 960  # px, of a picture of detections
 
 
 class Matches(NamedTuple):
@@ -94,15 +95,14 @@ def save_detections(
     image: UInt8[np.ndarray, "h w 3"],
     detection: Mapping[str, Tensor],
     class_names: Sequence[str],
-    longer: int = 960,
 ) -> None:
-    """Write a PNG: the image and its detections, one colour a class; its longer side is `longer` px.
+    """Write a PNG: the image and its detections, one colour a class; its longer side is LONGER px.
 
-    A narrow image is drawn longer, up to four times that, until its shorter side is a quarter of `longer`. No side is
-    under 1 px.
+    A narrow image is drawn longer, up to four times that, until its shorter side is a quarter of it. No side is under
+    1 px.
     """
     sides = np.array([image.shape[1], image.shape[0]])
-    scale = max(longer / sides.max(), min(longer / 4 / sides.min(), 4 * longer / sides.max()))
+    scale = max(LONGER / sides.max(), min(LONGER / 4 / sides.min(), 4 * LONGER / sides.max()))
     drawn = (scale * sides).round().astype(int).clip(1)
     boxes = detection["boxes"]
     if scale < 1:  # Matplotlib works in float64, eight times the image's bytes

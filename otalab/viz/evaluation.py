@@ -70,7 +70,7 @@ def draw_class_ap(
     return ax
 
 
-def draw_crowding(ax: Axes, bins: Sequence[GtBin], title: str | None = None) -> Axes:
+def draw_crowding(ax: Axes, bins: Sequence[GtBin]) -> Axes:
     """Recall at IoU 0.5 and AP, in percent, of the gts of each bin that has some."""
     bins = [each for each in bins if each.gts]
     places = np.arange(len(bins))
@@ -85,8 +85,7 @@ def draw_crowding(ax: Axes, bins: Sequence[GtBin], title: str | None = None) -> 
     ax.grid(axis="y")
     ax.legend(loc="upper right", ncols=2, handlelength=1)
     least = min(bins, key=lambda each: each.recall, default=None)
-    finding = f"Least found: {100 * least.recall:.0f} % of the gts at IoU {least.name}" if least else "No gt"
-    ax.set_title(finding if title is None else title)
+    ax.set_title(f"Least found: {100 * least.recall:.0f} % of the gts at IoU {least.name}" if least else "No gt")
     return ax
 
 

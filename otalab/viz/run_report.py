@@ -12,7 +12,7 @@ from torch import Tensor
 from otalab.data.annotations import choose_categories, find_split, read_annotations
 from otalab.data.coco import CocoDataset
 from otalab.detect.evaluate import open_split, precision_curves
-from otalab.lab.crowding import crowding_bins
+from otalab.lab.gt_bins import crowding_bins
 from otalab.lab.mistakes import as_tensors, by_image, mistakes_by_image, total_mistakes, worst_images
 from otalab.lab.photos import SHOWN_IOU, score_of
 from otalab.lab.run_record import RunRecord, duration, part_seconds, read_run

@@ -14,28 +14,26 @@ TIME_COLOURS = dict(zip(PARTS, (BACKGROUND, gt_colour(0), gt_colour(1), gt_colou
 NARROW = 4.0  # percent: a narrower part has its number in the legend alone
 
 
-def draw_positives(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
+def draw_positives(ax: Axes, log_lines: Sequence[dict]) -> Axes:
     """Positives per gt at each step, and smoothed."""
     step, values = per_gt(log_lines, "positives")
     ax.set(xlabel="step", ylabel="positives per gt")
     if not len(step):
-        return nothing(ax, "No step with a gt" if title is None else title)
+        return nothing(ax, "No step with a gt")
     means = draw_course(ax, step, values)
-    ax.set_title(f"From {means[0]:.1f} to {means[-1]:.1f} positives per gt" if title is None else title)
+    ax.set_title(f"From {means[0]:.1f} to {means[-1]:.1f} positives per gt")
     return ax
 
 
-def draw_empty(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
+def draw_empty(ax: Axes, log_lines: Sequence[dict]) -> Axes:
     """The share of gts left without a positive at each step, in percent, and smoothed."""
     step, values = per_gt(log_lines, "empty_gts")
     ax.set(xlabel="step", ylabel="gts without a positive (%)")
     if not len(step):
-        return nothing(ax, "No step with a gt" if title is None else title)
+        return nothing(ax, "No step with a gt")
     draw_course(ax, step, 100 * values)
-    finding = (
-        f"{100 * values.mean():.1f} % of the gts of a step are left empty" if values.any() else "No gt is left empty"
-    )
-    ax.set_title(finding if title is None else title)
+    share = f"{100 * values.mean():.1f} % of the gts of a step are left empty"
+    ax.set_title(share if values.any() else "No gt is left empty")
     return ax
 
 
@@ -55,12 +53,12 @@ def draw_course(ax: Axes, step: Float[np.ndarray, " s"], values: Float[np.ndarra
     return means
 
 
-def draw_time(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
+def draw_time(ax: Axes, log_lines: Sequence[dict]) -> Axes:
     """Where the time of the steps goes: one bar, a part in percent for each of `PARTS`."""
     seconds = part_seconds(log_lines)
     total = sum(seconds.values())
     if not total:
-        return nothing(ax, "No step tells its time" if title is None else title)
+        return nothing(ax, "No step tells its time")
     left = 0.0
     for name, value in seconds.items():
         share, colour = 100 * value / total, TIME_COLOURS[name]
@@ -73,6 +71,5 @@ def draw_time(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> 
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(seconds), handlelength=1, columnspacing=1.2)
     most = max(seconds, key=seconds.get)
     share = 100 * seconds["assignment"] / total
-    finding = f"{most.capitalize()} takes most of the time; assignment takes {share:.1f} %"
-    ax.set_title(finding if title is None else title, pad=28)
+    ax.set_title(f"{most.capitalize()} takes most of the time; assignment takes {share:.1f} %", pad=28)
     return ax

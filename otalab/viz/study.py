@@ -17,50 +17,51 @@ def methods_of(cards: Sequence[Card]) -> list[str]:
     return list(dict.fromkeys(card.method for card in cards))
 
 
-def draw_runs(ax: Axes, cards: Sequence[Card], data: str, what: str = "metrics/AP", level: float = 0.95) -> Axes:
-    """A row a method: a number of each run in percent as a dot, the mean as a line with its own interval, if any."""
+def points(difference: float) -> str:
+    """A difference of AP in points, with its sign; none before 0.0."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
+
+
+def draw_runs(ax: Axes, cards: Sequence[Card], data: str) -> Axes:
+    """A row a method: the AP of each run in percent as a dot, the mean as a line with its own interval, if any."""
     names = methods_of(cards)
     for row, name in enumerate(names):
         if not any((card.data, card.method) == (data, name) for card in cards):
             continue
-        each, colour = 100 * np.array(list(values(cards, data, name, what).values())), gt_colour(row)
+        each, colour = 100 * np.array(list(values(cards, data, name).values())), gt_colour(row)
         if len(each) > 1:
-            middle = interval(each, level)
+            middle = interval(each)
             ax.plot([middle.low, middle.high], [row, row], color=colour, lw=5, alpha=0.3, solid_capstyle="butt")
         ax.plot([each.mean()], [row], "|", color=colour, markersize=15, markeredgewidth=2.4)
         ax.plot(each, np.full(len(each), row - 0.25), "o", color=colour, markersize=4, alpha=0.8, clip_on=False)
-    return name_rows(ax, names, 0.6, f"{what.split('/')[-1]} (%)")
+    return name_rows(ax, names, 0.6, "AP (%)")
 
 
-def draw_differences(
-    ax: Axes, names: Sequence[str], differences: Sequence[Difference], colours: Sequence[str] | None = None
-) -> Axes:
+def draw_differences(ax: Axes, names: Sequence[str], differences: Sequence[Difference]) -> Axes:
     """A row a name: a mean difference of AP with its interval, hollow where the interval holds 0."""
     ax.axvline(0, color=BACKGROUND, lw=1.2)
     for row, found in enumerate(differences):
-        colour = colours[row] if colours else INK
-        ax.plot([100 * found.low, 100 * found.high], [row, row], color=colour, lw=2)
-        face = colour if found.separated else "white"
-        ax.plot([100 * found.mean], [row], "o", color=colour, markerfacecolor=face, markersize=7, markeredgewidth=1.8)
-        text = f"{round(100 * found.mean, 1) + 0.0:+.1f}"  # no minus before 0.0
+        ax.plot([100 * found.low, 100 * found.high], [row, row], color=INK, lw=2)
+        face = INK if found.separated else "white"
+        ax.plot([100 * found.mean], [row], "o", color=INK, markerfacecolor=face, markersize=7, markeredgewidth=1.8)
         above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
-        ax.annotate(text, (100 * found.mean, row), fontsize=8.5, color=MUTED, **above)
+        ax.annotate(points(found.mean), (100 * found.mean, row), fontsize=8.5, color=MUTED, **above)
     return name_rows(ax, names, 0.7, "difference (points of AP)")
 
 
-def draw_bins(ax: Axes, cards: Sequence[Card], data: str, kind: str, number: str = "AP") -> Axes:
-    """A line a method: AP or recall in percent over the bins of "crowding" or "size", the mean of the seeds."""
+def draw_bins(ax: Axes, cards: Sequence[Card], data: str, kind: str) -> Axes:
+    """A line a method: AP in percent over the bins of "crowding" or "size", the mean of the seeds."""
     own = [card for card in cards if card.data == data]
     bins = [name for name, each in getattr(own[0], kind).items() if each["gts"]] if own else []
     for row, method in enumerate(methods_of(cards)):
         of = [card for card in own if card.method == method]
         if of:
-            means = [100 * np.mean([card.value(f"{kind}/{name}/{number}") for card in of]) for name in bins]
+            means = [100 * np.mean([card.value(f"{kind}/{name}/AP") for card in of]) for name in bins]
             ax.plot(range(len(bins)), means, "o-", color=gt_colour(row), label=method, markersize=5, clip_on=False)
     gts = [getattr(own[0], kind)[name]["gts"] for name in bins]
     ax.set_xticks(range(len(bins)), [f"{name}\n{count:,} gts" for name, count in zip(bins, gts, strict=True)])
     unit = "largest IoU with another gt" if kind == "crowding" else "size of the gt (px)"
-    ax.set(xlabel=unit, ylabel=f"{number} (%)", ylim=(0, None))
+    ax.set(xlabel=unit, ylabel="AP (%)", ylim=(0, None))
     ax.grid(axis="y")
     return ax
 
@@ -90,12 +91,12 @@ def name_rows(ax: Axes, names: Sequence[str], above: float, xlabel: str) -> Axes
     return ax
 
 
-def study_figure(plan: Plan, cards: Sequence[Card], title: str, what: str = "metrics/AP") -> Figure:
+def study_figure(plan: Plan, cards: Sequence[Card], title: str) -> Figure:
     """`draw_runs` for every data set of the plan, side by side."""
     with style():
         figure = titled(title, 1.5 + 0.48 * len(methods_of(cards)))
         for ax, data in zip(figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0], plan.data, strict=True):
-            draw_runs(ax, cards, data, what).set_title(data, fontsize=9.5, fontweight="normal")
+            draw_runs(ax, cards, data).set_title(data, fontsize=9.5, fontweight="normal")
     return figure
 
 
@@ -108,14 +109,14 @@ def answers_figure(found: Sequence[Answer], title: str) -> Figure:
     return figure
 
 
-def bins_figure(plan: Plan, cards: Sequence[Card], kind: str, title: str, number: str = "AP") -> Figure:
+def bins_figure(plan: Plan, cards: Sequence[Card], kind: str, title: str) -> Figure:
     """`draw_bins` for every data set of the plan, side by side."""
     with style():
         figure = titled(title, 4.0)
         axes = figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0]
         for ax, data in zip(axes, plan.data, strict=True):
             if any(card.data == data for card in cards):
-                draw_bins(ax, cards, data, kind, number).set_title(data, fontsize=9.5, fontweight="normal")
+                draw_bins(ax, cards, data, kind).set_title(data, fontsize=9.5, fontweight="normal")
         axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

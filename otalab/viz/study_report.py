@@ -9,7 +9,7 @@ from otalab.lab.card import Card
 from otalab.lab.contrasts import Answer, TwoWay, answers, table, two_way, values
 from otalab.lab.plan import Plan
 from otalab.viz.report import Column, Report
-from otalab.viz.study import answers_figure, bins_figure, epochs_figure, methods_of, study_figure
+from otalab.viz.study import answers_figure, bins_figure, epochs_figure, methods_of, points, study_figure
 from otalab.viz.style import plural
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -66,11 +66,6 @@ def answer_rows(found: Sequence[Answer]) -> list[dict]:
         }
         for each in found
     ]
-
-
-def points(difference: float) -> str:
-    """A difference of AP in points, with its sign; none before 0.0."""
-    return f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def add_runs(report: Report, plan: Plan, cards: Sequence[Card]) -> None:

@@ -19,13 +19,13 @@ def smooth(values: Float[np.ndarray, " s"], window: int = 21) -> Float[np.ndarra
     return np.convolve(values, bell, "same") / np.convolve(np.ones(len(values)), bell, "same")
 
 
-def draw_losses(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
+def draw_losses(ax: Axes, log_lines: Sequence[dict]) -> Axes:
     """Training losses over steps: smoothed in colour, the total also as it was."""
     lines = [line for line in log_lines if "loss" in line]
     ax.set(xlabel="step", ylabel="loss")
     ax.grid(axis="y")
     if not lines:
-        return nothing(ax, "No training step in the log" if title is None else title)
+        return nothing(ax, "No training step in the log")
     step, raw = column(lines, "step"), column(lines, "loss")
     ax.plot(step, raw, color=BACKGROUND, lw=0.6)
     ends = []
@@ -36,18 +36,17 @@ def draw_losses(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -
             ends.append((means[-1], name if name != "loss" else "total", colour))
     ax.set(xlim=(0, step[-1]), ylim=(0, 1.05 * float(np.nanmax(raw))))
     name_ends(ax, ends)
-    finding = f"Loss went from {raw[0]:.2f} to {ends[0][0]:.2f} in {plural(int(step[-1]), 'step')}"
-    ax.set_title(finding if title is None else title)
+    ax.set_title(f"Loss went from {raw[0]:.2f} to {ends[0][0]:.2f} in {plural(int(step[-1]), 'step')}")
     return ax
 
 
-def draw_ap(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Axes:
+def draw_ap(ax: Axes, log_lines: Sequence[dict]) -> Axes:
     """COCO's average precision, in percent, at each evaluation."""
     lines = [line for line in log_lines if np.isfinite(line.get("metrics", {}).get("AP", np.nan))]
     ax.set(xlabel="step", ylabel="average precision (%)")
     ax.grid(axis="y")
     if not lines:
-        return nothing(ax, "Not evaluated yet" if title is None else title)
+        return nothing(ax, "Not evaluated yet")
     step, metrics = column(lines, "step"), [line["metrics"] for line in lines]
     ends = []
     for name, colour in METRICS.items():
@@ -60,7 +59,7 @@ def draw_ap(ax: Axes, log_lines: Sequence[dict], title: str | None = None) -> Ax
     name_ends(ax, ends)
     ap, best = ends[0][0], 100 * column(metrics, "AP").max()
     finding = f"AP reaches {ap:.1f} %" if best - ap < 0.05 else f"AP ends at {ap:.1f} %, after a best of {best:.1f} %"
-    ax.set_title(finding if title is None else title)
+    ax.set_title(finding)
     return ax
 
 
@@ -117,7 +116,7 @@ def column(lines: Sequence[dict], name: str) -> Float[np.ndarray, " s"]:
     return np.array([line.get(name, np.nan) for line in lines], dtype=float)
 
 
-def name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]], spacing: float = 0.075) -> None:
+def name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Names at the right ends of curves, (value, name, colour) each, pushed apart where they would overlap."""
     low, high = ax.get_ylim()
     lowest = -np.inf
@@ -125,7 +124,7 @@ def name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]], spacing: float =
     for value, name, colour in sorted(end for end in ends if np.isfinite(end[0])):
         y = max((value - low) / (high - low), lowest)
         ax.annotate(name, (1, y), color=colour, va="center", fontsize=9, fontweight="bold", **beside)
-        lowest = y + spacing
+        lowest = y + 0.075
 
 
 def nothing(ax: Axes, title: str) -> Axes:

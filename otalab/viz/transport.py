@@ -86,9 +86,6 @@ def draw_plan(
     points: AnchorPoints | None = None,
     names: Sequence[str] | None = None,
     columns: Int[np.ndarray, " c"] | None = None,
-    title: str | None = None,
-    show_k: bool = True,
-    show_levels: bool = True,
 ) -> Axes:
     """The plan (m + 1, c) beneath the cost: a cell is filled with its gt's colour as far as the label is shipped.
 
@@ -100,10 +97,9 @@ def draw_plan(
     colours = np.array([to_rgb(gt_colour(i)) for i in range(len(plan) - 1)] + [to_rgb(GREY)])[:, None]  # (m + 1, 1, 3)
     share = plan.clip(0, 1)[..., None]
     pixels = np.array(to_rgb(PAPER)) * (1 - share) + colours * share
-    paint(ax, pixels, allowed | (plan > 1e-3), columns, points, show_levels)  # mass on a forbidden route must be seen
-    name_rows(ax, assignment, names, show_k)
-    shipped = int(assignment.supply[:-1].sum())
-    ax.set_title(f"Plan: {plural(shipped, 'label')} shipped" if title is None else title)
+    paint(ax, pixels, allowed | (plan > 1e-3), columns, points)  # mass on a forbidden route must be seen
+    name_rows(ax, assignment, names)
+    ax.set_title(f"Plan: {plural(int(assignment.supply[:-1].sum()), 'label')} shipped")
     return ax
 
 
@@ -128,7 +124,7 @@ def paint(
     allowed: Bool[np.ndarray, "m1 c"],
     columns: Int[np.ndarray, " c"],
     points: AnchorPoints | None,
-    show_levels: bool,
+    show_levels: bool = True,
 ) -> Float[np.ndarray, " c"]:
     """The cells, each of side 1, hatched where not allowed, with a gap between levels; the left edge of each column."""
     count, height = len(columns), len(pixels)
@@ -166,7 +162,7 @@ def runs(values: np.ndarray) -> list[tuple[int, int]]:
     return list(pairwise([0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]))
 
 
-def name_rows(ax: Axes, assignment: Assignment, names: Sequence[str] | None, show_k: bool) -> None:
+def name_rows(ax: Axes, assignment: Assignment, names: Sequence[str] | None, show_k: bool = True) -> None:
     """Row labels: the gt's number on its colour, its class, its k and how many of them it did not get."""
     rows = []  # (mark, its colour, label)
     for row, short in enumerate(assignment.deficit.tolist()):

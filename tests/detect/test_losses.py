@@ -10,7 +10,8 @@ from torch.testing import assert_close
 from benchmarks.device import HostWaits
 from otalab.assign import Assignment, Predictions, Targets
 from otalab.assign.types import LossTerm
-from otalab.detect.losses import detection_losses, mean_over_processes
+from otalab.detect.distributed import mean_over_processes
+from otalab.detect.losses import detection_losses
 from otalab.errors import InputError
 
 RTOL = 1e-8  # torchvision's GIoU adds 1e-7 px^2 to the areas it divides by; those here are larger than 10 px^2

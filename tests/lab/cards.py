@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from otalab.lab.card import Card
-from otalab.lab.crowding import BINS
-from otalab.lab.gt_bins import SIZES
+from otalab.lab.gt_bins import CROWDING, SIZES
 
 
 def card(data: str, method: str, seed: int, ap: float) -> Card:
@@ -22,7 +21,7 @@ def card(data: str, method: str, seed: int, ap: float) -> Card:
         source=None,
         scenes={"train": {"images": 4, "boxes": 8}, "val": {"images": 2, "boxes": 5}},
         metrics=dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"), ap),
-        crowding=bins(BINS),
+        crowding=bins(CROWDING),
         size=bins(SIZES),
         epochs=[epoch | {"labels changed": None}, epoch | {"labels changed": 0.3}],
         seconds={"data": 0.1, "forward": 1.0, "assignment": 0.2, "backward": 2.0},

@@ -8,8 +8,7 @@ import torch
 from detect.test_evaluate import BACKENDS, detection, noisy
 
 from otalab.detect.evaluate import coco_metrics, run_evaluator
-from otalab.lab.crowding import BINS, crowding, crowding_bins
-from otalab.lab.gt_bins import GtBin
+from otalab.lab.gt_bins import CROWDING, GtBin, crowding, crowding_bins
 
 CAT, DOG = 3, 5
 ALONE = [200, 200, 40, 40]  # xywh
@@ -55,7 +54,7 @@ def test_crowding_is_the_largest_iou_with_another_box(boxes, expected):
 
 def test_a_gt_lies_in_the_bin_of_its_crowding_whatever_the_classes():
     gts = [([0, 0, 10, 10], CAT, 0), ([0, 0, 10, 2], DOG, 0)]  # IoU 0.2
-    assert {name: each.gts for name, each in bins_of(gts, []).items()} == dict(zip(BINS, (0, 0, 2, 0), strict=True))
+    assert {name: each.gts for name, each in bins_of(gts, []).items()} == dict(zip(CROWDING, (0, 0, 2, 0), strict=True))
     gts = [([0, 0, 10, 10], CAT, 0), ([0, 0, 10, 5], DOG, 0), ([9, 9, 10, 10], DOG, 0)]
     assert [each.gts for each in bins_of(gts, []).values()] == [0, 1, 0, 2]
 

@@ -13,13 +13,13 @@ from PIL import Image
 from notebooks.execute import duration, execute, main, tidy
 from otalab.assign import AnchorPoints, Targets
 from otalab.lab.simulate import simulate_predictions
-from otalab.lessons import failed, passed, show, show_microscope
+from otalab.lessons import Verdict, show, show_microscope
 from otalab.viz.microscope import WIDGET
 
 
 def test_a_verdict_shows_whether_an_answer_passed():
-    assert repr(passed("because")) == "✓ because" and passed("because").passed
-    assert repr(failed("think")) == "✗ think" and not failed("think").passed
+    assert repr(Verdict(True, "because")) == "✓ because"
+    assert repr(Verdict(False, "think")) == "✗ think"
 
 
 def test_a_figure_is_shown_as_an_image_with_an_alternative_text():

@@ -13,8 +13,7 @@ from scipy.sparse import coo_array
 
 from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem
-from otalab.transport.augmenting_path import augmenting_path
-from otalab.transport.compiled import installed, use_numba
+from otalab.transport.augmenting_path import augmenting_path, numba_is_there
 
 from .instances import EXACT
 
@@ -237,12 +236,12 @@ def test_the_arcs_are_left_as_they_were():
 
 
 def test_without_numba_plain_python_does_and_asking_for_it_is_an_error(monkeypatch):
-    monkeypatch.setattr("otalab.transport.compiled.installed", lambda: False)
+    monkeypatch.setattr("otalab.transport.augmenting_path.numba_is_there", lambda: False)
     assert augmenting_path(arcs(np.zeros((1, 2)), [1])).shipped.tolist() == [1]
     with pytest.raises(InputError, match=r"pip install 'otalab\[fast\]'"):
-        use_numba(True)
+        augmenting_path(arcs(np.zeros((1, 2)), [1]), compiled=True)
 
 
 def test_a_numba_that_does_not_load_counts_as_none(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)  # `import numba` now raises ImportError
-    assert not installed.__wrapped__()  # past its cache
+    assert not numba_is_there.__wrapped__()  # past its cache

@@ -7,8 +7,7 @@ import pytest
 
 from otalab.data import CocoDataset
 from otalab.errors import InputError
-from otalab.lab.crowding import BINS
-from otalab.lab.gt_bins import GtBin
+from otalab.lab.gt_bins import CROWDING, GtBin
 from otalab.lab.run_record import PARTS, read_run
 from otalab.viz import run_report
 from otalab.viz.compare_runs import compare_report, draw_ap_courses
@@ -185,8 +184,8 @@ def test_the_bar_of_time_is_made_of_shares():
 
 
 def test_bins_without_a_gt_are_not_drawn():
-    bins = [GtBin(BINS[0], 9, 0.9, 0.5, 0.6), GtBin(BINS[1], 0, NAN, NAN, NAN)]
-    bins.append(GtBin(BINS[2], 4, 0.25, 0.1, 0.2))
+    bins = [GtBin(CROWDING[0], 9, 0.9, 0.5, 0.6), GtBin(CROWDING[1], 0, NAN, NAN, NAN)]
+    bins.append(GtBin(CROWDING[2], 4, 0.25, 0.1, 0.2))
     ax = draw_crowding(axes(), bins)
     assert [bar.get_height() for bar in ax.patches] == [90, 25, 50, 10]
     assert ax.get_title() == "Least found: 25 % of the gts at IoU 0.2 to 0.5"
