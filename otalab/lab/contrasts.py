@@ -59,14 +59,14 @@ class Answer:
     """A contrast on one data set, or across two.
 
     found:      mean difference; its interval holds together with those of all other answers
-    own_spread: standard deviation of the pairs' differences over the seeds
+    alone:      the same, by the spread of these pairs alone, in place of the rest of all methods
     detectable: the difference that these seeds would have told from 0 with a chance of 80 %
     """
 
     contrast: Contrast
     data: str
     found: Difference
-    own_spread: float
+    alone: Difference
     detectable: float
     seeds: int
 
@@ -133,26 +133,28 @@ def asked_of(plan: Plan, contrast: Contrast) -> list[tuple[str, ...]]:
 
 def answer(contrast: Contrast, data: tuple[str, ...], cards: Sequence[Card], what: str, level: float) -> Answer | None:
     """One contrast with an interval of that level; None where there are too few cards."""
-    means, variances, freedoms, spreads, seeds = [], [], [], [], []
+    means, rests, pairs, seeds = [], [], [], []
     for name in data:
         methods, x = table(cards, name, what)
         if len(x) < 2 or not {contrast.a, contrast.b} <= set(methods):
             return None
-        d = x[:, methods.index(contrast.a)] - x[:, methods.index(contrast.b)]
-        of_all = two_way(cards, name, what)
+        d, of_all = x[:, methods.index(contrast.a)] - x[:, methods.index(contrast.b)], two_way(cards, name, what)
         means.append(d.mean())
-        variances.append(2 * of_all.rest**2 / len(d))
-        freedoms.append(of_all.freedom)
-        spreads.append(d.std(ddof=1))
+        rests.append((2 * of_all.rest**2 / len(d), of_all.freedom))
+        pairs.append((d.var(ddof=1) / len(d), len(d) - 1))
         seeds.append(len(d))
     mean = float(means[0] - sum(means[1:]))
-    variance = sum(variances)
-    freedom = variance**2 / max(sum(v**2 / f for v, f in zip(variances, freedoms, strict=True)), 1e-300)
+    found, detectable = judged(mean, rests, level)
+    return Answer(contrast, " - ".join(data), found, judged(mean, pairs, level)[0], detectable, min(seeds))
+
+
+def judged(mean: float, parts: Sequence[tuple[float, int]], level: float) -> tuple[Difference, float]:
+    """The interval of a mean, and what would have been seen; the mean's variance is a sum of (variance, freedom)."""
+    variance = sum(variance for variance, _ in parts)
+    freedom = variance**2 / max(sum(variance**2 / freedom for variance, freedom in parts), 1e-300)
     error, critical = float(np.sqrt(variance)), float(stats.t.ppf((1 + level) / 2, max(freedom, 1)))
-    interval = Difference(mean, mean - critical * error, mean + critical * error)
     detectable = (critical + float(stats.t.ppf(POWER, max(freedom, 1)))) * error
-    spread = float(np.sqrt(np.square(spreads).sum()))
-    return Answer(contrast, " - ".join(data), interval, spread, detectable, min(seeds))
+    return Difference(mean, mean - critical * error, mean + critical * error), detectable
 
 
 def interval(sample: Sequence[float] | np.ndarray, level: float = 0.95) -> Difference:

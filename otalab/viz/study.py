@@ -11,6 +11,9 @@ from otalab.lab.contrasts import Answer, Difference, interval, values
 from otalab.lab.plan import Plan
 from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, style
 
+MARKERS = "os^DvPX*"  # of methods, whose lines may lie on one another
+LEAST_SHARE = 0.02  # of the gts: a bin of fewer says nothing
+
 
 def methods_of(cards: Sequence[Card]) -> list[str]:
     """The methods of a study, in the order in which they appear."""
@@ -18,8 +21,9 @@ def methods_of(cards: Sequence[Card]) -> list[str]:
 
 
 def points(difference: float) -> str:
-    """A difference of AP in points, with its sign; none before 0.0."""
-    return f"{round(100 * difference, 1) + 0.0:+.1f}"
+    """A difference of AP in points, with its sign: one decimal, and two where one would say 0."""
+    digits = 1 if abs(difference) >= 0.0005 else 2
+    return f"{round(100 * difference, digits) + 0.0:+.{digits}f}"
 
 
 def draw_runs(ax: Axes, cards: Sequence[Card], data: str) -> Axes:
@@ -50,16 +54,18 @@ def draw_differences(ax: Axes, names: Sequence[str], differences: Sequence[Diffe
 
 
 def draw_bins(ax: Axes, cards: Sequence[Card], data: str, kind: str) -> Axes:
-    """A line a method: AP in percent over the bins of "crowding" or "size", the mean of the seeds."""
+    """A line a method: AP in percent over the bins of "crowding" or "size" that hold gts enough, mean of the seeds."""
     own = [card for card in cards if card.data == data]
-    bins = [name for name, each in getattr(own[0], kind).items() if each["gts"]] if own else []
+    gts = {name: each["gts"] for name, each in getattr(own[0], kind).items()} if own else {}
+    bins = [name for name, count in gts.items() if count > LEAST_SHARE * sum(gts.values())]
     for row, method in enumerate(methods_of(cards)):
         of = [card for card in own if card.method == method]
         if of:
             means = [100 * np.mean([card.value(f"{kind}/{name}/AP") for card in of]) for name in bins]
-            ax.plot(range(len(bins)), means, "o-", color=gt_colour(row), label=method, markersize=5, clip_on=False)
-    gts = [getattr(own[0], kind)[name]["gts"] for name in bins]
-    ax.set_xticks(range(len(bins)), [f"{name}\n{count:,} gts" for name, count in zip(bins, gts, strict=True)])
+            look = {"marker": MARKERS[row % len(MARKERS)], "color": gt_colour(row), "alpha": 0.8, "clip_on": False}
+            ax.plot(range(len(bins)), means, label=method, markersize=6, **look)
+    ax.set_xticks(range(len(bins)), [f"{name}\n{gts[name]:,} gts" for name in bins])
+    ax.margins(x=0.12)
     unit = "largest IoU with another gt" if kind == "crowding" else "size of the gt (px)"
     ax.set(xlabel=unit, ylabel="AP (%)", ylim=(0, None))
     ax.grid(axis="y")
@@ -76,7 +82,8 @@ def draw_epochs(ax: Axes, cards: Sequence[Card], data: str, key: str, scale: flo
         ]
         if courses:
             mean = np.mean(courses, axis=0)
-            ax.plot(1 + np.arange(len(mean)), mean, "o-", color=gt_colour(row), label=method, markersize=4)
+            look = {"marker": MARKERS[row % len(MARKERS)], "color": gt_colour(row), "alpha": 0.8}
+            ax.plot(1 + np.arange(len(mean)), mean, label=method, markersize=5, **look)
     ax.set(xlabel="epoch", ylabel=key if scale == 1 else f"{key} (%)", ylim=(0, None))
     ax.grid(axis="y")
     return ax

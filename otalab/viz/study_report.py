@@ -41,7 +41,8 @@ def add_answers(report: Report, plan: Plan, found: Sequence[Answer]) -> None:
     report.add_section(
         "Answers",
         f"All intervals hold together with {100 * plan.level:.0f} %. A hollow dot cannot be told from 0, which is not "
-        "the same as 0: the interval says how large the difference may still be.",
+        "the same as 0: the interval says how large the difference may still be. Luck is taken to be as large for one "
+        "method as for another; an interval by its pairs alone goes without that.",
     )
     text = "A row a contrast: mean difference of AP and its interval."
     report.add_figure(answers_figure(found, "Differences that were asked for"), text, text)
@@ -61,7 +62,7 @@ def answer_rows(found: Sequence[Answer]) -> list[dict]:
             "answer": each.verdict,
             "the paper": each.contrast.paper,
             "seeds": each.seeds,
-            "sd of pairs": f"{100 * each.own_spread:.1f}",
+            "by its pairs alone": f"{points(each.alone.low)} to {points(each.alone.high)}",
             "would have seen": f"{100 * each.detectable:.1f}",
         }
         for each in found
@@ -73,8 +74,9 @@ def add_runs(report: Report, plan: Plan, cards: Sequence[Card]) -> None:
     report.add_section("Runs", "A dot is a run, a stroke the mean, a pale bar its interval, for that row alone.")
     text = "AP of every run, a row a method, a column a data set."
     report.add_figure(study_figure(plan, cards, "AP of every run"), text, text)
-    columns = ["data", "method", "seeds", *(Column(key, format=".1f") for key in SHOWN)]
-    report.add_table(mean_rows(plan, cards), columns, "Means over the seeds, in %")
+    means = mean_rows(plan, cards)
+    columns = ["data", "method", "seeds", *(Column(key, format=".1f") for key in SHOWN if key in means[0])]
+    report.add_table(means, columns, "Means over the seeds, in %")
     rows = [two_way_row(each) for each in two_ways(plan, cards)]
     if rows:
         caption = "How far values lie apart because of the method, of the seed, and for no reason: sd in points of AP"
@@ -82,11 +84,12 @@ def add_runs(report: Report, plan: Plan, cards: Sequence[Card]) -> None:
 
 
 def mean_rows(plan: Plan, cards: Sequence[Card]) -> list[dict]:
-    """A row for each data set and method: means over the seeds, in percent."""
+    """A row for each data set and method: means over the seeds, in percent, of what was measured anywhere."""
+    measured = [key for key in SHOWN if not all(np.isnan(card.metrics[key]) for card in cards)]
     rows = []
     for data in plan.data:
         for method in methods_of([card for card in cards if card.data == data]):
-            each = {key: list(values(cards, data, method, f"metrics/{key}").values()) for key in SHOWN}
+            each = {key: list(values(cards, data, method, f"metrics/{key}").values()) for key in measured}
             means = {key: 100 * float(np.mean(of)) for key, of in each.items()}
             rows.append({"data": data, "method": method, "seeds": len(each["AP"])} | means)
     return rows

@@ -91,7 +91,16 @@ def test_one_contrast_of_two_methods_is_the_paired_interval():
     a, b = (list(values(some, "d", name).values()) for name in ("ota", "fcos"))
     ours, theirs = found.found, paired_difference(a, b)
     assert (ours.mean, ours.low, ours.high) == pytest.approx((theirs.mean, theirs.low, theirs.high))
-    assert found.own_spread == pytest.approx(np.std(np.subtract(a, b), ddof=1)) and found.seeds == 6
+    assert found.seeds == 6
+    assert [found.alone.low, found.alone.high] == pytest.approx([ours.low, ours.high])  # two methods: no others to ask
+
+
+def test_an_interval_by_its_pairs_alone_asks_no_other_method():
+    some = noisy(1, 6, {"ota": 0.02, "fcos": 0, "atss": 0})
+    (found,) = answers(plan_of(Contrast("ota", "fcos", "?")), some)
+    theirs = paired_difference(*(list(values(some, "d", name).values()) for name in ("ota", "fcos")))
+    assert [found.alone.low, found.alone.high] == pytest.approx([theirs.low, theirs.high])
+    assert found.found != found.alone
 
 
 def test_more_questions_need_wider_intervals():

@@ -1,5 +1,7 @@
 """Figures of a study show every run, and say what is separated."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from lab.cards import cards
@@ -17,7 +19,7 @@ from otalab.viz.study import (
     epochs_figure,
     study_figure,
 )
-from otalab.viz.study_report import study_report
+from otalab.viz.study_report import mean_rows, study_report
 
 from .scenes import axes, rendered, texts
 
@@ -81,3 +83,9 @@ def test_the_page_says_question_answer_and_what_the_paper_says():
     assert all(word in page for word in ("Does it matter?", "ota is ahead", "+2.4 AP", "12 of 18 runs"))
     with pytest.raises(InputError, match="'Which\\?' has no card yet"):
         study_report(PLAN, [])
+
+
+def test_means_leave_out_what_no_run_measured():
+    without = [replace(card, metrics=card.metrics | {"APl": np.nan}) for card in CARDS]
+    assert "APl" in mean_rows(PLAN, CARDS)[0] and "APl" not in mean_rows(PLAN, without)[0]
+    assert ">APl<" in study_report(PLAN, CARDS).html() and ">APl<" not in study_report(PLAN, without).html()
