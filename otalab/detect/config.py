@@ -56,8 +56,8 @@ class TrainConfig:
     init: str | None = setting(
         None, "detector to start from: torchvision-coco, a .pth of its or the authors' layout, or a run's folder"
     )
-    assigner: str = setting("ota", "label assignment: ota, fcos, atss, simota, ... or with options, ota:q=10")
-    balance: float = setting(0.0, "0 lets all positives of an image count alike in the losses, 1 all its objects", 0, 1)
+    assigner: str = setting("ota:q=10", "label assignment: ota, fcos, atss, simota, ... or with options, ota:q=10")
+    balance: float = setting(1.0, "1 lets all objects of an image count alike in the losses, 0 all positives", 0, 1)
     anchors: str = setting(
         "points", "guided or meta: the detector has anchor boxes of its own, for max-iou", choices=ANCHORS
     )

@@ -42,7 +42,8 @@ class Detector(nn.Module):
 
     image_size: in evaluation, images are resized to this (shorter side, most for the longer side) in px; None keeps
         their size. In training they are taken as they come, augmented by the data set
-    balance: 0 lets all positives of an image count alike in the losses, 1 all of its gts, see `Assignment.balanced`
+    balance: 0 lets all positives of an image count alike in the losses, as in the paper, 1 all of its gts, see
+        `Assignment.balanced`; it has no say where an assigner brings losses of its own
     style: what the detectors of a family do in their own way
     """
 
@@ -57,10 +58,6 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         require("be in 0..1", balance=balance)
-        if balance and assigner.own_losses:
-            raise InputError(
-                f"balance is {balance}, but {type(assigner).__name__} brings losses of its own, which it cannot weigh"
-            )
         self.backbone, self.head, self.assigner = backbone, head, assigner
         self.balance, self.style = balance, style
         self.postprocess = style.postprocess
@@ -177,7 +174,7 @@ def build_detector(
     style: str = "otalab",
     anchors: str = "points",
 ) -> Detector:
-    """An FCOS-style detector.
+    """An FCOS-style detector. Assigner and balance are the paper's; `TrainConfig` has what proved better in short runs.
 
     backbone:         "tiny", "mobilenet_v2", "resnet18" or "resnet50"
     weights_backbone: torchvision's weights entry for it, for example "DEFAULT"; downloaded at need by torchvision

@@ -289,9 +289,13 @@ def test_a_detector_balances_its_gts_if_told_so():
 
 
 @pytest.mark.parametrize("assigner", ["freeanchor", "autoassign"])
-def test_losses_of_an_assigners_own_cannot_be_balanced(assigner):
-    with pytest.raises(InputError, match=r"balance is 0\.5, but \w+ brings losses of its own"):
-        build_detector("tiny", 2, assigner, balance=0.5)
+def test_losses_of_an_assigners_own_are_left_as_they_are(assigner):
+    found = []
+    for balance in (0.0, 1.0):
+        torch.manual_seed(0)
+        model = build_detector("tiny", 2, assigner, balance=balance).train()
+        found.append(model(noise((96, 96)), [target((0, 0, 90, 90), (10, 10, 22, 22))]))
+    assert_close(*found, rtol=0, atol=0)
 
 
 def test_a_detector_can_be_pickled(detector):
