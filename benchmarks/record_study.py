@@ -1,8 +1,8 @@
 """Gather the cards of the studies for lesson 11 and the pages: `python -m benchmarks.record_study`.
 
-Writes otalab/lessons/recorded/study.json and confirmation.json, and in README.md and docs/ every table that stands
-between `<!-- study NAME: means -->` (or `answers`) and `<!-- end of study -->`: from plans/NAME.toml, and the cards that
-`otalab study` left in results/.
+Writes otalab/lessons/recorded/study.json and confirmation.json from plans and the cards that `otalab study` left in
+results/. Then every table of README.md and docs/ that stands between `<!-- study NAME: means -->` (or `answers`), NAME
+that of a plan, and `<!-- end of study -->`.
 """
 
 import re
@@ -25,10 +25,16 @@ from otalab.viz.study_report import answer_rows
 FOLDER = Path(__file__).parent
 PAGES = [FOLDER.parent / page for page in ("README.md", "docs/results.md")]
 SHARED = {"default": "shapes", "options": "shapes"}  # on the scenes of another plan, whose cards count too
-RECORDS = {"shapes": lesson11.RECORD, "confirm": lesson11.CONFIRMATION}
+RECORDS = {"shapes": lesson11.RECORD, "balanced": lesson11.CONFIRMATION}
 KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
 COLUMNS = {"AP": "AP", "AP50": "AP50"}  # of a table, and which of a card's metrics they show
-OF_CELLS = {"small": "APs", "medium": "APm", "large": "APl", "platelets": "AP/Platelets", "AP50 ": "AP50/Platelets"}
+OF_CELLS = {
+    "small": "APs",
+    "medium": "APm",
+    "large": "APl",
+    "platelets: AP": "AP/Platelets",
+    "platelets: AP50": "AP50/Platelets",
+}
 BLOCK = re.compile(r"(?<=<!-- study )(\w+): (means|answers) -->\n.*?(?=<!-- end of study -->)", re.S)
 
 
@@ -74,7 +80,7 @@ def answer_lines(plan: Plan, cards: Sequence[Card]) -> list[dict]:
     """A row for each contrast and data set."""
     return [
         {"question": row["question"], "difference": f"`{row['a']}` - `{row['b']}`"}
-        | {key: row[key] for key in ("on", "a - b", "interval", "answer")}
+        | {key: row[key] for key in ("on", "a - b", "interval", "by its pairs alone", "answer")}
         for row in answer_rows(answers(plan, cards))
     ]
 

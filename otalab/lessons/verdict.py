@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from inspect import isgenerator
 
 import torch
 from torch import Tensor
@@ -43,12 +44,16 @@ def hint_if(wrong: object, hint: str | None) -> None:
 
 
 def ask(function: Callable, name: str, *arguments) -> object:
-    """What a reader's function answers; a hint if it raises."""
+    """What a reader's function answers; a hint if it raises, or gives a generator."""
     try:
-        return function(*arguments)
+        found = function(*arguments)
+    except Hint:  # of what it was handed, which knows better
+        raise
     except Exception as error:  # whatever a reader's code may raise
         advice = " Is the model in evaluation mode?" if "in training" in str(error) else ""
         raise Hint(f"{name} raises {type(error).__name__}: {error}{advice}") from error
+    hint_if(isgenerator(found), f"{name} gives a generator, which has computed nothing yet: return a list.")
+    return found
 
 
 def whole(value) -> int | None:

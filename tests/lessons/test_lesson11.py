@@ -76,6 +76,14 @@ RIGHT = [
     lambda run, a, b, seeds: tuple(-(run(b, s) - run(a, s)) for s in seeds),
     lambda run, a, b, seeds: list(map(float.__sub__, [run(a, s) for s in seeds], [run(b, s) for s in seeds])),
 ]
+
+
+def sorted_first(run, a, b, seeds) -> list[float]:
+    """Each method's APs in order, whatever their seeds."""
+    best, other = (sorted(run(name, seed) for seed in seeds) for name in (a, b))
+    return [x - y for x, y in zip(best, other, strict=True)]
+
+
 WRONG = [
     (None, "Give the function itself"),
     (lambda run, a, b, seeds: None, "never calls run"),
@@ -89,6 +97,11 @@ WRONG = [
     (lambda run, a, b, seeds: [run(a, s) - run(b, seeds[-i]) for i, s in enumerate(seeds)], "equal seeds"),
     (lambda run, a, b, seeds: [run(a, s) + run(b, s) for s in seeds], "not the differences"),
     (lambda run, a, b, seeds: [run(s, a) for s in seeds], "asked for the method 11"),
+    (lambda run, a, b, seeds: [abs(run(a, s) - run(b, s)) for s in seeds], "where b was better"),
+    (lambda run, a, b, seeds: sorted_first(run, a, b, seeds), "equal seeds"),
+    (lambda run, a, b, seeds: (run(a, s) - run(b, s) for s in seeds), "gives a generator"),
+    (lambda run, a, b, seeds: [run("a", s) for s in seeds], "asked for the method 'a'"),
+    (lambda run, a, b, seeds: run(a, seeds[0]) - run(b, seeds[0]), "it used [11]: all of them"),
     (lambda run, a, b, seeds: [run(a) - run(b) for s in seeds], "raises TypeError"),
     (lambda run, a, b, seeds: [(run(a, s), run(b, s)) for s in seeds], "6 values for 3 seeds"),
 ]  # fmt: skip
@@ -106,12 +119,14 @@ def test_a_wrong_loop_gets_a_hint_that_fits(loop, said):
     assert not verdict.passed and said in verdict.message
 
 
-def test_the_record_is_that_of_the_cards_and_the_plan():
-    assert json.loads(lesson11.RECORD.read_text()) == json.loads(to_json(record_study.record()))
+@pytest.mark.parametrize(("name", "path"), record_study.RECORDS.items())
+def test_a_record_is_that_of_the_cards_and_the_plan(name, path):
+    assert json.loads(path.read_text()) == json.loads(to_json(record_study.record(name)))
 
 
-def test_the_recorded_study_is_whole():
-    plan, kept = lesson11.recorded()
+@pytest.mark.parametrize("path", record_study.RECORDS.values(), ids=record_study.RECORDS)
+def test_a_recorded_study_is_whole(path):
+    plan, kept = lesson11.recorded(path)
     assert [(card.data, card.method, card.seed) for card in kept] == [job[:3] for job in plan.jobs()]
     assert len(answers(plan, kept)) >= len(plan.contrasts)
     assert all(0 <= card.value("metrics/AP") <= 1 for card in kept)
