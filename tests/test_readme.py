@@ -7,11 +7,12 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import record_study
 from otalab.cli.main import parser
-from otalab.lab.contrasts import answers
+from otalab.lab.contrasts import answers, values
 from otalab.lessons import lesson11
 from otalab.viz.study_report import points
 
@@ -72,6 +73,14 @@ def test_what_docs_say_of_balancing_is_what_the_cards_say():
     found = {each.data: points(each.found.mean) for each in answers(plan, cards) if each.contrast.a == "ota balanced"}
     said = re.search(r"`ota` (\S+) points of AP on strewn objects and (\S+) in heaps", TRAINING.replace("\n", " "))
     assert found == {"sparse": f"+{said[1]}", "heaped": f"+{said[2].rstrip('.')}"}
+
+
+def test_what_readme_says_of_the_defaults_on_photos_of_cells_is_what_the_cards_say():
+    _, _, cards = record_study.study("cells")
+    best, published = (
+        100 * np.mean(list(values(cards, "cells", method).values())) for method in ("ota:q=10 balanced", "ota")
+    )
+    assert f"worth {best - published:.1f} points of AP" in " ".join(README.split())
 
 
 def test_the_assignment_takes_the_share_of_a_step_that_was_measured():
