@@ -1,6 +1,6 @@
 """Gather the cards of the studies for lesson 11 and the pages: `python -m benchmarks.record_study`.
 
-Writes otalab/lessons/recorded/study.json and confirmation.json from plans and the cards that `otalab study` left in
+Writes otalab/lessons/recorded/study.json and balanced.json from plans and the cards that `otalab study` left in
 results/. Then every table of README.md and docs/ that stands between `<!-- study NAME: means -->` (or `answers`), NAME
 that of a plan, and `<!-- end of study -->`.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from otalab.files import write_json, write_whole
 from otalab.lab.card import Card
-from otalab.lab.contrasts import answers
+from otalab.lab.contrasts import answers, values
 from otalab.lab.plan import Plan, parse_plan
 from otalab.lab.study import read_cards
 from otalab.lessons import lesson11
@@ -25,7 +25,7 @@ from otalab.viz.study_report import answer_rows
 FOLDER = Path(__file__).parent
 PAGES = [FOLDER.parent / page for page in ("README.md", "docs/results.md")]
 SHARED = {"default": "shapes", "options": "shapes"}  # on the scenes of another plan, whose cards count too
-RECORDS = {"shapes": lesson11.RECORD, "balanced": lesson11.CONFIRMATION}
+RECORDS = {"shapes": lesson11.RECORD, "balanced": lesson11.BALANCED}
 KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
 COLUMNS = {"AP": "AP", "AP50": "AP50"}  # of a table, and which of a card's metrics they show
 OF_CELLS = {
@@ -62,8 +62,7 @@ def mean_lines(plan: Plan, cards: Sequence[Card], name: str) -> list[dict]:
     columns = COLUMNS | (OF_CELLS if name == "cells" else {})
 
     def mean(data: str, method: str, metric: str) -> str:
-        of = [card.metrics[metric] for card in cards if (card.data, card.method) == (data, method)]
-        return f"{100 * np.mean(of):.1f}"
+        return f"{100 * np.mean(list(values(cards, data, method, f'metrics/{metric}').values())):.1f}"
 
     return [
         {"method": f"`{method}`"}

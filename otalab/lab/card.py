@@ -4,7 +4,6 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
 from pathlib import Path
 
 import numpy
@@ -51,12 +50,17 @@ class Card:
     versions: dict[str, str]
 
     def value(self, path: str) -> float:
-        """A number of the card by its path, as "metrics/AP", "crowding/0.5 or more/AP" or "size/under 16/recall".
+        """A number of the card by its path, as "metrics/AP/cat", "crowding/0.5 or more/AP" or "size/under 16/recall".
 
         Raises InputError when the card holds no such number.
         """
         try:
-            found = reduce(lambda at, key: at[key], path.split("/")[1:], getattr(self, path.split("/")[0]))
+            name, key = path.split("/", 1)
+            if name in ("crowding", "size"):
+                name_of_bin, number = key.split("/")
+                found = getattr(self, name)[name_of_bin][number]
+            else:  # a metric's name may have a slash, as that of a class
+                found = getattr(self, name)[key]
             return float("nan") if found is None else float(found)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"the card {self.name} has no number {path}") from error

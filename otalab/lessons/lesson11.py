@@ -10,11 +10,11 @@ from otalab.lab.plan import Plan, parse_plan
 from otalab.lessons.verdict import Hint, ask, checker, hint_if, numbers, whole
 
 RECORD = Path(__file__).parent / "recorded" / "study.json"
-CONFIRMATION = RECORD.with_name("confirmation.json")
+BALANCED = RECORD.with_name("balanced.json")
 
 
 def recorded(path: Path = RECORD) -> tuple[Plan, list[Card]]:
-    """The plan of a longer study, or that of its `CONFIRMATION`, and the cards."""
+    """The plan of a longer study, or of the one in a `BALANCED` loss, and its cards."""
     content = json.loads(path.read_text())
     return parse_plan(content["plan"]), [parse_card(card | {"settings": {}}) for card in content["cards"]]
 

@@ -20,6 +20,11 @@ def methods_of(cards: Sequence[Card]) -> list[str]:
     return list(dict.fromkeys(card.method for card in cards))
 
 
+def look(row: int) -> dict[str, object]:
+    """How the line of a method is drawn: marker and colour of its own, and a little transparent."""
+    return {"marker": MARKERS[row % len(MARKERS)], "markersize": 5.5, "color": gt_colour(row), "alpha": 0.8}
+
+
 def points(difference: float) -> str:
     """A difference of AP in points, with its sign: one decimal, and two where one would say 0."""
     digits = 1 if abs(difference) >= 0.0005 else 2
@@ -62,8 +67,7 @@ def draw_bins(ax: Axes, cards: Sequence[Card], data: str, kind: str) -> Axes:
         of = [card for card in own if card.method == method]
         if of:
             means = [100 * np.mean([card.value(f"{kind}/{name}/AP") for card in of]) for name in bins]
-            look = {"marker": MARKERS[row % len(MARKERS)], "color": gt_colour(row), "alpha": 0.8, "clip_on": False}
-            ax.plot(range(len(bins)), means, label=method, markersize=6, **look)
+            ax.plot(range(len(bins)), means, label=method, clip_on=False, **look(row))
     ax.set_xticks(range(len(bins)), [f"{name}\n{gts[name]:,} gts" for name in bins])
     ax.margins(x=0.12)
     unit = "largest IoU with another gt" if kind == "crowding" else "size of the gt (px)"
@@ -82,8 +86,7 @@ def draw_epochs(ax: Axes, cards: Sequence[Card], data: str, key: str, scale: flo
         ]
         if courses:
             mean = np.mean(courses, axis=0)
-            look = {"marker": MARKERS[row % len(MARKERS)], "color": gt_colour(row), "alpha": 0.8}
-            ax.plot(1 + np.arange(len(mean)), mean, label=method, markersize=5, **look)
+            ax.plot(1 + np.arange(len(mean)), mean, label=method, **look(row))
     ax.set(xlabel="epoch", ylabel=key if scale == 1 else f"{key} (%)", ylim=(0, None))
     ax.grid(axis="y")
     return ax

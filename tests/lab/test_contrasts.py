@@ -1,5 +1,7 @@
 """What a study concludes: intervals as in the textbooks, seed told from method, and questions answered together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -148,3 +150,10 @@ def test_whether_crowds_change_a_difference_is_a_difference_of_differences():
 def test_without_two_seeds_there_is_no_answer():
     assert answers(plan_of(Contrast("ota", "fcos", "?")), cards({"d": {"ota": [0.1], "fcos": [0.2]}})) == []
     assert answers(plan_of(Contrast("ota", "fcos", "?")), []) == []
+
+
+def test_a_number_of_a_class_can_be_asked_for():
+    (one,) = (replace(card, metrics=card.metrics | {"AP/cat": 0.4}) for card in cards({"d": {"ota": [0.1]}}))
+    assert values([one], "d", "ota", "metrics/AP/cat") == {0: 0.4}
+    with pytest.raises(InputError, match="no number metrics/AP/dog"):
+        one.value("metrics/AP/dog")

@@ -17,6 +17,7 @@ from otalab.viz.study import (
     draw_epochs,
     draw_runs,
     epochs_figure,
+    points,
     study_figure,
 )
 from otalab.viz.study_report import mean_rows, study_report
@@ -89,3 +90,13 @@ def test_means_leave_out_what_no_run_measured():
     without = [replace(card, metrics=card.metrics | {"APl": np.nan}) for card in CARDS]
     assert "APl" in mean_rows(PLAN, CARDS)[0] and "APl" not in mean_rows(PLAN, without)[0]
     assert ">APl<" in study_report(PLAN, CARDS).html() and ">APl<" not in study_report(PLAN, without).html()
+
+
+def test_a_bin_of_hardly_any_gt_is_left_out():
+    few = [replace(card, size=card.size | {"64 or more": card.size["64 or more"] | {"gts": 0.1}}) for card in CARDS]
+    ticks = [label.get_text() for label in draw_bins(axes(), few, "sparse", "size").get_xticklabels()]
+    assert [tick.split("\n")[0] for tick in ticks] == list(CARDS[0].size)[:-1]
+
+
+def test_a_difference_that_is_not_quite_0_does_not_read_as_0():
+    assert [points(d) for d in (0.0123, -0.0123, 0.0004, -0.0003, 0.0)] == ["+1.2", "-1.2", "+0.04", "-0.03", "+0.00"]
