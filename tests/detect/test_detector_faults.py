@@ -1,0 +1,63 @@
+"""What no detector can take is told, and never answered by boxes."""
+
+import pytest
+import torch
+
+from otalab.detect import build_detector
+from otalab.errors import InputError
+
+from .models import eager_detector, noise, target
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def detector():
+    return eager_detector()
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_nan_in_an_image_is_an_error_and_never_an_empty_answer(mode, detector):
+    images = noise((64, 64), (64, 64))
+    images[1][0, 10, 10] = NAN
+    with pytest.raises(InputError, match="non-finite"):
+        getattr(detector, mode)()(images, [target((4, 4, 40, 30))] * 2)
+
+
+def test_a_nan_in_the_weights_is_an_error(detector):
+    with torch.no_grad():
+        detector.head.logits.bias[1] = NAN
+    with pytest.raises(InputError, match=r"logits: \d+ non-finite values, the first is nan at \(0, 1\)"):
+        detector(noise((64, 64)))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        torch.zeros(3, 64, 64, dtype=torch.uint8),
+        torch.rand(1, 64, 64),
+        torch.rand(64, 64),
+        torch.rand(1, 3, 64, 64),
+        torch.rand(3, 0, 64),
+    ],
+    ids=["bytes", "grey", "no channels", "a batch", "no pixels"],
+)
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_an_image_of_another_shape_or_dtype_is_an_error_and_never_converted(mode, image, detector):
+    with pytest.raises(InputError, match=r"must be float \(3, H, W\)"):
+        getattr(detector, mode)()([image], [target()])
+
+
+def test_a_batch_of_no_images_is_an_error(detector):
+    with pytest.raises(InputError, match="at least one image"):
+        detector([])
+
+
+def test_a_label_that_the_detector_does_not_have_is_an_error(detector):
+    with pytest.raises(InputError, match=r"\[3\] are not all in 0..2"):
+        detector.train()(noise((64, 64)), [target((4, 4, 40, 30), labels=[3])])
+
+
+def test_an_unknown_assigner_is_an_error():
+    with pytest.raises(InputError, match="'otta' is none of ota"):
+        build_detector(assigner="otta")
