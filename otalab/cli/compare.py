@@ -1,7 +1,6 @@
 """`otalab compare-assigners`: one image, labelled by every assigner."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -88,7 +87,7 @@ def resized(model: Detector, image: Tensor, targets: Targets) -> tuple[Tensor, T
 def predicted(model: Detector, image: Tensor) -> tuple[AnchorPoints, Predictions]:
     """The anchor points of an image (3, H, W), and what the detector predicts there."""
     points, (predictions,) = model.predict([image])
-    return points, predictions if model.assigner.trains_quality else replace(predictions, quality=None)
+    return points, predictions
 
 
 def photo(path: Path, annotations: Path | None, categories: list[str] | None) -> tuple[str, Tensor, Targets, list[str]]:

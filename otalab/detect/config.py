@@ -58,6 +58,7 @@ class TrainConfig:
     )
     assigner: str = setting("ota:q=10", "label assignment: ota, fcos, atss, simota, ... or with options, ota:q=10")
     balance: float = setting(1.0, "1 lets all objects of an image count alike in the losses, 0 all positives", 0, 1)
+    quality: bool = setting(True, "an IoU branch, whose score counts beside that of the class")
     anchors: str = setting(
         "points", "guided or meta: the detector has anchor boxes of its own, for max-iou", choices=ANCHORS
     )

@@ -44,6 +44,7 @@ class Detector(nn.Module):
         their size. In training they are taken as they come, augmented by the data set
     balance: 0 lets all positives of an image count alike in the losses, as in the paper, 1 all of its gts, see
         `Assignment.balanced`; it has no say where an assigner brings losses of its own
+    quality: False leaves the IoU branch out of losses and scores
     style: what the detectors of a family do in their own way
     """
 
@@ -55,16 +56,23 @@ class Detector(nn.Module):
         image_size: Sequence[int] | None = None,
         balance: float = 0.0,
         style: Style = STYLES["otalab"],
+        quality: bool = True,
     ) -> None:
         super().__init__()
         require("be in 0..1", balance=balance)
         self.backbone, self.head, self.assigner = backbone, head, assigner
         self.balance, self.style = balance, style
+        self.quality = quality
         self.postprocess = style.postprocess
         self.num_classes = head.num_classes
         self.image_size = image_size
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    @property
+    def trains_quality(self) -> bool:
+        """Whether the losses train the IoU branch, so that scores may use it."""
+        return self.quality and self.assigner.trains_quality
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None):
         if self.training:
@@ -90,8 +98,6 @@ class Detector(nn.Module):
             require_finite("logits", prediction.logits)  # no threshold would let a NaN through, or tell of it
             require_finite("predicted boxes", prediction.boxes)
             prediction = replace(prediction, logits=prediction.logits.masked_fill(beyond[:, None], -torch.inf))
-            if not self.assigner.trains_quality:
-                prediction = replace(prediction, quality=None)
             found = self.postprocess(points, prediction, small.shape[-2:])
             ratio = torch.tensor(image.shape[-2:]).flip(0) / torch.tensor(small.shape[-2:]).flip(0)  # (x, y)
             boxes = found["boxes"] * ratio.repeat(2).to(found["boxes"])
@@ -100,7 +106,10 @@ class Detector(nn.Module):
         return detections
 
     def predict(self, images: list[Tensor]) -> tuple[AnchorPoints, list[Predictions]]:
-        """Dense predictions of a batch, and the anchor points that its images (padded to one size) share."""
+        """Dense predictions of a batch, and the anchor points that its images (padded to one size) share.
+
+        They have a quality where the losses train it.
+        """
         batch = self.batch(images)
         sizes = [self.style.padded(image.shape[-2:]) for image in images]
         with real_cells(RealCells(sizes, tuple(batch.shape[-2:]), batch.device)):
@@ -113,7 +122,8 @@ class Detector(nn.Module):
         wide = torch.promote_types(logits.dtype, torch.float32)  # autocast may have made them half precision
         if own:  # anchors by half their sides, and whether one belongs there
             own[0] = around(points.xy, own[0].repeat(1, 1, 2))
-        parts = zip(logits.to(wide), boxes, quality.to(wide), *own, strict=True)
+        quality = quality.to(wide) if self.trains_quality else [None] * len(images)
+        parts = zip(logits.to(wide), boxes, quality, *own, strict=True)
         return points, [Predictions(*image) for image in parts]
 
     def assign(self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets]) -> list[Assignment]:
@@ -173,6 +183,7 @@ def build_detector(
     load_weights: bool = True,
     style: str = "otalab",
     anchors: str = "points",
+    quality: bool = True,
 ) -> Detector:
     """An FCOS-style detector. Assigner and balance are the paper's; `TrainConfig` has what proved better in short runs.
 
@@ -185,6 +196,7 @@ def build_detector(
     load_weights:     False builds what `weights_backbone` asks for without fetching it: a checkpoint will fill it
     style:            "otalab", or "torchvision" or "cvpods": the ways of the detectors that weights come from
     anchors:          "points", or anchor boxes of the detector's own: "guided" or "meta", for the assigner max-iou
+    quality:          whether an IoU branch has a part in losses and scores
 
     Raises InputError for a name that is not known.
     """
@@ -198,4 +210,5 @@ def build_detector(
     depth = default[1] if num_convs is None else num_convs
     pyramid = PyramidBackbone(backbone, weights_backbone, width, load_weights, ways.early_stride)
     head = HEADS[anchors](width, num_classes, depth, pyramid.strides, ways.tower_bias)
-    return Detector(pyramid, head, build_assigner(assigner).for_classes(num_classes), image_size, balance, ways)
+    labels = build_assigner(assigner).for_classes(num_classes)
+    return Detector(pyramid, head, labels, image_size, balance, ways, quality)

@@ -47,7 +47,7 @@ class DenseDetector(nn.Module):
     def __init__(self, model: Detector, size: tuple[int, int]) -> None:
         super().__init__()
         self.backbone, self.head = model.backbone, model.head
-        self.trains_quality = model.assigner.trains_quality
+        self.trains_quality = model.trains_quality
         self.register_buffer("mean", model.mean)
         self.register_buffer("std", model.std)
         strides = model.backbone.strides
@@ -135,10 +135,9 @@ def expected(model: Detector, images: Float[Tensor, "n 3 h w"]) -> Outputs:
     several = list(images)
     points, predictions = model.predict(several)
     real = ~model.in_padding(points, several)[0]
-    boxes, logits, quality = (
-        torch.stack([getattr(one, name)[real] for one in predictions]) for name in ("boxes", "logits", "quality")
-    )
-    return boxes, class_scores(logits, quality if model.assigner.trains_quality else None)
+    boxes = torch.stack([one.boxes[real] for one in predictions])
+    scores = torch.stack([class_scores(one.logits, one.quality)[real] for one in predictions])
+    return boxes, scores
 
 
 def compare(found: Sequence[Tensor], wanted: Outputs, images: Tensor) -> Exported:

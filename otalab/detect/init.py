@@ -8,12 +8,13 @@ from otalab.errors import InputError
 
 logger = logging.getLogger(__name__)
 ROWS = ("head.logits.weight", "head.logits.bias")  # of the class layer: one a class
+NETWORK = ("backbone", "weights_backbone", "channels", "num_convs", "style", "anchors")  # the source's
 
 
 def start_from(source: str, settings: dict, class_names: list[str]) -> tuple[Detector, dict]:
     """A detector of `settings` with the weights of another, and the settings that it then has.
 
-    source: what `load_model` takes. Network and style are the source's; assigner, balance and image size stay those of
+    source: what `load_model` takes. Network and style are the source's; assigner, losses and image size stay those of
         `settings`, and what an assigner has learnt starts anew
 
     A class that the source knows by name keeps its row of the class layer. Others start anew, and a warning names
@@ -24,7 +25,7 @@ def start_from(source: str, settings: dict, class_names: list[str]) -> tuple[Det
     for name in ("backbone", "anchors"):
         if given.get(name, "points") != settings.get(name, "points"):
             raise InputError(f"{source} has the {name} {given.get(name, 'points')}, not {settings[name]} (--{name})")
-    settings = given | {name: settings[name] for name in ("num_classes", "assigner", "balance", "image_size")}
+    settings = settings | {name: given[name] for name in NETWORK if name in given}
     model = build_detector(**settings, load_weights=False)
     state, fresh = other.state_dict(), model.state_dict()
     known = {name: row for row, name in enumerate(description["class_names"])}

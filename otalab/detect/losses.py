@@ -15,7 +15,6 @@ from otalab.assign.types import IGNORED
 from otalab.detect.distributed import mean_over_processes, num_processes
 from otalab.errors import InputError
 
-FIELDS = ("logits", "boxes", "quality")
 WEIGHTS = {"classification": 1.0, "box": 2.0, "quality": 0.5}  # the authors' code
 
 
@@ -25,15 +24,17 @@ def detection_losses(
     """The losses of a batch, weighted, to be summed: those that the assignments bring along, or else the detector's.
 
     The detector's are focal, GIoU and IoU-branch losses, each summed over the batch and divided by the number of
-    positives, see `count_positives`, at least one in all processes. Predictions have a quality; its
-    target is the IoU of the predicted box at assignment time. Ignored points (-2) have no loss at all. A positive with
-    a score learns that instead of 1 by the quality focal loss (Li et al., NeurIPS 2020, Sec. 3, beta 2).
+    positives, see `count_positives`, at least one in all processes. The IoU branch learns the IoU of the predicted box
+    at assignment time; predictions without a quality have no such loss. Ignored points (-2) have no loss at all. A
+    positive with a score learns that instead of 1 by the quality focal loss (Li et al., NeurIPS 2020, Sec. 3, beta 2).
+    Raises InputError for a batch in which some predictions have a quality and some have none.
     """
     if assignments and all(a.make_losses is not None for a in assignments):
         return own_losses(predictions, assignments)
-    if any(p.quality is None for p in predictions):
-        raise InputError("the detector's losses need the quality of every prediction, and one has none")
-    logits, boxes, quality = (torch.cat([getattr(p, name) for p in predictions]) for name in FIELDS)
+    without = sum(p.quality is None for p in predictions)
+    if 0 < without < len(predictions):
+        raise InputError(f"{without} of {len(predictions)} predictions lack a quality; all must have one, or none")
+    logits, boxes = (torch.cat([getattr(p, name) for p in predictions]) for name in ("logits", "boxes"))
     labels = torch.cat([t.labels for t in targets])
     matched = torch.cat([a.matched_gt for a in assignments])
     soft = any(a.score is not None for a in assignments)
@@ -54,8 +55,10 @@ def detection_losses(
     losses = {
         "classification": focal * label_weight.where(matched != IGNORED, 0)[:, None],
         "box": generalized_box_iou_loss(boxes, gt_boxes) * box_weight,
-        "quality": F.binary_cross_entropy_with_logits(quality[positive], iou, reduction="none") * box_weight,
     }
+    if not without:
+        quality = torch.cat([p.quality for p in predictions])[positive]
+        losses["quality"] = F.binary_cross_entropy_with_logits(quality, iou, reduction="none") * box_weight
     normaliser = at_least_one(count_positives(assignments)).to(box_weight)
     return {name: WEIGHTS[name] * loss.sum() / normaliser for name, loss in losses.items()}
 

@@ -35,7 +35,7 @@ class Learner:
                 "not add up from the parts of a batch; take it whole"
             )
         self.run, self.device = run, device
-        self.model = parallel(run.model, run.model.assigner.trains_quality)
+        self.model = parallel(run.model, run.model.trains_quality)
         self.watch = Watch(run.model, device)
 
     def step(self, batches: Iterator, factor: float, stopping: bool) -> tuple[dict[str, float], bool]:

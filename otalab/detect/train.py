@@ -162,6 +162,7 @@ def build_run(config: TrainConfig, class_names: list[str], device: torch.device)
         "weights_backbone": config.weights_backbone,
         "image_size": config.image_size,
         "balance": config.balance,
+        "quality": config.quality,
         "anchors": config.anchors,
     }
     if config.init:

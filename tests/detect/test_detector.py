@@ -227,6 +227,16 @@ def test_scores_leave_out_a_quality_that_was_not_trained(detector):
     assert torch.equal(other(images)[0]["scores"], without["scores"])
 
 
+def test_a_detector_does_without_its_iou_branch_if_told_so():
+    model = build_detector("tiny", 2, quality=False).train()
+    losses = model(noise((64, 64)), [target((4, 4, 40, 30))])
+    assert losses.keys() == {"classification", "box"}
+    sum(losses.values()).backward()
+    assert not model.head.quality.weight.grad.any() and model.head.sides.weight.grad.any()
+    _, (predictions,) = model.eval().predict(noise((64, 64)))
+    assert predictions.quality is None
+
+
 def test_a_detector_balances_its_gts_if_told_so():
     losses = {}
     for balance in (0.0, 0.5, 1.0):

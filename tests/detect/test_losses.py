@@ -204,11 +204,18 @@ def test_two_processes_divide_by_the_mean_of_their_positives(tmp_path):
         assert said["losses"] == pytest.approx({k: v * positives / 2.5 for k, v in alone.items()}, rel=RTOL)
 
 
-def test_predictions_without_a_quality_are_refused():
+def test_predictions_without_a_quality_have_no_such_loss():
     predictions, targets, assignments = scene([[0, -1, 2]])
     without = [replace(p, quality=None) for p in predictions]
-    with pytest.raises(InputError, match="need the quality"):
-        detection_losses(without, targets, assignments)
+    expected = detection_losses(predictions, targets, assignments)
+    assert detection_losses(without, targets, assignments) == {k: expected[k] for k in ("classification", "box")}
+
+
+def test_a_quality_in_some_predictions_alone_is_refused():
+    predictions, targets, assignments = scene([[0, -1, 2], [1, -1, -1]])
+    mixed = [predictions[0], replace(predictions[1], quality=None)]
+    with pytest.raises(InputError, match="1 of 2 predictions lack a quality"):
+        detection_losses(mixed, targets, assignments)
 
 
 def test_the_host_waits_as_often_for_a_batch_as_for_an_image():
