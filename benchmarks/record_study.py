@@ -1,8 +1,8 @@
 """Gather the cards of the studies for lesson 11 and the pages: `python -m benchmarks.record_study`.
 
 Writes otalab/lessons/recorded/study.json and balanced.json from plans and the cards that `otalab study` left in
-results/. Then every table of README.md and docs/ that stands between `<!-- study NAME: means -->` (or `answers`), NAME
-that of a plan, and `<!-- end of study -->`.
+results/. Then every table of README.md and docs/ that stands between `<!-- study NAME: means -->` (or `answers`, or
+`course`), NAME that of a plan, and `<!-- end of study -->`.
 """
 
 import re
@@ -23,8 +23,8 @@ from otalab.viz.study import methods_of
 from otalab.viz.study_report import answer_rows
 
 FOLDER = Path(__file__).parent
-PAGES = [FOLDER.parent / page for page in ("README.md", "docs/results.md")]
-SHARED = {"default": "shapes", "options": "shapes"}  # on the scenes of another plan, whose cards count too
+PAGES = [FOLDER.parent / page for page in ("README.md", "docs/results.md", "docs/assigners.md")]
+SHARED = {"default": "shapes", "options": "shapes", "anchors": "demo"}  # on the scenes of another plan, whose cards count too
 RECORDS = {"shapes": lesson11.RECORD, "balanced": lesson11.BALANCED}
 KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
 COLUMNS = {"AP": "AP", "AP50": "AP50"}  # of a table, and which of a card's metrics they show
@@ -35,7 +35,7 @@ OF_CELLS = {
     "platelets: AP": "AP/Platelets",
     "platelets: AP50": "AP50/Platelets",
 }
-BLOCK = re.compile(r"(?<=<!-- study )(\w+): (means|answers) -->\n.*?(?=<!-- end of study -->)", re.S)
+BLOCK = re.compile(r"(?<=<!-- study )(\w+): (means|answers|course) -->\n.*?(?=<!-- end of study -->)", re.S)
 
 
 def study(name: str) -> tuple[str, Plan, list[Card]]:
@@ -52,9 +52,10 @@ def record(name: str) -> dict:
 
 
 def table(name: str, kind: str) -> str:
-    """A study's `means` or `answers`, in Markdown."""
+    """A study's `means`, `answers` or `course`, in Markdown."""
     _, plan, cards = study(name)
-    return markdown(mean_lines(plan, cards, name) if kind == "means" else answer_lines(plan, cards))
+    kinds = {"means": lambda: mean_lines(plan, cards, name), "answers": lambda: answer_lines(plan, cards)}
+    return markdown((kinds | {"course": lambda: course_lines(cards)})[kind]())
 
 
 def mean_lines(plan: Plan, cards: Sequence[Card], name: str) -> list[dict]:
@@ -72,6 +73,21 @@ def mean_lines(plan: Plan, cards: Sequence[Card], name: str) -> list[dict]:
             for column, metric in columns.items()
         }
         for method in methods_of(cards)
+    ]
+
+
+def course_lines(cards: Sequence[Card]) -> list[dict]:
+    """A row for each run: how its loss fell, its AP, and the time of a step in units of the first run's."""
+    first = sum(cards[0].seconds.values())
+    return [
+        {
+            "method": f"`{card.method}`",
+            "mean loss, first to last epoch": f"{card.epochs[0]['loss']:.2f} to {card.epochs[-1]['loss']:.2f}",
+            "AP": f"{100 * card.metrics['AP']:.1f}",
+            "AP50": f"{100 * card.metrics['AP50']:.1f}",
+            "a step's time": f"{sum(card.seconds.values()) / first:.1f}",
+        }
+        for card in cards
     ]
 
 
