@@ -25,6 +25,7 @@ from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.auction import auction
 from otalab.transport.augmenting_path import augmenting_path
+from otalab.transport.independent import independent
 from otalab.transport.methods import RENAMED
 from otalab.transport.sinkhorn import check_options
 
@@ -39,7 +40,7 @@ EXACT_SOLVERS: dict[str, Callable[[ArcProblem], ArcSolution]] = {
     "augmenting-path": augmenting_path,
     "auction": auction_with_shares,
 }
-SOLVERS = (*EXACT_SOLVERS, "sinkhorn")
+SOLVERS = (*EXACT_SOLVERS, "sinkhorn", "independent")
 DEFICITS = ("drop", "relax", "raise")
 PerImage = tuple[Predictions, Targets, Candidates]
 
@@ -58,8 +59,9 @@ class OTA(Assigner):
     prior: admissible pairs, see `otalab.assign.prior`
     q:     number of IoUs summed for the dynamic k; k: fixed supply (Eq. 4) instead, if not None
     solver: "augmenting-path" (exact, on the CPU: a batch travels there and back in one transfer each), "auction"
-            (exact, on the device of the input; a batch with a deficit goes to augmenting-path, which shares) or
-            "sinkhorn" (approximate, on the device; a gt may get more or fewer points than its k)
+            (exact, on the device of the input; a batch with a deficit goes to augmenting-path, which shares),
+            "sinkhorn" (approximate, on the device; a gt may get more or fewer points than its k) or "independent" (no
+            plan: each gt takes its k cheapest points, and of those that several take the ones that cost it least)
     deficits: what to do where gts want more points than their priors hold:
         "drop"   leave out as few labels as possible, shared as evenly as possible, and only then at the least cost;
                  `Assignment.deficit` says whose
@@ -87,7 +89,7 @@ class OTA(Assigner):
         check_options(eps=self.eps, max_iter=self.max_iter, tol=0.0)
         require("not be negative", off_prior=self.off_prior, k=self.k or 0)
         require("be a whole number of at least 1", q=self.q)
-        if self.solver == "sinkhorn" and self.deficits != "drop":
+        if self.solver not in EXACT_SOLVERS and self.deficits != "drop":
             raise InputError(f"deficits {self.deficits!r} needs an exact solver: {' or '.join(EXACT_SOLVERS)}")
 
     def assign_images(
@@ -142,7 +144,7 @@ class OTA(Assigner):
             soft = arc_sinkhorn(problem, eps=self.eps, max_iter=self.max_iter)
             found = ArcSolution(problem, soft.labels(), soft.price)
         else:
-            found = EXACT_SOLVERS[self.solver](problem)
+            found = EXACT_SOLVERS.get(self.solver, independent)(problem)
         if self.deficits == "relax" and self.buys_outside(found, images):
             found = EXACT_SOLVERS[self.solver](self.relaxed(problem, points, images))
         return self.assignments(found, points, images)  # line 16

@@ -10,7 +10,7 @@ from otalab.transport import TransportProblem, solve
 
 from .cases import KINDS, make_case
 
-SOLVERS = ("augmenting-path", "auction", "sinkhorn")
+SOLVERS = ("augmenting-path", "auction", "sinkhorn", "independent")
 
 
 def total(assignment) -> float:
@@ -59,9 +59,30 @@ def test_sinkhorns_own_settings_reach_it():
     assert off[0] > 2 * off[1]
 
 
-def test_sinkhorn_cannot_relax_or_refuse():
+@pytest.mark.parametrize("solver", ["sinkhorn", "independent"])
+def test_a_solver_that_is_not_exact_cannot_relax_or_refuse(solver):
     with pytest.raises(InputError, match="deficits 'relax' needs an exact solver: augmenting-path or auction"):
-        build_assigner("ota", solver="sinkhorn", deficits="relax")
+        build_assigner("ota", solver=solver, deficits="relax")
+
+
+def test_without_a_plan_each_gt_takes_its_k_cheapest_points_and_the_least_cost_keeps_those_that_several_take():
+    fewer = 0
+    for seed in range(20):
+        case = make_case(seed, num_gt=10, scene="crowd")
+        alone, planned = build_assigner("ota", solver="independent")(*case), build_assigner("ota")(*case)
+        k = (planned.supply[:-1] + planned.deficit).tolist()
+        assert (alone.supply[:-1] + alone.deficit).tolist() == k  # the same demand, from the same candidates
+        over = (alone.cost[:-1] - alone.cost[-1]).double()
+        taken = {}
+        for gt, row in enumerate(over):
+            for point in row.argsort(stable=True)[: k[gt]].tolist():
+                if row[point] < taken.get(point, (torch.inf, -1))[0]:
+                    taken[point] = (float(row[point]), gt)
+        wanted = [taken.get(point, (0, -1))[1] for point in range(over.shape[1])]
+        assert alone.matched_gt.tolist() == wanted
+        assert alone.certificate.gap > -1e-9
+        fewer += int(planned.positive.sum() - alone.positive.sum())
+    assert fewer > 20  # a gt that loses a point gets no other
 
 
 @pytest.mark.parametrize("name", ["ota", "ota-paper"])
@@ -75,7 +96,7 @@ def test_a_k_or_q_that_cannot_be_is_refused_when_the_assigner_is_built(name):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("deficits", ["drop", "relax"])
 def test_a_batch_is_a_loop(solver, deficits):
-    if (solver, deficits) == ("sinkhorn", "relax"):
+    if solver in ("sinkhorn", "independent"):
         deficits = "drop"
     scenes = [("normal", 5), ("crowd", 12), ("normal", 0), ("tiny", 8), ("huge", 3), ("outside", 6)]
     cases = [make_case(i, (96, 128), num_gt=m, scene=scene) for i, (scene, m) in enumerate(scenes)]
@@ -116,7 +137,9 @@ def test_on_a_device_sinkhorn_takes_a_twentieth_of_the_operations_of_a_loop_over
     assert together.waits.total() <= 2
 
 
-@pytest.mark.parametrize(("solver", "at_most"), [("augmenting-path", 2), ("sinkhorn", 2), ("auction", 12)])
+@pytest.mark.parametrize(
+    ("solver", "at_most"), [("augmenting-path", 2), ("sinkhorn", 2), ("independent", 2), ("auction", 12)]
+)
 def test_the_number_of_waits_does_not_grow_with_the_batch(solver, at_most):
     counts = []
     for size in (2, 12):
