@@ -118,7 +118,8 @@ def check(answer=None) -> str:
 
 
 def hint(seed: int, gt: int) -> str:
-    """Why a shave may have seemed to change many labels."""
+    """Why a shave may have seemed to change many labels, or where to look."""
+    look = f"few shaves change {MANY}. Look through more heaps: all gts of seed {SEEN}, {SEEN + 1}, ..."
     if sum(changed(seed, gt, follow=True)) >= MANY:
         return "Many do if the predictions follow the shaved box. Here the detector says the same before and after."
     for name, text in (("fcos", "FCOS's"), ("atss", "ATSS's")):
@@ -130,5 +131,5 @@ def hint(seed: int, gt: int) -> str:
     assign = build_assigner("ota")
     labels = [assign(points, predictions, shaved(targets, gt, pixels)).matched_gt for pixels in (0, 2, 3, -1)]
     if max(sum(flips(labels[0], other)) for other in labels[1:]) >= MANY:
-        return "Is it one pixel that you take off, and off the right side?"
-    return f"Few shaves change {MANY}. Look through more heaps: all gts of seed {SEEN}, {SEEN + 1}, ..."
+        return f"If you saw more: do you take off one pixel, and off the right side? If you tried your luck: {look}"
+    return look[0].upper() + look[1:]

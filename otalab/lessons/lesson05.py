@@ -44,7 +44,7 @@ def check(labels_from_cost) -> str:
         solved += 1
     return (
         f"All {solved} problems are solved at the linear program's cost. Each point gets one label, so its "
-        "background price is part of every plan and may be taken off its column. Then the background is free, and what "
+        "background cost is part of every plan and may be taken off its column. Then the background is free, and what "
         "is left is to give each of gt i's k_i copies a point of its own. The program has whole-numbered vertices, so "
         "asking for whole labels loses nothing."
     )

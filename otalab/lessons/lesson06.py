@@ -70,6 +70,8 @@ def check(stride=None) -> str:
     said = f"At stride {stride} the gts ask for {asked} labels, and there are {there} points"
     if asked <= there:
         why = next((text for text, how in MISTAKES if finest(**how) == stride), "")
+        if not why and stride > finest():
+            why = "But some finer grid is too small: look at one after the other, from the finest on."
         unmasked = asked_and_there(stride, prior=False)[0] > there
         raise Hint(f"{said}: enough. {why or UNMASKED * unmasked}".rstrip())
     if finest() != stride:

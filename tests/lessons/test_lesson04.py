@@ -88,6 +88,12 @@ def test_a_pixel_that_moves_little_is_told_how_much():
     assert not verdict.passed and verdict.message.startswith(f"{total(few)} of OTA's labels change")
 
 
+def test_who_tried_a_pair_at_random_is_told_to_look_through_heaps():
+    said = [lesson04.check(pair).message for pair in pairs(80, 100) if total(pair) < lesson04.MANY]
+    luck = [message for message in said if "one pixel" in message]
+    assert luck and all("Look through more heaps" in message for message in luck)
+
+
 def test_predictions_follow_where_they_are_of_the_shaved_gt_and_stay_elsewhere():
     for seed, gt in pairs(4):
         _, points, before, targets = lesson04.heap(seed)

@@ -55,6 +55,14 @@ def test_a_fine_grid_is_enough_however_one_counts():
     assert message.endswith("enough.") and "outside" not in message
 
 
+def test_a_coarser_grid_that_suffices_is_told_that_some_finer_one_does_not():
+    enough = [stride for stride in range(RIGHT + 1, lesson06.MOST + 1) if not fails(stride)]
+    assert enough
+    for stride in enough:
+        message = lesson06.check(stride).message
+        assert "some finer grid" in message and "outside" not in message and str(RIGHT) not in message
+
+
 def test_a_coarser_grid_that_fails_too_gets_its_own_hint():
     coarser = next(stride for stride in range(RIGHT + 1, lesson06.MOST + 1) if fails(stride))
     verdict = lesson06.check(coarser)
