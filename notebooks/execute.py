@@ -51,11 +51,11 @@ def tidy(notebook: NotebookNode, seconds: float) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader wants to know them: "20 seconds", "3 minutes"."""
+    """Seconds as a reader wants to know them: "20 seconds", "1.5 minutes"."""
     if seconds < 50:
         return f"{max(10, 10 * round(seconds / 10))} seconds"
-    minutes = max(1, round(seconds / 60))
-    return f"{minutes} minute{'s' * (minutes > 1)}"
+    minutes = max(1, round(seconds / 30) / 2)
+    return f"{minutes:g} minute{'s' * (minutes > 1)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

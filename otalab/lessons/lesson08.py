@@ -9,6 +9,7 @@ from torch import Tensor
 from otalab.assign.simota import by_price
 from otalab.lessons.lesson05 import matched
 from otalab.lessons.verdict import ask, checker, hint_if, numbers
+from otalab.viz.style import plural
 
 Costs = Float[Tensor, "m n"]
 Labels = Int[Tensor, " n"]
@@ -82,11 +83,12 @@ def miscount(found: Labels, cost: Costs, owner: Labels, gt: int) -> str | None:
     robbed = (after < before).nonzero().flatten().tolist()
     if robbed:
         return (
-            f"gt {robbed[0]} (counted from 0) has {before[robbed[0]]} points before and {after[robbed[0]]} after. Who "
-            "gives a point away takes another; the path ends where one takes a point that is nobody's."
+            f"gt {robbed[0]} (counted from 0) has {plural(int(before[robbed[0]]), 'point')} before and "
+            f"{after[robbed[0]]} after. Who gives a point away takes another; the path ends where one takes a point "
+            "that is nobody's."
         )
     if after[gt] == before[gt]:
-        return f"gt {gt} (counted from 0) is as short as before: it has {before[gt]} points."
+        return f"gt {gt} (counted from 0) is as short as before: it has {plural(int(before[gt]), 'point')}."
     if (after - before).sum() > 1:
         more = int((after - before).sum())
         return f"{more} points more are taken. One path gives one point more, to gt {gt} (counted from 0) alone."
@@ -99,10 +101,11 @@ def too_dear(given: list[Tensor]) -> str | None:
         more, least = (paid(cost, labels) - paid(cost, owner) for labels in (found, fed(cost, owner, gt)))
         if more > least + 1e-9:
             said = f"The counts are right, but a path costs {more:.2f} where one of {least:.2f} exists. "
-            return said + next((text for text, *way in MISTAKES if all_go(given, *way)), "What does a step cost?")
+            return said + next((text for text, *way in MISTAKES if all_go(given, *way)), COSTS)
     return None
 
 
+COSTS = "What does a step cost? The path of the least sum may begin with a dear step."
 MISTAKES = [  # what to think of; through how many other gts such paths go, and whether losers get their cost back
     ("Yours have one step, to the cheapest free point. May gt take a point from another, who then moves?", 0, True),
     ("Yours pass through one other gt at most. How would you find a chain through two?", 1, True),

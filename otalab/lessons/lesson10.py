@@ -79,7 +79,8 @@ def hint(total: float, losses: dict[str, float]) -> str:
         )
     most = max(losses, key=losses.get)
     if total > 2 * BELOW:
-        return said + f"It is falling, most of it is the {most} loss. Would more steps do, or another learning rate?"
+        stuck = "If more steps do not lower it: another learning rate, and zero_grad in each step?"
+        return said + f"It has fallen; most of what is left is the {most} loss. {stuck}"
     return said + f"Nearly there; most of what is left is the {most} loss. Do the last steps still move it up and down?"
 
 

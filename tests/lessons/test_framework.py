@@ -110,7 +110,14 @@ def test_a_cell_that_fails_is_told_and_the_notebook_stays_as_it_was(tmp_path, ca
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(1.0, "10 seconds"), (24.0, "20 seconds"), (49.0, "50 seconds"), (55.0, "1 minute"), (170.0, "3 minutes")],
+    [
+        (1.0, "10 seconds"),
+        (24.0, "20 seconds"),
+        (49.0, "50 seconds"),
+        (55.0, "1 minute"),
+        (85.0, "1.5 minutes"),
+        (170.0, "3 minutes"),
+    ],
 )
 def test_durations_are_told_in_round_figures(seconds, text):
     assert duration(seconds) == text

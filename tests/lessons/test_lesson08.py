@@ -138,6 +138,17 @@ def spendthrift(cost, owner, gt):
     return labels
 
 
+def greedy(cost, owner, gt):
+    """The cheapest point of all; whoever had it takes the cheapest free one."""
+    labels = owner.clone()
+    point = cost[gt].masked_fill(owner == gt, torch.inf).argmin()
+    loser = owner[point]
+    labels[point] = gt
+    if loser >= 0:
+        labels[cost[loser].masked_fill(labels >= 0, torch.inf).argmin()] = loser
+    return labels
+
+
 def steps(through, refund=True):
     return lambda cost, owner, gt: lesson08.by_steps(cost, owner, gt, through, refund)
 
@@ -148,11 +159,13 @@ def steps(through, refund=True):
         (lambda cost, owner, gt: owner, "as short as before"),
         (another, "as short as before"),
         (rob, "takes another"),
+        (rob, "has 1 point before"),
         (everybody, "gives one point more"),
         (steps(0), "one step"),
         (steps(1), "through one other gt"),
         (steps(9, refund=False), "no longer pays"),
         (spendthrift, "What does a step cost"),
+        (greedy, "may begin with a dear step"),
         (lambda cost, owner, gt: torch.full_like(owner, 99), "gts are -1 to"),
         (lambda cost, owner, gt: 1 / 0, "ZeroDivisionError"),
         (lambda cost, owner, gt: None, "NoneType"),

@@ -9,6 +9,8 @@ import torch
 from lab.cards import cards
 
 from benchmarks import record_study
+from otalab.data import ShapesConfig
+from otalab.data.scene import draw_scene
 from otalab.files import to_json
 from otalab.lab.contrasts import answers
 from otalab.lab.plan import Contrast, Plan
@@ -130,3 +132,14 @@ def test_a_recorded_study_is_whole(path):
     assert [(card.data, card.method, card.seed) for card in kept] == [job[:3] for job in plan.jobs()]
     assert len(answers(plan, kept)) >= len(plan.contrasts)
     assert all(0 <= card.value("metrics/AP") <= 1 for card in kept)
+
+
+def test_the_picture_of_the_dial_shows_the_same_shapes_at_every_setting():
+    scenes = []
+    for spread in (0.9, 0.6, 0.4, 0.25):
+        sizes = {"min_size": 10.0, "max_size": 32.0, "crowd": 0.0, "spread": spread}
+        look = ShapesConfig(image_size=96, min_objects=8, max_objects=8, **sizes)
+        scenes.append(draw_scene(look, np.random.default_rng(37)))
+    assert len({tuple(scene.labels) for scene in scenes}) == 1
+    area = np.array([scene.masks.sum((1, 2)) / scene.visible for scene in scenes])  # px of whole shapes
+    assert area.shape == (4, 8) and np.allclose(area, area[0], rtol=0.05, atol=4)  # edges fall on other parts of pixels
