@@ -95,6 +95,28 @@ def test_what_the_pages_say_of_studies_is_what_the_cards_say():
     assert f"{best - published:.1f} points above `ota` as published" in said["docs/results.md"]
 
 
+def test_what_the_pages_say_of_the_demos_scenes_is_what_the_cards_say():
+    _, _, cards = record_study.study("demo")
+
+    def mean(method: str, path: str = "metrics/AP") -> str:
+        return f"{100 * np.mean(list(values(cards, 'demo', method, path).values())):.1f}"
+
+    readme, training = " ".join(README.split()), " ".join(TRAINING.split())
+    assert f"an AP of {mean('ota')}, `fcos` {mean('fcos')}, `simota` {mean('simota')}." in readme
+    default = "ota:q=10 balanced"
+    assert f"the paper's values: {mean(default)} and {mean('ota')}, three seeds" in training
+    for size, said in {"under 16": "those under 16 px", "32 to 64": "AP50 from 32 px on"}.items():
+        small, published = (mean(method, f"size/{size}/AP50") for method in (default, "ota"))
+        assert f"{said} {small}, against {published})" in training
+    found = {(e.contrast.a, e.contrast.b): e.found for e in answered("demo")}
+    assert found["ota", "simota"].low > 0 > found["ota", "fcos"].low
+    results = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    ours, published = (ahead("demo", *pair)[0] for pair in ((default, "simota balanced"), ("ota", "simota")))
+    assert f"ahead of `simota` by {ours} points, and as published `ota` is ahead by {published}." in results
+    leads = [100 * (a - b) for a, b in zip(*(values(cards, "demo", m).values() for m in ("ota", "fcos")), strict=True)]
+    assert f"by {min(leads):.1f} to {max(leads):.1f} points" in results and min(leads) > 0
+
+
 def answered(study: str) -> list:
     return answers(*record_study.study(study)[1:])
 
