@@ -20,6 +20,7 @@ from otalab.errors import InputError
 from otalab.lab.gt_bins import SIZE_EDGES, SIZES, found_gts
 from otalab.lab.mistakes import as_tensors, by_image
 from otalab.lab.photos import score_of
+from otalab.lab.run_record import read_run
 
 
 def found_by_size(truth: dict, results: Sequence[dict]) -> list[dict]:
@@ -55,7 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         model, description = load_model(a.run)
         names = description["class_names"]
         heldout = open_split(a.data, "val", names)
-        seen = CocoDataset.from_folder(a.data, "train", categories=names, max_images=len(heldout))
+        settings = read_run(a.run).settings
+        most = min(len(heldout), settings["max_images"] or len(heldout))
+        seen = CocoDataset.from_folder(
+            a.data, "train", categories=names, max_images=most, seed=settings["seed"]
+        )  # of a run on some photos these are its own
     except InputError as error:
         flags.error(str(error))
     for name, split in {"held out": heldout, "trained on": seen}.items():
