@@ -1,6 +1,6 @@
 """Gather the cards of the studies for lesson 11 and the pages: `python -m benchmarks.record_study`.
 
-Writes otalab/lessons/recorded/{study,balanced,levels}.json from plans and the cards that `otalab study` left in
+Writes otalab/lessons/recorded/{study,balanced,demo}.json from plans and the cards that `otalab study` left in
 results/. Then every table of README.md and docs/ that stands between `<!-- study NAME: means -->` (or `answers`, or
 `course`), NAME that of a plan, and `<!-- end of study -->`.
 """
@@ -25,7 +25,7 @@ from otalab.viz.study_report import answer_rows
 FOLDER = Path(__file__).parent
 PAGES = [FOLDER.parent / page for page in ("README.md", "docs/results.md", "docs/assigners.md")]
 SHARED = {"default": "shapes", "options": "shapes", "anchors": "demo"}  # where cards of a like plan lie
-RECORDS = {"shapes": lesson11.RECORD, "balanced": lesson11.BALANCED, "demo": lesson11.LEVELS}
+RECORDS = {"shapes": lesson11.RECORD, "balanced": lesson11.BALANCED, "demo": lesson11.DEMO}
 KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
 COLUMNS = {"AP": "AP", "AP50": "AP50"}  # of a table, and which of a card's metrics they show
 OF_CELLS = {

@@ -10,11 +10,11 @@ from otalab.lab.plan import Plan, parse_plan
 from otalab.lessons.verdict import Hint, ask, checker, hint_if, numbers, whole
 
 RECORD = Path(__file__).parent / "recorded" / "study.json"
-BALANCED, LEVELS = RECORD.with_name("balanced.json"), RECORD.with_name("levels.json")
+BALANCED, DEMO = RECORD.with_name("balanced.json"), RECORD.with_name("demo.json")
 
 
 def recorded(path: Path = RECORD) -> tuple[Plan, list[Card]]:
-    """A longer study, its plan and its cards: the first, that in a `BALANCED` loss, or that on several `LEVELS`."""
+    """A longer study, its plan and its cards: the first, that in a `BALANCED` loss, or on scenes of the `DEMO`."""
     content = json.loads(path.read_text())
     return parse_plan(content["plan"]), [parse_card(card | {"settings": {}}) for card in content["cards"]]
 
