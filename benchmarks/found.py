@@ -56,11 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         model, description = load_model(a.run)
         names = description["class_names"]
         heldout = open_split(a.data, "val", names)
-        settings = read_run(a.run).settings
-        most = min(len(heldout), settings["max_images"] or len(heldout))
-        seen = CocoDataset.from_folder(
-            a.data, "train", categories=names, max_images=most, seed=settings["seed"]
-        )  # of a run on some photos these are its own
+        own = {name: read_run(a.run).settings[name] for name in ("max_images", "background", "seed")}
+        own["max_images"] = min(len(heldout), own["max_images"] or len(heldout))  # of a run on few photos all of them
+        seen = CocoDataset.from_folder(a.data, "train", categories=names, **own)
     except InputError as error:
         flags.error(str(error))
     for name, split in {"held out": heldout, "trained on": seen}.items():
