@@ -14,11 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from processes import PROCESSES
 from safetensors.torch import load_file
 
-# A server that has imported everything forks the processes, so that a killed one costs no start of Python.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["otalab.cli.main", "otalab.detect.train", "otalab.data", "faster_coco_eval"])
 LEFT_UNFINISHED = (".part", ".jsonl")  # files that are not written whole, by their endings
 
 
