@@ -7,9 +7,8 @@ import multiprocessing
 from collections.abc import Callable
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["otalab.cli.main", "otalab.detect.train", "otalab.lab.study", "faster_coco_eval", "ipykernel.kernelapp", "pytest"]
-)
+OURS = ["otalab.cli.main", "otalab.detect.train", "otalab.lab.study", "otalab.viz.run_report"]
+PROCESSES.set_forkserver_preload([*OURS, "faster_coco_eval", "ipykernel.kernelapp", "pytest"])
 
 
 def in_processes(count: int, run: Callable, *arguments) -> None:
