@@ -23,6 +23,9 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)   ## verify the solvers, train a mini detector, write runs/demo/report.html (about 6 minutes)
 	$(RUN) -m otalab demo
 
+# what one process of the tests compiles, the others read: a shell that forbids it would let each compile everything
+test fast: export PYTHONDONTWRITEBYTECODE =
+
 test: $(READY)   ## all tests
 	$(RUN) -m pytest -n auto --dist worksteal
 

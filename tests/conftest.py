@@ -11,10 +11,34 @@ import pytest
 import torch
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first: begun last, they would end the run on one processor while the others idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """Sums come out bit for bit alike, and tests do not compete with each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def pages():
+    """Runs of seconds do without report.html, which takes as long; `with pages():` and other processes make it."""
+    from otalab.detect.run_evaluation import RunEvaluator
+
+    report = RunEvaluator.report
+
+    @contextmanager
+    def drawn():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RunEvaluator, "report", report)
+            yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunEvaluator, "report", lambda self, metrics: None)
+        yield drawn
 
 
 @pytest.fixture(scope="session")

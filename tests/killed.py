@@ -14,11 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from processes import PROCESSES
 from safetensors.torch import load_file
 
-# A server that has imported everything forks the processes, so that a killed one costs no start of Python.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["otalab.cli.main", "otalab.detect.train", "otalab.data", "faster_coco_eval"])
 LEFT_UNFINISHED = (".part", ".jsonl")  # files that are not written whole, by their endings
 
 
@@ -39,7 +37,9 @@ def command(arguments: list[str], kill_at: int | None, coco: dict[str, dict]) ->
 
     from otalab.cli.main import main
     from otalab.data import coco_download
+    from otalab.viz import run_report
 
+    run_report.add_run_sections = lambda *_: None  # a page must be whole here, whatever it shows
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # for loader processes, as in a command from a shell
     for name, values in coco.items():

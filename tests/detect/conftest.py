@@ -5,12 +5,6 @@ from dataclasses import replace
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def no_page(monkeypatch):
-    """Runs of seconds do without report.html, which takes as long; `finished` and runs in other processes have it."""
-    monkeypatch.setattr("otalab.detect.run_evaluation.RunEvaluator.report", lambda self, metrics: None)
-
-
 @pytest.fixture
 def setup(shapes, tmp_path):
     """The settings of a run of seconds, with changes."""
@@ -23,13 +17,14 @@ def setup(shapes, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def finished(shapes, tmp_path_factory):
-    """The folder of a run of `setup` that was never stopped; not to be written into."""
+def finished(shapes, tmp_path_factory, pages):
+    """The folder of a run of `setup` that was never stopped, with its page; not to be written into."""
     from otalab.detect.config import TrainConfig
     from otalab.detect.train import train
 
     from .runs import EPOCHS
 
     out = tmp_path_factory.mktemp("finished") / "run"
-    train(TrainConfig(str(shapes), str(out), epochs=EPOCHS, batch_size=4, warmup=2, device="cpu"), progress=False)
+    with pages():
+        train(TrainConfig(str(shapes), str(out), epochs=EPOCHS, batch_size=4, warmup=2, device="cpu"), progress=False)
     return out

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import in_processes
 from safetensors.torch import load_file
-from torch import multiprocessing
 
 from otalab.detect import step as step_module
 from otalab.detect import train as train_module
@@ -18,7 +18,8 @@ from otalab.errors import InputError
 
 from .runs import log_of, metrics_of
 
-PRECISE = 1e-9  # of float64 after twenty steps, relative; float32 gives 1e-8 after five, and then tells rounding apart
+STEPS = 6  # an epoch and a half: warm-up, the highest rate and the decay
+PRECISE = 1e-9  # of float64, relative; float32 gives 1e-8 after five steps, and then tells rounding apart
 
 
 def train_precisely(config: TrainConfig) -> None:
@@ -36,27 +37,26 @@ def train_precisely(config: TrainConfig) -> None:
         train_module.train(config, progress=False)
 
 
-def take_part(rank: int, processes: int, port: int, run, config: TrainConfig) -> None:
-    """One process of several, as `torchrun` starts them."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank)}
+def take_part(rank: int, port: int, run, config: TrainConfig) -> None:
+    """One process of two, as `torchrun` starts them."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     run(config)
 
 
-def in_processes(processes: int, run, config: TrainConfig) -> None:
+def in_two_processes(run, config: TrainConfig) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(take_part, args=(processes, port, run, config), nprocs=processes)
+    in_processes(2, take_part, port, run, config)
 
 
 @pytest.fixture(scope="module")
 def precise(shapes, tmp_path_factory):
-    """Settings of twenty steps of eight images, and the folder of the run that one process made of them."""
+    """Settings of a few steps of four images, and the folder of the run that one process made of them."""
     config = TrainConfig(
-        data=str(shapes), out=str(tmp_path_factory.mktemp("precise") / "run"), device="cpu", size=40, steps=20,
-        batch_size=8, backbone="mobilenet_v2", weights_backbone="IMAGENET1K_V1", optimizer="sgd", lr=1e-3, warmup=5,
+        data=str(shapes), out=str(tmp_path_factory.mktemp("precise") / "run"), device="cpu", size=40, steps=STEPS,
+        batch_size=4, backbone="mobilenet_v2", weights_backbone="IMAGENET1K_V1", optimizer="sgd", lr=1e-3, warmup=3,
         augment="light", clip=1.0,
     )  # fmt: skip
     train_precisely(config)
@@ -66,7 +66,7 @@ def precise(shapes, tmp_path_factory):
 def assert_same_run(config: TrainConfig, other: TrainConfig) -> None:
     """Losses of every step, what was counted, and the weights at the end."""
     ours, theirs = ([line for line in log_of(c.out) if "loss" in line] for c in (config, other))
-    assert len(ours) == len(theirs) == 20
+    assert len(ours) == len(theirs) == STEPS
     for a, b in zip(ours, theirs, strict=True):
         assert [a[name] for name in ("step", "lr", "gts", "positives", "empty_gts")] == [
             b[name] for name in ("step", "lr", "gts", "positives", "empty_gts")
@@ -81,13 +81,13 @@ def assert_same_run(config: TrainConfig, other: TrainConfig) -> None:
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(precise, tmp_path):
     shared = replace(precise, out=str(tmp_path / "run"))
-    in_processes(2, train_precisely, shared)
+    in_two_processes(train_precisely, shared)
     assert_same_run(precise, shared)
 
 
 @pytest.mark.slow
-def test_a_step_in_eight_parts_is_the_whole_step(precise, tmp_path):
-    parts = replace(precise, accumulate=8, out=str(tmp_path / "run"))
+def test_a_step_in_parts_of_one_image_is_the_whole_step(precise, tmp_path):
+    parts = replace(precise, accumulate=4, out=str(tmp_path / "run"))
     train_precisely(parts)
     assert_same_run(precise, parts)
 
@@ -99,12 +99,12 @@ def train_quietly(config: TrainConfig) -> None:
 @pytest.mark.slow
 def test_two_processes_share_the_evaluation_and_the_first_writes(setup, tmp_path):
     config = setup(epochs=1, eval_every=1)
-    in_processes(2, train_quietly, config)
+    in_two_processes(train_quietly, config)
     before = metrics_of(config.out)
     state = sorted(os.listdir(config.out))
     assert {"best.safetensors", "checkpoint.pt", "detections.json", "model.safetensors", "report.html"} <= set(state)
     (Path(config.out) / "metrics.json").unlink()
-    in_processes(2, partial(train_module.train, resume=True, progress=False), config)  # it has come to its end already
+    in_two_processes(partial(train_module.train, resume=True, progress=False), config)  # it has come to its end already
     assert metrics_of(config.out) == before and [line["step"] for line in log_of(config.out)] == [1, 2, 3, 4, 4]
 
 

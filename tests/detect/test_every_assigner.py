@@ -1,4 +1,4 @@
-"""The same training loop runs every assigner."""
+"""The same training loop runs every assigner, and every parameter learns."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_losses_fall_while_an_image_batch_is_learnt(name, shapes):
     torch.manual_seed(0)
     model = build_detector("tiny", len(CLASS_NAMES), assigner=name).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    losses = []
+    losses, learns = [], set()
     for _ in range(STEPS):
         parts = model(list(images), list(targets))
         loss = sum(parts.values())
@@ -27,4 +27,8 @@ def test_losses_fall_while_an_image_batch_is_learnt(name, shapes):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
+        learns |= {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3]), losses
+    assert all(p.isfinite().all() for p in model.parameters())
+    still = {name for name, _ in model.named_parameters()} - learns
+    assert still == (set() if model.assigner.trains_quality else {"head.quality.weight", "head.quality.bias"})

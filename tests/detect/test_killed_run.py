@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 from killed import contents, killed_and_run_again
 
 
+@pytest.mark.slow
 def test_a_run_killed_and_resumed_ends_in_the_same_files_and_no_others(shapes, tmp_path, kills):
     def arguments(folder) -> list:
         flags = {"data": shapes, "out": folder, "epochs": 2, "batch-size": 4, "warmup": 2, "device": "cpu"}

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_processes
 from torch.testing import assert_close
 
 from benchmarks.device import HostWaits
@@ -183,7 +183,6 @@ MATCHED = [[0, -1, 1, 2, 0], [-1, -1, 2]]  # of process 0 and of process 1: four
 
 def one_of_two(rank: int, folder: str) -> None:
     """A process: its losses, and its count of positives after the mean, into `folder`."""
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     try:
         count = torch.tensor(float(4 - 3 * rank))
@@ -196,7 +195,7 @@ def one_of_two(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_divide_by_the_mean_of_their_positives(tmp_path):
-    mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    in_processes(2, one_of_two, str(tmp_path))
     for rank, positives in enumerate((4, 1)):
         said = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert said["mean"] == 2.5 and said["count"] == positives  # and the count is not overwritten

@@ -1,16 +1,15 @@
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from processes import PROCESSES, in_one_thread, in_processes
 
 from otalab.detect import train as train_module
 from otalab.detect.checkpoint import load_state
+from otalab.detect.config import TrainConfig
 from otalab.detect.train import train
 from otalab.errors import InputError
 
@@ -97,29 +96,28 @@ def test_a_log_that_was_cut_short_is_mended(setup, finished, tmp_path, monkeypat
     assert steps_of(tmp_path / "run") == steps_of(finished)
 
 
-@pytest.mark.slow
-def test_a_killed_process_is_resumed_by_another_to_the_same_bits(shapes, finished, tmp_path):
-    out = tmp_path / "run"
-    command = [sys.executable, "-m", "otalab", "train", "--data", shapes, "--out", out, "--epochs", str(EPOCHS)]
-    command += ["--batch-size", "4", "--warmup", "2", "--device", "cpu"]
-    quiet = {"env": os.environ | {"OMP_NUM_THREADS": "1"}, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+def train_quietly(rank: int, config: TrainConfig, resume: bool) -> None:
+    train(config, resume, progress=False)
 
-    process = subprocess.Popen(command, **quiet)
+
+def test_a_killed_process_is_resumed_by_another_to_the_same_bits(setup, finished, tmp_path):
+    config, out = setup(), tmp_path / "run"
+    process = PROCESSES.Process(target=in_one_thread, args=(0, train_quietly, config, False))
+    process.start()
     log = out / "log.jsonl"
     try:
         deadline = time.monotonic() + 120
         while not log.exists() or log.read_text().count("\n") < STEPS + 2:  # in the middle of the second epoch
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.is_alive() and time.monotonic() < deadline
             time.sleep(0.005)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
+        process.kill()
+        process.join()
     done = load_state(out / "checkpoint.pt")["steps_done"]
     assert STEPS <= done < EPOCHS * STEPS and len(log_of(out)) > done
     assert not (out / "model.safetensors").exists()
 
-    subprocess.run([*command, "--resume"], check=True, **quiet)
+    in_processes(1, train_quietly, config, True)
     assert same_weights(out, finished)
     assert steps_of(out) == steps_of(finished)
     assert not [name for name in os.listdir(out) if name.startswith(".")]

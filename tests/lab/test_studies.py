@@ -2,16 +2,13 @@
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
 import pytest
 import torch
 from detect.runs import log_of
+from processes import PROCESSES, in_one_thread
 
 from otalab.data import CocoDataset, ShapesConfig
 from otalab.errors import InputError
@@ -143,23 +140,21 @@ def test_labels_are_not_compared_across_a_stop(done):
     assert labels.changed == [None, None, None, None, 0.0]
 
 
+def begin(rank: int, folder) -> None:
+    run_plan(PLAN, folder, progress=False)
+
+
 @pytest.mark.slow
 def test_a_killed_study_goes_on_and_ends_with_the_same_cards(done, tmp_path):
     _, whole = done
-    program = (
-        "from lab.test_studies import PLAN; from otalab.lab.study import run_plan; import sys; "
-        "run_plan(PLAN, sys.argv[1], processes=int(sys.argv[2]), progress=False)"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    first = subprocess.Popen([*command, "1"], env=environment)
+    first = PROCESSES.Process(target=in_one_thread, args=(0, begin, tmp_path))
+    first.start()
     while not list(tmp_path.glob("cards/*/ota-3.json")):  # the first of the two runs is done
-        assert first.poll() is None
+        assert first.is_alive()
         time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.kill()
+    first.join()
     assert len(read_cards(PLAN, tmp_path / "cards")) == 1
-    subprocess.run([*command, "2"], env=environment, check=True)
-    again = read_cards(PLAN, tmp_path / "cards")
+    again = run_plan(PLAN, tmp_path, processes=2, progress=False)
     assert str([each.metrics for each in again]) == str([each.metrics for each in whole])
     assert [[e["loss"] for e in each.epochs] for each in again] == [[e["loss"] for e in each.epochs] for each in whole]

@@ -81,7 +81,7 @@ def test_committed_outputs_are_whole_and_in_order(path):
 
 @pytest.mark.slow
 @names
-def test_all_cells_run_and_the_exercise_waits_for_an_answer(path, tmp_path, monkeypatch):
+def test_all_cells_run_and_the_exercise_waits_for_an_answer(path, tmp_path, monkeypatch, forked_kernels):
     for setting in ("OTALAB_COCO", "OTALAB_LESSON_EPOCHS"):
         monkeypatch.delenv(setting, raising=False)
     notebook = shortened(path)
