@@ -21,7 +21,7 @@ def parser() -> Parser:
         prog="otalab",
         description="Optimal-transport label assignment for object detection: learn it, check it, train with it.",
         epilog="exit status: 0 done, 1 a check failed, 2 input at fault or more than memory holds, 3 a fault of otalab "
-        "itself, 130 interrupted, 141 the reader of the output went away, 143 training ended by SIGTERM, its state saved."
+        "itself, 130 interrupted, 141 the reader of the output went away, 143 training ended by SIGTERM and saved."
         f" Faults are told in one line; {TRACEBACK}=1 adds the traceback of one of otalab's own.",
     )
     top.add_argument("--version", action="version", version=f"otalab {__version__}")
