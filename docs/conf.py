@@ -73,7 +73,7 @@ ROOMS = ("transport", "assign", "detect", "data", "lab", "viz", "lessons")
 FOLDERS = {f"otalab/{room}": f"docs/api/{room}" for room in ROOMS}
 FOLDERS |= dict.fromkeys(("notebooks", "notebooks/solutions"), "notebooks/README")
 FOLDERS |= {"otalab/adapters": "docs/adapters"}
-FOLDERS |= {"benchmarks": "benchmarks/README", "docs": "docs/index", "otalab/cli": None, "tests": None}
+FOLDERS |= {"benchmarks": "benchmarks/README", "docs": "docs/index", "otalab/cli": None, "tests": None, "data": None}
 
 
 class SourceParser(Parser):

@@ -21,8 +21,8 @@ def parser() -> Parser:
         prog="otalab",
         description="Optimal-transport label assignment for object detection: learn it, check it, train with it.",
         epilog="exit status: 0 done, 1 a check failed, 2 input at fault or more than memory holds, 3 a fault of otalab "
-        "itself, 130 interrupted, 141 the reader of the output went away. Faults are told in one line; "
-        f"{TRACEBACK}=1 adds the traceback of one of otalab's own.",
+        "itself, 130 interrupted, 141 the reader of the output went away, 143 training ended by SIGTERM and saved."
+        f" Faults are told in one line; {TRACEBACK}=1 adds the traceback of one of otalab's own.",
     )
     top.add_argument("--version", action="version", version=f"otalab {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -122,7 +122,7 @@ def parser() -> Parser:
         "by intervals that hold together. Each run leaves a card; what has one is not trained again, and a study that "
         "was stopped goes on where it was.",
         epilog="PLAN is a TOML file: title, seeds, settings (flags of `otalab train`), data, methods and contrasts. "
-        "benchmarks/plans has some.",
+        "docs/studies.md explains it, and benchmarks/plans has some.",
     )
     add("plan", type=Path, metavar="PLAN", help="a TOML file, see below")
     add("--out", type=Path, default="runs/study", help="folder for runs, cards and report.html (default: %(default)s)")
@@ -141,7 +141,7 @@ def parser() -> Parser:
         "upright, as viewers show them, and boxes are in px of the upright photo. For an image that cannot be read a "
         "line says why, the others are still predicted, and the exit status is 2.",
     )
-    add("checkpoint", help="a run's folder, or its model.safetensors")
+    add("checkpoint", help="a run's folder, its model.safetensors, or weights from elsewhere (docs/use.md)")
     images = "image files, folders of image files, or patterns such as 'frames/*.jpg'"
     add("images", nargs="+", type=Path, help=images)
     add("--out", type=Path, default="runs/predict", help="folder for NAME.json and NAME.png (default: %(default)s)")
@@ -158,7 +158,7 @@ def parser() -> Parser:
         "Dropping boxes that overlap better ones (NMS) is left to you. The file is run on a random image, and kept "
         "only if it computes what the detector does. docs/use.md has a program that detects with it.",
     )
-    add("checkpoint", help="a run's folder, or its model.safetensors")
+    add("checkpoint", help="a run's folder, its model.safetensors, or weights from elsewhere (docs/use.md)")
     add("--format", choices=("onnx", "torch"), default="onnx", help="onnx: FILE.onnx; torch: FILE.pt2 (default: onnx)")
     add("--out", type=Path, required=True, metavar="FILE", help="file to write")
     square = "height and width of the images (default: a square of the side that the detector resizes to)"

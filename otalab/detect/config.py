@@ -56,8 +56,12 @@ class TrainConfig:
     init: str | None = setting(
         None, "detector to start from: torchvision-coco, a .pth of its or the authors' layout, or a run's folder"
     )
-    assigner: str = setting("ota:q=10", "label assignment: ota, fcos, atss, simota, ... or with options, ota:q=10")
-    balance: float = setting(1.0, "1 lets all objects of an image count alike in the losses, 0 all positives", 0, 1)
+    assigner: str = setting(
+        "ota:q=10", "label assignment: ota, fcos, atss, simota, ... (docs/assigners.md), or with options, ota:q=10"
+    )
+    balance: float = setting(
+        1.0, "1 lets all objects of an image count alike in the losses; 0, as in the paper, all positives", 0, 1
+    )
     quality: bool = setting(True, "an IoU branch, whose score counts beside that of the class")
     anchors: str = setting(
         "points", "guided or meta: the detector has anchor boxes of its own, for max-iou", choices=ANCHORS
@@ -95,7 +99,7 @@ class TrainConfig:
         0.998, "decay of the weights' moving average that is evaluated and saved; 0 for none", 0, 0.999999
     )
     # the machine
-    precision: str = setting("float32", "of the network; labels and losses stay in float32", choices=PRECISIONS)
+    precision: str = setting("float32", "of the network; losses stay in float32, labels in float64", choices=PRECISIONS)
     memory_format: str = setting("auto", "layout of images; auto goes by the processor", choices=MEMORY_FORMATS)
     compile: bool = setting(False, "compile backbone and head by torch.compile")
     # housekeeping
