@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 PROCESSES = multiprocessing.get_context("forkserver")
 OURS = ["otalab.cli.main", "otalab.detect.train", "otalab.lab.study", "otalab.viz.run_report"]
-PROCESSES.set_forkserver_preload([*OURS, "faster_coco_eval", "ipykernel.kernelapp", "pytest"])
+PROCESSES.set_forkserver_preload([*OURS, "faster_coco_eval", "pytest"])
 
 
 def in_processes(count: int, run: Callable, *arguments) -> None:

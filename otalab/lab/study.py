@@ -5,6 +5,8 @@ cards = run_plan(read_plan("benchmarks/plans/shapes.toml"), "runs/study")
 
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -74,7 +76,7 @@ def side_by_side(work: Sequence[partial], processes: int, end: float) -> Iterato
         return
     left, running = iter(work), set()
     spawn = multiprocessing.get_context("spawn")  # a forked PyTorch may hang
-    with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=end_with_parent) as pool:
         while True:
             if time.monotonic() < end:
                 running |= {pool.submit(call) for call in islice(left, processes - len(running))}
@@ -83,6 +85,17 @@ def side_by_side(work: Sequence[partial], processes: int, end: float) -> Iterato
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
                 yield each.result()
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it is killed; else it would train on, and then wait for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def kept(cards: Path, job: Job) -> Card | None:

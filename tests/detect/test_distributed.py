@@ -18,7 +18,7 @@ from otalab.errors import InputError
 
 from .runs import log_of, metrics_of
 
-STEPS = 6  # an epoch and a half: warm-up, the highest rate and the decay
+STEPS = 20  # warm-up, the highest rate and the decay
 PRECISE = 1e-9  # of float64, relative; float32 gives 1e-8 after five steps, and then tells rounding apart
 
 
@@ -53,10 +53,10 @@ def in_two_processes(run, config: TrainConfig) -> None:
 
 @pytest.fixture(scope="module")
 def precise(shapes, tmp_path_factory):
-    """Settings of a few steps of four images, and the folder of the run that one process made of them."""
+    """Settings of twenty steps of four images, and the folder of the run that one process made of them."""
     config = TrainConfig(
         data=str(shapes), out=str(tmp_path_factory.mktemp("precise") / "run"), device="cpu", size=40, steps=STEPS,
-        batch_size=4, backbone="mobilenet_v2", weights_backbone="IMAGENET1K_V1", optimizer="sgd", lr=1e-3, warmup=3,
+        batch_size=4, backbone="mobilenet_v2", weights_backbone="IMAGENET1K_V1", optimizer="sgd", lr=1e-3, warmup=5,
         augment="light", clip=1.0,
     )  # fmt: skip
     train_precisely(config)

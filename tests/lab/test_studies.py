@@ -4,6 +4,8 @@ import json
 import math
 import time
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from otalab.data import CocoDataset, ShapesConfig
 from otalab.errors import InputError
 from otalab.lab.card import card_path, read_card, write_card
 from otalab.lab.plan import Contrast, Plan, Scenes
-from otalab.lab.study import LabelChanges, data_folder, read_cards, run_path, run_plan, share_changed
+from otalab.lab.study import LabelChanges, data_folder, read_cards, run_path, run_plan, share_changed, side_by_side
 
 from .cards import card
 
@@ -138,6 +140,28 @@ def test_labels_are_not_compared_across_a_stop(done):
     labels.look(3, model)
     labels.look(4, model)
     assert labels.changed == [None, None, None, None, 0.0]
+
+
+def hold(file: Path) -> None:
+    list(side_by_side([partial(Path.touch, file), *[partial(time.sleep, 600)] * 2], 2, math.inf))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for the children of a process")
+def test_runs_end_with_the_study_that_is_killed(tmp_path):
+    study = PROCESSES.Process(target=hold, args=(tmp_path / "up",))
+    study.start()
+    while not (tmp_path / "up").exists():
+        assert study.is_alive()
+        time.sleep(0.02)
+    runs = Path(f"/proc/{study.pid}/task/{study.pid}/children").read_text().split()
+    assert len(runs) >= 2
+    study.kill()
+    study.join()
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}").exists() for pid in runs):
+        assert time.monotonic() < end, "a run goes on without its study"
+        time.sleep(0.02)
 
 
 def begin(rank: int, folder) -> None:
