@@ -14,7 +14,7 @@ BALANCED, DEMO = RECORD.with_name("balanced.json"), RECORD.with_name("demo.json"
 
 
 def recorded(path: Path = RECORD) -> tuple[Plan, list[Card]]:
-    """A longer study, its plan and its cards: the first, that in a `BALANCED` loss, or on scenes of the `DEMO`."""
+    """A longer study, its plan and its cards: the first, that in a `BALANCED` loss, or on scenes like the `DEMO`'s."""
     content = json.loads(path.read_text())
     return parse_plan(content["plan"]), [parse_card(card | {"settings": {}}) for card in content["cards"]]
 
