@@ -18,7 +18,7 @@ from otalab.errors import InputError
 from .elsewhere import SIZE, torchvisions
 from .models import noise, target
 
-MIXED = [(75, 61), (64, 64), (40, 180), (130, 90), (33, 50), (200, 52)]  # limited by either side, enlarged, as it is
+MIXED = [(75, 61), (64, 64), (40, 180), (130, 90), (33, 50), (64, 96), (100, 101), (200, 52), (57, 57), (90, 128)]
 
 
 @pytest.fixture(scope="module")
