@@ -16,6 +16,7 @@ from otalab.cli.compare import resized
 from otalab.data import CocoDataset
 from otalab.detect.checkpoint import load_model
 from otalab.detect.detector import Detector, as_targets
+from otalab.detect.evaluate import open_split
 from otalab.errors import InputError
 from otalab.lab.gt_bins import SIZE_EDGES, SIZES
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for run in a.runs:
         try:
             model, description = load_model(run)
-            dataset = CocoDataset.from_folder(a.data, "val", categories=description["class_names"])
+            dataset = open_split(a.data, "val", description["class_names"])
         except InputError as error:
             flags.error(str(error))
         print(run, *lines(*points_by_level(model, dataset, a.images), model.backbone.strides), sep="\n")

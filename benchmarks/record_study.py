@@ -24,7 +24,12 @@ from otalab.viz.study_report import answer_rows
 
 FOLDER = Path(__file__).parent
 PAGES = [FOLDER.parent / page for page in ("README.md", "docs/results.md", "docs/assigners.md")]
-SHARED = {"default": "shapes", "options": "shapes", "anchors": "demo"}  # where cards of a like plan lie
+SHARED = {
+    "default": "shapes",
+    "options": "shapes",
+    "anchors": "demo",
+    "classes": "demo",
+}  # where cards of a like plan lie
 RECORDS = {"shapes": lesson11.RECORD, "balanced": lesson11.BALANCED, "demo_anew": lesson11.DEMO}
 KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
 COLUMNS = {"AP": "AP", "AP50": "AP50"}  # of a table, and which of a card's metrics they show
@@ -54,8 +59,9 @@ def record(name: str) -> dict:
 def table(name: str, kind: str) -> str:
     """A study's `means`, `answers` or `course`, in Markdown."""
     _, plan, cards = study(name)
-    kinds = {"means": lambda: mean_lines(plan, cards, name), "answers": lambda: answer_lines(plan, cards)}
-    return markdown((kinds | {"course": lambda: course_lines(cards)})[kind]())
+    if kind == "means":
+        return markdown(mean_lines(plan, cards, name))
+    return markdown(answer_lines(plan, cards) if kind == "answers" else course_lines(cards))
 
 
 def mean_lines(plan: Plan, cards: Sequence[Card], name: str) -> list[dict]:

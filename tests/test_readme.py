@@ -118,6 +118,8 @@ def test_what_the_pages_say_of_the_demos_scenes_is_what_the_cards_say():
     assert f"ahead of `simota` by {ours} points, and as published `ota` is ahead by {published}." in results
     leads = " and ".join(ahead("demo_anew", "ota", other)[0] for other in ("fcos", "simota"))
     assert f"ahead of `fcos` and `simota`, by {leads} points" in results
+    (large,) = (e.found for e in answered("sizes") if e.data == "large" and e.contrast.b == "simota balanced")
+    assert f"over `simota` by more than {100 * large.high:.1f} points is unlikely" in results
     leads = [100 * (a - b) for a, b in zip(*(values(cards, "demo", m).values() for m in ("ota", "fcos")), strict=True)]
     assert f"by {min(leads):.1f} to {max(leads):.1f} points" in results and min(leads) > 0
 
