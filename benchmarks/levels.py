@@ -1,6 +1,7 @@
 """From which levels the gts of each size get their points: `python -m benchmarks.levels RUN [RUN ...] --data FOLDER`.
 
-Labels are those that each run's own assigner gives from the trained detector's predictions, on held-out images.
+Labels are those that each run's own assigner gives from the trained detector's predictions, on held-out images. Sizes are in px
+of the images as the detector sees them.
 """
 
 import argparse
@@ -12,8 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from otalab.boxes import box_area
-from otalab.cli.compare import resized
-from otalab.data import CocoDataset
+from otalab.data import CocoDataset, eval_transforms
 from otalab.detect.checkpoint import load_model
 from otalab.detect.detector import Detector, as_targets
 from otalab.detect.evaluate import open_split
@@ -30,8 +30,8 @@ def points_by_level(
     gts, learnt = torch.zeros(sizes, dtype=torch.int64), torch.zeros(sizes * levels, dtype=torch.int64)
     for index in range(min(images, len(dataset))):
         image, target = dataset[index]
-        small, targets = resized(model, image, as_targets(target))
-        points, predictions = model.predict([small])
+        targets = as_targets(target)
+        points, predictions = model.predict([image])
         (found,) = model.assign(points, predictions, [targets])
         size = torch.bucketize(box_area(targets.boxes).sqrt(), torch.tensor(SIZE_EDGES), right=True)
         gts += torch.bincount(size, minlength=sizes)
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             model, description = load_model(run)
             dataset = open_split(a.data, "val", description["class_names"])
+            dataset.transforms = eval_transforms(*(model.image_size or ()))
         except InputError as error:
             flags.error(str(error))
         print(run, *lines(*points_by_level(model, dataset, a.images), model.backbone.strides), sep="\n")
