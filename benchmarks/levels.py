@@ -1,7 +1,7 @@
 """From which levels the gts of each size get their points: `python -m benchmarks.levels RUN [RUN ...] --data FOLDER`.
 
-Labels are those that each run's own assigner gives from the trained detector's predictions, on held-out images. Sizes are in px
-of the images as the detector sees them.
+Labels are those that each run's own assigner gives from the trained detector's predictions, on held-out images. Sizes
+are in px of the images as the detector sees them.
 """
 
 import argparse
