@@ -63,12 +63,12 @@ def check(model=None) -> str:
         infinite = "non-finite" in str(error)
         raise Hint(f"Its predictions are not finite. {steps}" if infinite else refused) from error
     total = sum(losses.values())
-    hint_if(not total < BELOW, hint(total, losses))
+    hint_if(not total < BELOW, hint(total, losses, type(model.assigner).__name__))
     return reason(total, model, predictions, assignment)
 
 
-def hint(total: float, losses: dict[str, float]) -> str:
-    """What to think of next, by how far the loss has come."""
+def hint(total: float, losses: dict[str, float], assigner: str = "OTA") -> str:
+    """What to think of next, by how far the loss has come, and whose labels the detector was trained with."""
     said = f"The loss is {total:.2f}, and it should be below {BELOW}. "
     if not total < float("inf"):
         return "The loss is not finite. A lower learning rate?"
@@ -76,6 +76,11 @@ def hint(total: float, losses: dict[str, float]) -> str:
         return said + (
             "That is what an untrained detector has, or worse. Does each step call zero_grad, backward and step, on "
             "the parameters of the model that you return?"
+        )
+    if assigner != "OTA":
+        return (
+            said
+            + f"It was trained with the labels of {assigner}, and here the labels are those of ota. Train with ota."
         )
     most = max(losses, key=losses.get)
     if total > 2 * BELOW:

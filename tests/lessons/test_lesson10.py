@@ -1,6 +1,7 @@
 """The checker of lesson 10 computes the loss of the model itself, and tells apart what is wrong with it."""
 
 import copy
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -25,6 +26,61 @@ def small(**options):
 def refused(model, said):
     verdict = lesson10.check(model)
     return not verdict.passed and said in verdict.message
+
+
+def trained(optimizer, schedule=None, steps=80, model=None, copies=1, average=None):
+    """A detector that saw the scene so many times; the loop of a reader who knows PyTorch."""
+    model = (small() if model is None else model).train()
+    image, target = lesson10.scene()
+    steps_of = optimizer(model.parameters())
+    rates = schedule and schedule(steps_of)
+    for _ in range(steps):
+        steps_of.zero_grad()
+        sum(model([image] * copies, [target] * copies).values()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        steps_of.step()
+        if rates:
+            rates.step()
+        if average:
+            average.update_parameters(model)
+    return average.module if average else model
+
+
+def by_sgd():
+    sgd = partial(torch.optim.SGD, lr=0.02, momentum=0.9)
+    return trained(sgd, lambda steps_of: torch.optim.lr_scheduler.OneCycleLR(steps_of, 0.03, total_steps=80))
+
+
+def by_adam_at_one_rate():
+    return trained(partial(torch.optim.Adam, lr=1e-3), steps=100)
+
+
+def by_a_cosine():
+    adam = partial(torch.optim.AdamW, lr=2e-3)
+    return trained(adam, lambda steps_of: torch.optim.lr_scheduler.CosineAnnealingLR(steps_of, 80))
+
+
+def by_pairs():
+    """A batch of the same image twice."""
+    return trained(partial(torch.optim.Adam, lr=1e-3), copies=2)
+
+
+def by_a_moving_average():
+    model, ema = small(), torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema)
+    return trained(partial(torch.optim.AdamW, lr=2e-3), model=model, average=average)
+
+
+@pytest.mark.parametrize("train", [by_sgd, by_adam_at_one_rate, by_a_cosine, by_pairs, by_a_moving_average])
+def test_a_detector_overfit_in_any_way_passes(train):
+    verdict = lesson10.check(train())
+    assert verdict.passed, verdict
+
+
+def test_labels_of_another_assigner_are_named():
+    """Whose loss falls as it should; but the loss that is asked for has the labels of ota."""
+    model = trained(partial(torch.optim.AdamW, lr=2e-3), model=small(assigner="fcos"), steps=60)
+    assert refused(model, "labels of FCOS, and here the labels are those of ota")
 
 
 @pytest.mark.parametrize("mode", [True, False])

@@ -9,10 +9,13 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 from detect.test_evaluate import noisy
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from benchmarks import record_photos
-from otalab.cli.main import parser
+from otalab.cli.main import main, parser
 from otalab.data import CocoDataset
 from otalab.data.manifest import read_manifest
 from otalab.detect import build_detector
@@ -53,7 +56,60 @@ def all_metrics(folder) -> dict:
     return {"AP": reload(folder), "AP50": 0.0}
 
 
-@pytest.mark.parametrize("answer", [reload, all_metrics, lambda folder: reload(folder, change=average_of_the_state)])
+def by_command(folder) -> float:
+    out = folder / "again.json"
+    main(["eval", str(folder), "--data", config(folder)["data"], "--json", str(out)])
+    return json.loads(out.read_text())["AP"]
+
+
+def pycocotools(data, results) -> np.float64:
+    """AP of a file of results, by the evaluator itself."""
+    truth = COCO(str(Path(data) / "val" / "instances.json"))
+    run = COCOeval(truth, truth.loadRes(str(results)), "bbox")
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    return run.stats[0]
+
+
+def by_results_and_pycocotools(folder) -> np.float64:
+    data, out = config(folder)["data"], folder / "results.json"
+    main(["eval", str(folder), "--data", data, "--results", str(out)])
+    return pycocotools(data, out)
+
+
+def by_a_loop_of_their_own(folder) -> np.float64:
+    """Image by image, as a detector of torchvision is evaluated."""
+    model, description = load_model(folder)
+    dataset = open_split(config(folder)["data"], "val", description["class_names"])
+    rows = []
+    for image, target in (dataset[i] for i in range(len(dataset))):
+        with torch.no_grad():
+            (found,) = model.eval()([image])
+        boxes, labels, scores = (found[key].tolist() for key in ("boxes", "labels", "scores"))
+        for (x1, y1, x2, y2), label, score in zip(boxes, labels, scores, strict=True):
+            row = {"image_id": int(target["image_id"]), "category_id": dataset.category_ids[label], "score": score}
+            rows.append(row | {"bbox": [x1, y1, x2 - x1, y2 - y1]})
+    out = folder / "rows.json"
+    out.write_text(json.dumps(rows))
+    return pycocotools(config(folder)["data"], out)
+
+
+def by_the_average_of_the_state(folder) -> torch.Tensor:
+    return torch.tensor(reload(folder, change=average_of_the_state), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reload,
+        all_metrics,
+        by_the_average_of_the_state,
+        by_command,
+        by_results_and_pycocotools,
+        by_a_loop_of_their_own,
+    ],
+)
 def test_an_evaluation_of_the_weights_passes_with_the_reason(answer):
     verdict = lesson12.check(answer)
     assert verdict.passed and "how to build the model" in verdict.message
