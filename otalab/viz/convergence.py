@@ -28,7 +28,7 @@ def draw_errors(ax: Axes, convergence: Convergence) -> Axes:
     ax.set(xscale="log", yscale="log", xlim=(1, last), xlabel="iterations", ylabel="largest error of a sum (relative)")
     ax.axvline(convergence.max_iter, color=MUTED, lw=0.8, ls=":", zorder=1)
     asked = f"{convergence.max_iter:,}"
-    ax.text(0.94 * convergence.max_iter, 0.015, asked, transform=ax.get_xaxis_transform(), ha="right", color=MUTED)
+    ax.text(1.07 * convergence.max_iter, 0.015, asked, transform=ax.get_xaxis_transform(), color=MUTED)
     ax.grid()
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     dashed = any(len(course.newton) for course in shown)
