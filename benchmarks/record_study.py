@@ -25,7 +25,7 @@ from otalab.viz.study_report import answer_rows
 FOLDER = Path(__file__).parent
 PAGES = [FOLDER.parent / page for page in ("README.md", "docs/results.md", "docs/assigners.md")]
 # where the cards of a plan lie that shares them with another
-SHARED = {"default": "shapes", "options": "shapes", "anchors": "demo", "classes": "demo", "parts": "demo"}
+SHARED = {"default": "shapes", "options": "shapes", "anchors": "demo", "classes": "demo", "parts": "demo", "budget": "demo"}
 RECORDS = {"shapes": lesson11.RECORD, "balanced": lesson11.BALANCED, "demo_anew": lesson11.DEMO}
 KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
 COLUMNS = {"AP": "AP", "AP50": "AP50"}  # of a table, and which of a card's metrics they show
