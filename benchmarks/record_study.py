@@ -1,6 +1,6 @@
 """Gather the cards of the studies for lesson 11 and the pages: `python -m benchmarks.record_study`.
 
-Writes otalab/lessons/recorded/{study,balanced,demo}.json from plans and the cards that `otalab study` left in
+Writes otalab/lessons/recorded/{study,balanced,demo,classes}.json from plans and the cards that `otalab study` left in
 results/. Then every table of README.md and docs/ that stands between `<!-- study NAME: means -->` (or `answers`, or
 `course`), NAME that of a plan, and `<!-- end of study -->`.
 """
@@ -24,9 +24,12 @@ from otalab.viz.study_report import answer_rows
 
 FOLDER = Path(__file__).parent
 PAGES = [FOLDER.parent / page for page in ("README.md", "docs/results.md", "docs/assigners.md")]
-# where the cards of a plan lie that shares them with another
-SHARED = {"default": "shapes", "options": "shapes", "anchors": "demo", "classes": "demo", "parts": "demo", "budget": "demo"}
-RECORDS = {"shapes": lesson11.RECORD, "balanced": lesson11.BALANCED, "demo_anew": lesson11.DEMO}
+RECORDS = {
+    "shapes": lesson11.RECORD,
+    "balanced": lesson11.BALANCED,
+    "demo_anew": lesson11.DEMO,
+    "classes": lesson11.CLASSES,
+}
 KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
 COLUMNS = {"AP": "AP", "AP50": "AP50"}  # of a table, and which of a card's metrics they show
 OF_CELLS = {
@@ -36,14 +39,15 @@ OF_CELLS = {
     "platelets: AP": "AP/Platelets",
     "platelets: AP50": "AP50/Platelets",
 }
+CARDS = re.compile(r"^# otalab study .* --cards (\S+)", re.M)
 BLOCK = re.compile(r"(?<=<!-- study )(\w+): (means|answers|course) -->\n.*?(?=<!-- end of study -->)", re.S)
 
 
 def study(name: str) -> tuple[str, Plan, list[Card]]:
-    """A plan's text, the plan, and its cards."""
+    """A plan's text, the plan, and its cards: they lie where the command at the head of the plan says."""
     text = (FOLDER / "plans" / f"{name}.toml").read_text()
     plan = parse_plan(text)
-    return text, plan, read_cards(plan, FOLDER / "results" / SHARED.get(name, name))
+    return text, plan, read_cards(plan, FOLDER.parent / CARDS.search(text)[1])
 
 
 def record(name: str) -> dict:

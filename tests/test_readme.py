@@ -124,6 +124,36 @@ def test_what_the_pages_say_of_the_demos_scenes_is_what_the_cards_say():
     assert f"by {min(leads):.1f} to {max(leads):.1f} points" in results and min(leads) > 0
 
 
+def test_what_the_pages_say_of_six_classes_and_of_one_is_what_the_cards_say():
+    _, _, cards = record_study.study("classes")
+    many, one, alone = "demo", "demo, one class", "ota:solver=independent"
+    asked = {(each.contrast.b, each.data): each for each in answered("classes")}
+    found = {key: each.found for key, each in asked.items()}
+    behind, across = found["simota", one], found["simota", f"{many} - {one}"]
+    readme, results = (" ".join((ROOT / page).read_text().split()) for page in ("README.md", "docs/results.md"))
+    lesson = " ".join(notebook("11").split())
+    assert behind.high < 0 and f"`simota` is ahead of `ota` by {-100 * behind.mean:.1f} points of AP" in readme
+    assert f"`simota` is ahead by {-100 * behind.mean:.1f} points" in results
+    assert f"`simota` is ahead of `ota`, by {-100 * behind.mean:.1f} points" in lesson
+    larger = f"is larger with six classes than with one, by {100 * across.mean:.1f} points"
+    assert f"{larger} [{100 * across.low:.1f}, {100 * across.high:.1f}]" in results and larger in lesson
+    unsure = asked["fcos", f"{many} - {one}"]
+    assert unsure.found.low < 0 < unsure.alone.low and "For its lead over `fcos` that cannot be told" in results
+    means = [100 * np.mean(list(values(cards, many, method).values())) for method in (alone, "ota")]
+    assert "AP is {:.1f} with six classes, where `ota` has {:.1f}".format(*means) in readme
+    plan, most = found[alone, many], max(-found[alone, one].low, found[alone, one].high)
+    assert f"by {-100 * plan.mean:.1f} points [{-100 * plan.high:.1f}, {-100 * plan.low:.1f}]" in results
+    assert all(f"more than {100 * most:.1f} points is unlikely" in text for text in (results, lesson))
+
+
+def notebook(number: str) -> str:
+    """The Markdown of a lesson."""
+    (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    return "\n".join(
+        "".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "markdown"
+    )
+
+
 def answered(study: str) -> list:
     return answers(*record_study.study(study)[1:])
 

@@ -10,11 +10,14 @@ from otalab.lab.plan import Plan, parse_plan
 from otalab.lessons.verdict import Hint, ask, checker, hint_if, numbers, whole
 
 RECORD = Path(__file__).parent / "recorded" / "study.json"
-BALANCED, DEMO = RECORD.with_name("balanced.json"), RECORD.with_name("demo.json")
+BALANCED, DEMO, CLASSES = (RECORD.with_name(f"{name}.json") for name in ("balanced", "demo", "classes"))
 
 
 def recorded(path: Path = RECORD) -> tuple[Plan, list[Card]]:
-    """A longer study, its plan and its cards: the first, that in a `BALANCED` loss, or on scenes like the `DEMO`'s."""
+    """A longer study, its plan and its cards.
+
+    The first one, that in a `BALANCED` loss, that on scenes like the `DEMO`'s, or that with six `CLASSES` and with one.
+    """
     content = json.loads(path.read_text())
     return parse_plan(content["plan"]), [parse_card(card | {"settings": {}}) for card in content["cards"]]
 
