@@ -87,7 +87,8 @@ class OTA(Assigner):
         require_known(SOLVERS, solver=self.solver)
         require_known(DEFICITS, deficits=self.deficits)
         check_options(eps=self.eps, max_iter=self.max_iter, tol=0.0)
-        require("not be negative", off_prior=self.off_prior, k=self.k or 0)
+        require("not be negative", off_prior=self.off_prior)
+        require("be a whole number of at least 0", k=self.k or 0)
         require("be a whole number of at least 1", q=self.q)
         if self.solver not in EXACT_SOLVERS and self.deficits != "drop":
             raise InputError(f"deficits {self.deficits!r} needs an exact solver: {' or '.join(EXACT_SOLVERS)}")
