@@ -83,7 +83,7 @@ def in_float64(
     return (
         points.to(dtype=torch.float64),
         replace(predictions, boxes=predictions.boxes.double(), anchors=anchors),
-        replace(targets, boxes=targets.boxes.double(), labels=targets.labels.long()),
+        replace(targets, boxes=targets.boxes.detach().double(), labels=targets.labels.long()),
     )
 
 

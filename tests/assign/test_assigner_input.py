@@ -172,7 +172,7 @@ def test_a_subclass_is_given_float64_geometry_outside_autocast_and_gradients():
 def test_nothing_in_an_assignment_hangs_on_the_graph(name):
     points, predictions, targets = make_case(0, dtype=torch.float32)
     live = Predictions(predictions.logits.requires_grad_(), predictions.boxes.requires_grad_())
-    assignment = build_assigner(name)(points, live, targets)
+    assignment = build_assigner(name)(points, live, Targets(targets.boxes.requires_grad_(), targets.labels))
     for tensor in (assignment.matched_gt, assignment.supply, assignment.cost, assignment.plan):
         assert tensor is None or not tensor.requires_grad
 
