@@ -55,10 +55,11 @@ class AnchorPoints:
     ) -> "AnchorPoints":
         """Points of an image of `size` (height, width) px: ceil(H/s) x ceil(W/s) a level, at (i + offset) * s.
 
-        Raises InputError if a size or stride is not positive.
+        Raises InputError for no stride, and for a size or stride that is no positive whole number.
         """
-        if any(s <= 0 for s in strides):
-            raise InputError(f"strides {list(strides)} must be positive")
+        if len(size) != 2 or any(isinstance(x, float) or x <= 0 for x in (*size, *strides)):
+            found = f"{tuple(size)} and {list(strides)}"
+            raise InputError(f"image size (height, width) and strides must be positive whole numbers, not {found}")
         maps = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
         return cls.for_feature_maps(maps, strides, offset, device, dtype)
 
@@ -73,10 +74,12 @@ class AnchorPoints:
     ) -> "AnchorPoints":
         """Points of feature maps of the given (height, width) in cells, one for each stride.
 
-        Raises InputError if there are not as many maps as strides, or a size or stride is not positive.
+        Raises InputError if there are not as many maps as strides, or none, or a size or stride is not positive.
         """
-        if len(maps) != len(strides):
-            raise InputError(f"{len(maps)} feature maps but {len(strides)} strides")
+        if len(maps) != len(strides) or len(maps) == 0:
+            raise InputError(
+                f"{len(maps)} feature maps but {len(strides)} strides; there must be as many, and one at least"
+            )
         if any(h < 1 or w < 1 or s <= 0 for (h, w), s in zip(maps, strides, strict=True)):
             raise InputError(f"feature maps {list(maps)} and strides {list(strides)} must be positive")
         make = {"device": device, "dtype": dtype}
