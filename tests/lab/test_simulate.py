@@ -24,6 +24,12 @@ def test_targets_lie_in_the_image_and_have_an_area(seed):
     assert targets.labels.min() >= 0 and targets.labels.max() < 7
 
 
+def test_targets_lie_in_an_image_that_is_smaller_than_any_usual_box():
+    boxes = random_targets((8, 12), 40, 7, seeded()).boxes
+    assert boxes.min() >= 0 and boxes[:, 2].max() <= 12 and boxes[:, 3].max() <= 8
+    assert (boxes[:, 2:] - boxes[:, :2]).min() >= 1
+
+
 def test_a_crowd_overlaps_and_without_one_boxes_stand_apart():
     overlaps = {}
     for crowd in (0.0, 1.0):
