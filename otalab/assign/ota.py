@@ -110,9 +110,8 @@ class OTA(Assigner):
         gt = torch.repeat_interleave(each, output_size=num_pairs)  # (num_pairs,)
         slot = torch.arange(num_pairs, device=gts.device) - (each.cumsum(0) - each)[gt]  # (num_pairs,)
         rank = (candidates.valid.cumsum(dim=1) - 1).where(candidates.valid, longest)
-        points_of = image.new_zeros(len(gts), longest + 1).scatter_(1, rank, candidates.point)[
-            :, :longest
-        ]  # (m, longest), no gaps
+        points_of = image.new_zeros(len(gts), longest + 1).scatter_(1, rank, candidates.point)
+        points_of = points_of[:, :longest]  # (m, longest), no gaps; the column that is cut off took the padding
         point = points_of[gt, slot]  # (num_pairs,)
 
         # lines 9, 6, 7, 10 and 11: what a label costs over the background's; all classes but the gt's own cancel
