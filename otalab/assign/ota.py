@@ -51,9 +51,9 @@ class OTA(Assigner):
 
     With the default options `algorithm1` defines its labels.
 
-    Where the authors' code errs, this does not: forbidden pairs are absent instead of expensive, so no float32 sum can
-    make a point of them; a gt between the points gets the nearest, if less than a stride away; gts that want more
-    points than there are get what exists; equal gts with equal k get equally many, as far as whole points allow.
+    Where the authors' code errs, this does not. Forbidden pairs are absent instead of expensive, so rounding can make
+    no positive of them. A gt that lies between the points gets the nearest, if less than a stride away. Gts that want
+    more points than there are get what exists. Equal gts with equal k get equally many, as far as whole points allow.
 
     cost:  Eq. 2, see `Cost`
     prior: admissible pairs, see `otalab.assign.prior`

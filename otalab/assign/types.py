@@ -181,15 +181,17 @@ class Assignment:
     """Which gt each anchor point learns, how well it should, and how much that counts.
 
     matched_gt: (n,) int64, gt index; -1 background; -2 ignored
-    supply:     (m + 1,) int64, of the transport problem, background last; sums to n. What was shipped, but for
-                `ota-paper` and `ota-official`: what was offered. The plan of `uot` need not meet it
+    supply:     (m + 1,) int64, labels of each gt, the background's last; sums to n. The labels that were shipped, save
+                for `ota-paper` and `ota-official`: there those that were offered. The plan of `uot` need not meet it
     deficit:    (m,) int64, points that a gt wanted (its k) and did not get
     price:      (m,) float64, what a gt would pay for one more point, over the background's cost: a dual solution
     cost, plan: (m + 1, n) float, the transport problem behind the labels and its answer; +inf cost is a forbidden
                 route. Made when first asked for, where the labels were found without them.
 
-    price, cost, plan and certificate are None for an assigner that moves no mass and, but for `ota`, for an image
-    without gts. Soft labels, None where an assigner has none:
+    An assigner that solves no transport problem leaves price, cost and plan None; so do all but `ota` for an image
+    without gts. `uot` has no price. Without a cost or a price there is no certificate.
+
+    Soft labels, None where an assigner has none:
 
     score:        (n,) float64, the probability that a positive's class should get, in place of 1
     label_weight: (n,) float64, factor of each point's classification loss, in place of 1
