@@ -26,8 +26,11 @@ def random_targets(
     """`num_gt` boxes within an image of `size` (height, width) px, log-uniform from 2 % to 60 % of its shorter side.
 
     A share `crowd` of them stands around one place, so that points are contested. A box that would have a side under
-    1 px is a square of 16 px in the middle instead, or as large as the image lets it.
+    1 px is a square of 16 px in the middle instead, or as large as the image lets it. Raises InputError for a negative
+    number of gts and for no class.
     """
+    if num_gt < 0 or num_classes < 1:
+        raise InputError(f"{num_gt} gts of {num_classes} classes cannot be drawn; there is at least one class")
     height, width = size
     side = min(size) * 0.02 * 30 ** torch.rand(num_gt, 2, generator=generator)  # 2 % .. 60 %
     extent = torch.tensor([width, height], dtype=torch.float32)
