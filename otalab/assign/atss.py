@@ -13,12 +13,12 @@ from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 
 @dataclass(frozen=True)
 class ATSS(Assigner):
-    """A gt is learnt by its candidates whose anchor box overlaps it at least by mean + standard deviation of all.
+    """A gt sets its own IoU threshold: the mean plus the standard deviation of its candidates' IoUs with it.
 
-    Candidates are the points of each level that are closest to the gt's centre. A positive also lies inside the gt.
-    Several gts' positive goes to the one that its anchor box overlaps most, of equals to the first. The standard
-    deviation is that of a sample (divided by one less than the number of candidates), 0 for a single candidate.
-    Predictions are not looked at.
+    Candidates are the points of each level that are closest to the gt's centre. Positive are those whose anchor box
+    reaches the threshold and which lie inside the gt. A point that is positive for several gts goes to the one that its
+    anchor box overlaps most, of equals to the first. The standard deviation is that of a sample (divided by one less
+    than the number of candidates), 0 for a single candidate. Predictions are not looked at.
 
     topk:   candidates of a gt on each level; a level of fewer points gives all
     scale:  side of the square anchor box on each point, in strides

@@ -15,6 +15,7 @@ from otalab.assign.options import require
 from otalab.assign.prior import inside
 from otalab.assign.soft import EPS, absent, hard_labels, present, working, working_dtype
 from otalab.assign.types import AnchorPoints, Assignment, LossTerm, Predictions, Targets
+from otalab.errors import InputError
 
 PerPair = Float[Tensor, " p"]
 
@@ -95,7 +96,9 @@ class AutoAssign(Assigner, nn.Module):
 
     def insides(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Insides:
         """What is decided before the losses."""
-        boxes, labels = targets.boxes, targets.labels
+        boxes, labels, classes = targets.boxes, targets.labels, predictions.logits.shape[1]
+        if self.mean is not None and len(self.mean) != classes:
+            raise InputError(f"the priors are of {len(self.mean)} classes and the logits of {classes}; see for_classes")
         offset = (points.xy - box_ops.centres(boxes)[:, None]) / points.stride[:, None]  # (m, n, 2)
         allowed = inside(points, boxes)
         if self.force_topk:

@@ -83,7 +83,7 @@ def in_float64(
     return (
         points.to(dtype=torch.float64),
         replace(predictions, boxes=predictions.boxes.double(), anchors=anchors),
-        replace(targets, boxes=targets.boxes.double(), labels=targets.labels.long()),
+        replace(targets, boxes=targets.boxes.detach().double(), labels=targets.labels.long()),
     )
 
 
@@ -94,23 +94,31 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
     """
     if len(predictions) != len(targets):
         raise InputError(f"{len(predictions)} images have predictions and {len(targets)} have targets")
-    n, classes, numbers = len(points.xy), [], []
+    n = len(points.xy)
+    xy, stride, level = (tuple(x.shape) for x in (points.xy, points.stride, points.level))
+    if n == 0 or (xy, stride, level) != ((n, 2), (n,), (n,)):
+        raise InputError(f"anchor points need xy (n, 2), stride (n,) and level (n,), not {xy}, {stride} and {level}")
+    classes, numbers = [], [("anchor points", points.xy)]
     for p, t in zip(predictions, targets, strict=True):
         logits, boxes, gt_boxes, labels = (tuple(x.shape) for x in (p.logits, p.boxes, t.boxes, t.labels))
         if len(logits) != 2 or logits[0] != n or boxes != (n, 4):
             raise InputError(f"{n} anchor points need logits ({n}, C) and boxes ({n}, 4), not {logits} and {boxes}")
-        if p.quality is not None and p.quality.shape != (n,):
-            raise InputError(f"{n} anchor points need quality ({n},), not {tuple(p.quality.shape)}")
-        if p.anchors is not None and p.anchors.shape != (n, 4):
-            raise InputError(f"{n} anchor points need anchors ({n}, 4), not {tuple(p.anchors.shape)}")
+        optional = ("quality", p.quality, (n,)), ("anchors", p.anchors, (n, 4)), ("location", p.location, (n,))
+        for name, values, shape in optional:
+            if values is not None and values.shape != shape:
+                raise InputError(f"{n} anchor points need {name} {shape}, not {tuple(values.shape)}")
         if gt_boxes[1:] != (4,) or labels != gt_boxes[:1]:
             raise InputError(f"gt boxes must be (m, 4) and labels (m,), not {gt_boxes} and {labels}")
+        if t.labels.is_floating_point() and len(t.labels):
+            raise InputError(f"gt labels must be whole numbers, int64, not {t.labels.dtype}")
+        if t.ignore_boxes is not None and t.ignore_boxes.shape[1:] != (4,):
+            raise InputError(f"ignore boxes must be (c, 4), not {tuple(t.ignore_boxes.shape)}")
         classes.append(logits[1])
-        numbers += [("logits", p.logits), ("predicted boxes", p.boxes), ("quality", p.quality)]
-        numbers += [("anchors", p.anchors), ("gt boxes", t.boxes), ("ignore boxes", t.ignore_boxes)]
-    numbers = [(name, values) for name, values in numbers if values is not None]
-    if not numbers:
+        numbers += [("logits", p.logits), ("predicted boxes", p.boxes), *(each[:2] for each in optional)]
+        numbers += [("gt boxes", t.boxes), ("ignore boxes", t.ignore_boxes)]
+    if not classes:
         return
+    numbers = [(name, values) for name, values in numbers if values is not None]
     finite = torch.stack([values.sum(dtype=torch.float32) for _, values in numbers]).isfinite().all()
     labels = torch.cat([t.labels for t in targets])
     if bool(finite & ((labels >= 0) & (labels < min(classes))).all()):

@@ -13,7 +13,6 @@ from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
 from otalab.assign.options import require, require_known
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
-from otalab.errors import InputError
 
 CLASSIFICATION = ("focal", "softmax")
 NO_OBJECT = ("last", "zero")
@@ -46,8 +45,8 @@ class DetrCost:
         require_known(NO_OBJECT, no_object=self.no_object)
         weights = {"cls_weight": self.cls_weight, "l1_weight": self.l1_weight, "giou_weight": self.giou_weight}
         require("be finite and not negative", **weights)
-        if self.image_size is not None and not (len(self.image_size) == 2 and min(self.image_size) > 0):
-            raise InputError(f"image_size must be a positive (height, width), not {self.image_size}")
+        if self.image_size is not None:
+            require("be a positive (height, width)", image_size=self.image_size)
 
     def __call__(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Float[Tensor, "m n"]:
         """The cost of every pair, in float64; may be negative."""

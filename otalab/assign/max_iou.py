@@ -63,7 +63,9 @@ class MaxIoU(Assigner):
     def __post_init__(self) -> None:
         low, high = self.neg_iou_thr, self.pos_iou_thr
         if not (0 <= low <= high <= 1 and high > 0):
-            raise InputError(f"IoU thresholds must be 0 <= negative <= positive <= 1, not {low, high}")
+            raise InputError(
+                f"neg_iou_thr and pos_iou_thr must be in 0..1, the first no larger, the second not 0, not {low, high}"
+            )
         require_known(LEARNERS, learner=self.learner)
         require("be in 0..1", min_pos_iou=self.min_pos_iou)
         require("be one or more positive numbers", scales=self.scales, ratios=self.ratios)

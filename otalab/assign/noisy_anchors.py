@@ -70,10 +70,8 @@ class NoisyAnchors(Assigner):
         f_loc, f_cls = (1 / (1 - x).clamp(min=FLOOR) for x in (loc, cls))
         if not self.rescale:
             return mix(loc, cls), over_mean(mix(f_loc, f_cls) ** self.gamma, positive)
-        least, (loc, cls, f_loc, f_cls) = (
-            mean(loc, positive),
-            (over_mean(x, positive) for x in (loc, cls, f_loc, f_cls)),
-        )
+        least = mean(loc, positive)
+        loc, cls, f_loc, f_cls = (over_mean(x, positive) for x in (loc, cls, f_loc, f_cls))
         value = mix(loc, cls)
         low = value.where(positive, torch.inf).amin()
         span = value.where(positive, -torch.inf).amax() - low

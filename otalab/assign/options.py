@@ -3,13 +3,15 @@
 from dataclasses import is_dataclass, replace
 from inspect import signature
 from math import inf
+from numbers import Integral
 
 from otalab.errors import InputError, current
 
 RENAMED = {"centre_radius": "center_radius", "pos_iou": "pos_iou_thr", "neg_iou": "neg_iou_thr"}  # since version 0.1
 READERS = {int: int, float: float, str: str, bool: {"true": True, "false": False}.__getitem__, type(None): int}
 RULES = {
-    "be a whole number of at least 1": lambda value: value >= 1 and float(value).is_integer(),
+    "be a whole number of at least 0": lambda value: isinstance(value, Integral) and value >= 0,
+    "be a whole number of at least 1": lambda value: isinstance(value, Integral) and value >= 1,
     "be positive and finite": lambda value: 0 < value < inf,
     "be finite and not negative": lambda value: 0 <= value < inf,
     "not be negative": lambda value: value >= 0,
@@ -19,6 +21,7 @@ RULES = {
     "be above 0 and at most 1": lambda value: 0 < value <= 1,
     "be one or more positive numbers": lambda value: len(value) > 0 and all(0 < x < inf for x in value),
     "be two positive factors, the lower first": lambda value: len(value) == 2 and 0 < value[0] <= value[1],
+    "be a positive (height, width)": lambda value: len(value) == 2 and all(0 < x < inf for x in value),
 }
 
 
@@ -58,7 +61,11 @@ def parse_options(text: str, defaults) -> dict[str, object]:
 def require(rule: str, **options) -> None:
     """Raise InputError unless each option keeps the rule, one of `RULES`."""
     for name, value in options.items():
-        if not RULES[rule](value):
+        try:
+            kept = RULES[rule](value)
+        except TypeError:  # a word where a number is due, or a number where several are
+            kept = False
+        if not kept:
             raise InputError(f"{name} must {rule}, not {value}")
 
 

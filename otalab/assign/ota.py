@@ -51,9 +51,9 @@ class OTA(Assigner):
 
     With the default options `algorithm1` defines its labels.
 
-    Where the authors' code errs, this does not: forbidden pairs are absent instead of expensive, so no float32 sum can
-    make a point of them; a gt between the points gets the nearest, if less than a stride away; gts that want more
-    points than there are get what exists; equal gts with equal k get equally many, as far as whole points allow.
+    Where the authors' code errs, this does not. Forbidden pairs are absent instead of expensive, so rounding can make
+    no positive of them. A gt that lies between the points gets the nearest, if less than a stride away. Gts that want
+    more points than there are get what exists. Equal gts with equal k get equally many, as far as whole points allow.
 
     cost:  Eq. 2, see `Cost`
     prior: admissible pairs, see `otalab.assign.prior`
@@ -87,7 +87,8 @@ class OTA(Assigner):
         require_known(SOLVERS, solver=self.solver)
         require_known(DEFICITS, deficits=self.deficits)
         check_options(eps=self.eps, max_iter=self.max_iter, tol=0.0)
-        require("not be negative", off_prior=self.off_prior, k=self.k or 0)
+        require("not be negative", off_prior=self.off_prior)
+        require("be a whole number of at least 0", k=self.k or 0)
         require("be a whole number of at least 1", q=self.q)
         if self.solver not in EXACT_SOLVERS and self.deficits != "drop":
             raise InputError(f"deficits {self.deficits!r} needs an exact solver: {' or '.join(EXACT_SOLVERS)}")
@@ -109,9 +110,8 @@ class OTA(Assigner):
         gt = torch.repeat_interleave(each, output_size=num_pairs)  # (num_pairs,)
         slot = torch.arange(num_pairs, device=gts.device) - (each.cumsum(0) - each)[gt]  # (num_pairs,)
         rank = (candidates.valid.cumsum(dim=1) - 1).where(candidates.valid, longest)
-        points_of = image.new_zeros(len(gts), longest + 1).scatter_(1, rank, candidates.point)[
-            :, :longest
-        ]  # (m, longest), no gaps
+        points_of = image.new_zeros(len(gts), longest + 1).scatter_(1, rank, candidates.point)
+        points_of = points_of[:, :longest]  # (m, longest), no gaps; the column that is cut off took the padding
         point = points_of[gt, slot]  # (num_pairs,)
 
         # lines 9, 6, 7, 10 and 11: what a label costs over the background's; all classes but the gt's own cancel

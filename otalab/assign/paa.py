@@ -49,7 +49,8 @@ class PAA(Assigner):
     reassign: bool = True
 
     def __post_init__(self) -> None:
-        _ = self.first_stage  # checks `iou` and `scale`
+        require("be above 0 and at most 1", iou=self.iou)
+        require("be positive and finite", scale=self.scale)
         require("be a whole number of at least 1", topk=self.topk)
         require("be finite and not negative", reg_weight=self.reg_weight)
 

@@ -38,7 +38,8 @@ class SinkhornOTA(Assigner):
 
     def __post_init__(self) -> None:
         check_options(eps=self.eps, max_iter=self.max_iter, tol=0.0)
-        require("be finite and not negative", off_prior=self.off_prior, k=self.k or 0)
+        require("be finite and not negative", off_prior=self.off_prior)
+        require("be a whole number of at least 0", k=self.k or 0)
         require("be a whole number of at least 1", q=self.q)
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:

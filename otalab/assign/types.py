@@ -55,10 +55,11 @@ class AnchorPoints:
     ) -> "AnchorPoints":
         """Points of an image of `size` (height, width) px: ceil(H/s) x ceil(W/s) a level, at (i + offset) * s.
 
-        Raises InputError if a size or stride is not positive.
+        Raises InputError for no stride, and for a size or stride that is no positive whole number.
         """
-        if any(s <= 0 for s in strides):
-            raise InputError(f"strides {list(strides)} must be positive")
+        if len(size) != 2 or any(isinstance(x, float) or x <= 0 for x in (*size, *strides)):
+            found = f"{tuple(size)} and {list(strides)}"
+            raise InputError(f"image size (height, width) and strides must be positive whole numbers, not {found}")
         maps = [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
         return cls.for_feature_maps(maps, strides, offset, device, dtype)
 
@@ -73,10 +74,12 @@ class AnchorPoints:
     ) -> "AnchorPoints":
         """Points of feature maps of the given (height, width) in cells, one for each stride.
 
-        Raises InputError if there are not as many maps as strides, or a size or stride is not positive.
+        Raises InputError if there are not as many maps as strides, or none, or a size or stride is not positive.
         """
-        if len(maps) != len(strides):
-            raise InputError(f"{len(maps)} feature maps but {len(strides)} strides")
+        if len(maps) != len(strides) or len(maps) == 0:
+            raise InputError(
+                f"{len(maps)} feature maps but {len(strides)} strides; there must be as many, and one at least"
+            )
         if any(h < 1 or w < 1 or s <= 0 for (h, w), s in zip(maps, strides, strict=True)):
             raise InputError(f"feature maps {list(maps)} and strides {list(strides)} must be positive")
         make = {"device": device, "dtype": dtype}
@@ -178,15 +181,17 @@ class Assignment:
     """Which gt each anchor point learns, how well it should, and how much that counts.
 
     matched_gt: (n,) int64, gt index; -1 background; -2 ignored
-    supply:     (m + 1,) int64, of the transport problem, background last; sums to n. What was shipped, but for
-                `ota-paper` and `ota-official`: what was offered. The plan of `uot` need not meet it
+    supply:     (m + 1,) int64, labels of each gt, the background's last; sums to n. The labels that were shipped, save
+                for `ota-paper` and `ota-official`: there those that were offered. The plan of `uot` need not meet it
     deficit:    (m,) int64, points that a gt wanted (its k) and did not get
     price:      (m,) float64, what a gt would pay for one more point, over the background's cost: a dual solution
     cost, plan: (m + 1, n) float, the transport problem behind the labels and its answer; +inf cost is a forbidden
                 route. Made when first asked for, where the labels were found without them.
 
-    price, cost, plan and certificate are None for an assigner that moves no mass and, but for `ota`, for an image
-    without gts. Soft labels, None where an assigner has none:
+    An assigner that solves no transport problem leaves price, cost and plan None; so do all but `ota` for an image
+    without gts. `uot` has no price. Without a cost or a price there is no certificate.
+
+    Soft labels, None where an assigner has none:
 
     score:        (n,) float64, the probability that a positive's class should get, in place of 1
     label_weight: (n,) float64, factor of each point's classification loss, in place of 1

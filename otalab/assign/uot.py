@@ -34,8 +34,8 @@ class UOT(Assigner):
                 strides on the point. The SSD of the authors' code is None with background 0.8, taus 1e3 and 1e-3, k 1
     background: cost of the background for every point; without effect if both taus are infinite
     tau_pred, tau_gt: prices, in the unit of the costs once the largest, the background's included, is made 1
-    k:          1 in the paper; more, because a point learns one gt only: of a unit that is shared by several points
-                none may have the largest share
+    k:          units that each gt offers; 1 in the paper, which trains with shares. Here a point learns one gt only,
+                and a single unit, spread over several points, may be no point's largest share
     reg:        entropic regularisation: eps is reg / (ln(2 n) + 1)
     max_iter:   iterations, all of which are run
     """

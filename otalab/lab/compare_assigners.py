@@ -102,7 +102,7 @@ def table(family: FamilyComparison) -> Iterable[str]:
     num_gt = len(family.optimum.deficit)
     each = num_gt <= 12
     heads = [f"gt {i + 1}" for i in range(num_gt)] if each else ["least", "median", "most"]
-    width = max(len(row.name) for row in family.rows)
+    width = max(len(name) for name in ("assigner", *(row.name for row in family.rows)))
     form = "  ".join([f"{{:<{width}}}", "{:>9}", "{:>7}" * len(heads), "{:>5}", "{:>28}", "{:>9}"])
     yield f"{num_gt} gts, {len(family.ambiguous)} ambiguous points (in the centre priors of several gts)"
     yield ""

@@ -25,8 +25,12 @@ def random_targets(
 ) -> Targets:
     """`num_gt` boxes within an image of `size` (height, width) px, log-uniform from 2 % to 60 % of its shorter side.
 
-    A share `crowd` of them stands around one place, so that points are contested.
+    A share `crowd` of them stands around one place, so that points are contested. A box that would have a side under
+    1 px is a square of 16 px in the middle instead, or as large as the image lets it. Raises InputError for a negative
+    number of gts and for no class.
     """
+    if num_gt < 0 or num_classes < 1:
+        raise InputError(f"{num_gt} gts of {num_classes} classes cannot be drawn; there is at least one class")
     height, width = size
     side = min(size) * 0.02 * 30 ** torch.rand(num_gt, 2, generator=generator)  # 2 % .. 60 %
     extent = torch.tensor([width, height], dtype=torch.float32)
@@ -36,8 +40,9 @@ def random_targets(
     centre[:crowded] = place + 0.1 * min(size) * torch.randn(crowded, 2, generator=generator)
     boxes = torch.cat((centre - side / 2, centre + side / 2), dim=1)
     boxes = torch.minimum(boxes.clamp(min=0), extent.repeat(2))
-    tiny = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) < 1  # pushed out of the image
-    boxes[tiny] = torch.cat((extent / 2 - 8, extent / 2 + 8))
+    tiny = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) < 1  # pushed out of the image, or too small in a small one
+    half = min(16, *size) / 2
+    boxes[tiny] = torch.cat((extent / 2 - half, extent / 2 + half))
     labels = torch.randint(num_classes, (num_gt,), generator=generator)
     return Targets(boxes, labels)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
 from otalab.assign import AnchorPoints, Predictions, RadiusPrior, Targets, build_assigner
-from otalab.lab.simulate import random_targets, simulate_predictions
+from otalab.lab.simulate import random_targets, seeded, simulate_predictions
 from otalab.transport.sinkhorn import log_sum_exp
 
 SIZE, NUM_CLASSES = (800, 1344), 80
@@ -43,7 +43,7 @@ def make_scene(
     seed: int = 0,
 ) -> Scene:
     """A scene of `otalab.lab.simulate`: in the middle of training by default, at its start with `skill` 0."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     points = AnchorPoints.for_image(size)
     targets = random_targets(size, num_gt, num_classes, generator, crowd)
     return Scene(points, simulate_predictions(points, targets, num_classes, generator, skill), targets)
@@ -122,7 +122,7 @@ class Timer:
 
 def bench_assign(rounds: int = 7) -> Table:
     """What `otalab bench` shows: one image of SIZE with 20 gts, assigned by every way in turn."""
-    return assign_table("one image", make_scene(num_gt=20, size=SIZE), Timer(rounds))
+    return assign_table("one image", make_scene(num_gt=20), Timer(rounds))
 
 
 def assign_table(name: str, scene: Scene, timer: Timer, others: Sequence[str] = ("ota-official",)) -> Table:

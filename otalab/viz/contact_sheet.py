@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from otalab.errors import one_line
+from otalab.errors import InputError, one_line
 from otalab.viz.boxes import draw_boxes, outline, show_image
 from otalab.viz.style import HATCH, MUTED, gt_colour, image_array, plural, style, title_figure
 
@@ -28,8 +28,11 @@ def contact_sheet(
 
     targets: "boxes", "labels" and "ignore_boxes" as the data set gives them; regions to ignore are hatched. The nine
     most frequent classes of the sheet have a colour each, all others are grey. Large images are better shrunk before:
-    all are kept in memory. The title counts the boxes; `title` says more about the images.
+    all are kept in memory. The title counts the boxes; `title` says more about the images. Raises InputError for fewer
+    than one column.
     """
+    if columns < 1:
+        raise InputError(f"a contact sheet needs at least one column, not {columns}")
     arrays = [image_array(image) for image in images]
     aspects = [float(np.clip(array.shape[1] / array.shape[0], NARROW, WIDE)) for array in arrays]
     cells, height = layout(aspects, columns)

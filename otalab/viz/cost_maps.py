@@ -29,8 +29,7 @@ def draw_level_map(
     `scale` gives the colours; without it dark is the least value of the level, pale the most. Raises InputError for
     points that do not say how they lie.
     """
-    if points.grid is None:
-        raise InputError("a map needs points that lie on a grid; make them with AnchorPoints.for_image")
+    require_grid(points)
     (height, width), stride = points.grid.maps[level], points.grid.strides[level]
     cells = array(values)[array(points.level) == level].reshape(height, width)
     scale = scale or ScalarMappable(Normalize(float(cells.min()), float(cells.max())), CHEAP_TO_DEAR)
@@ -39,6 +38,12 @@ def draw_level_map(
     ax.set(xlim=extent[:2], ylim=extent[2:])
     bare(ax)
     return ax
+
+
+def require_grid(points: AnchorPoints) -> None:
+    """Raise InputError for points that do not say how they lie."""
+    if points.grid is None:
+        raise InputError("a map needs points that lie on a grid; make them with AnchorPoints.for_image")
 
 
 def cost_maps(
@@ -51,11 +56,15 @@ def cost_maps(
 ) -> Figure:
     """A column a supplier, the background last, and a row a level: dark cells are cheap.
 
-    cost (m + 1, n) is finite. The gts share a scale, which ends at the 25th percentile of their costs, for most pairs
+    cost: (m + 1, n), finite. The gts share a scale, which ends at the 25th percentile of their costs, for most pairs
     do not overlap at all; the background, much cheaper, has its own. Points that `matched_gt` (n,) gives to a gt get a
-    dot in its colour.
+    dot in its colour. Raises InputError for points without a grid, for no gt and for a cost that is not finite.
     """
+    require_grid(points)
     cost, levels, suppliers = array(cost), len(points.grid.maps), len(cost)
+    if suppliers < 2 or not np.isfinite(cost).all():
+        faulty = int((~np.isfinite(cost)).sum())
+        raise InputError(f"maps need a gt and finite costs; of {suppliers - 1} gts {faulty} costs are not finite")
     tops = float(np.percentile(cost[:-1], 25)), float(cost[-1].max())
     scales = [ScalarMappable(Normalize(0, max(top, 1e-9)), CHEAP_TO_DEAR) for top in tops]
     with style():

@@ -70,6 +70,8 @@ def test_a_size_or_stride_that_is_not_positive_is_an_error(size, strides):
         AnchorPoints.for_image(size, strides)
 
 
-def test_as_many_maps_as_strides_are_needed():
+def test_as_many_maps_as_strides_are_needed_and_one_at_least():
     with pytest.raises(InputError, match="2 feature maps but 1 strides"):
         AnchorPoints.for_feature_maps([(2, 2), (1, 1)], (8,))
+    with pytest.raises(InputError, match="0 feature maps but 0 strides; there must be as many, and one at least"):
+        AnchorPoints.for_image((64, 64), ())

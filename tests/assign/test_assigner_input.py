@@ -78,6 +78,44 @@ def test_shapes_that_do_not_fit_are_errors_even_where_nobody_checks_annotations(
         validate(points, [predictions], [targets])
 
 
+def unchecked(part, changed):
+    """A copy of a part of the input, with those of the changed values that are its own, past the annotation checks."""
+    copy = object.__new__(type(part))
+    copy.__dict__.update(vars(part) | {name: value for name, value in changed.items() if name in vars(part)})
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"labels": torch.tensor([0.0, 0.6])}, "gt labels must be whole numbers, int64, not torch.float32"),
+        ({"ignore_boxes": torch.zeros(3, 5)}, r"ignore boxes must be \(c, 4\), not \(3, 5\)"),
+        ({"ignore_boxes": torch.zeros(4)}, r"ignore boxes must be \(c, 4\), not \(4,\)"),
+        ({"quality": torch.zeros(85)}, r"86 anchor points need quality \(86,\), not \(85,\)"),
+        ({"anchors": torch.zeros(86, 5)}, r"86 anchor points need anchors \(86, 4\), not \(86, 5\)"),
+        ({"location": torch.zeros(3)}, r"86 anchor points need location \(86,\), not \(3,\)"),
+        ({"location": torch.full((86,), torch.nan)}, r"location: 86 non-finite values, the first is nan at \(0,\)"),
+        ({"xy": torch.full((86, 2), torch.nan)}, r"anchor points: 172 non-finite values, the first is nan at \(0, 0\)"),
+        ({"stride": torch.ones(5)}, r"anchor points need xy \(n, 2\).*, not \(86, 2\), \(5,\) and \(86,\)"),
+        ({"level": torch.zeros(5).long()}, r"anchor points need xy \(n, 2\).*, not \(86, 2\), \(86,\) and \(5,\)"),
+    ],
+)
+def test_each_part_of_the_input_that_does_not_fit_is_named(changed, said):
+    points, predictions, targets = make_case(0, (64, 64), num_gt=2)
+    points, predictions, targets = (unchecked(part, changed) for part in (points, predictions, targets))
+    with pytest.raises(InputError, match=f"^{said}"):
+        validate(points, [predictions], [targets])
+
+
+def test_an_image_without_points_is_an_error_of_every_assigner():
+    points = AnchorPoints(torch.zeros(0, 2), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    predictions = Predictions(torch.zeros(0, 3), torch.zeros(0, 4))
+    targets = Targets(torch.tensor([[1.0, 1, 9, 9]]), torch.tensor([0]))
+    for name in NAMES:
+        with pytest.raises(InputError, match=r"not \(0, 2\), \(0,\) and \(0,\)"):
+            build_assigner(name)(points, predictions, targets)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_low_precision_input_gets_the_labels_of_the_same_numbers_in_float64(name):
     for seed, dtype in enumerate((torch.float16, torch.bfloat16, torch.float32)):
@@ -134,7 +172,7 @@ def test_a_subclass_is_given_float64_geometry_outside_autocast_and_gradients():
 def test_nothing_in_an_assignment_hangs_on_the_graph(name):
     points, predictions, targets = make_case(0, dtype=torch.float32)
     live = Predictions(predictions.logits.requires_grad_(), predictions.boxes.requires_grad_())
-    assignment = build_assigner(name)(points, live, targets)
+    assignment = build_assigner(name)(points, live, Targets(targets.boxes.requires_grad_(), targets.labels))
     for tensor in (assignment.matched_gt, assignment.supply, assignment.cost, assignment.plan):
         assert tensor is None or not tensor.requires_grad
 

@@ -148,7 +148,7 @@ def test_ignored_points_count_as_supply_of_the_background_and_have_no_loss():
     "options, message",
     [
         ({"pos_iou_thr": 0.3}, r"not \(0.4, 0.3\)"),
-        ({"pos_iou_thr": 0.0, "neg_iou_thr": 0.0}, r"not \(0.0, 0.0\)"),
+        ({"pos_iou_thr": 0.0, "neg_iou_thr": 0.0}, r"the second not 0, not \(0.0, 0.0\)"),
         ({"pos_iou_thr": 1.5}, r"not \(0.4, 1.5\)"),
         ({"neg_iou_thr": -0.1}, r"not \(-0.1, 0.5\)"),
         ({"pos_iou_thr": float("nan")}, "nan"),

@@ -152,10 +152,10 @@ def test_no_numbers_at_all_are_no_error():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"iou": 0.0}, r"not \(0.0, 0.0\)"),
-        ({"iou": 1.5}, r"not \(1.5, 1.5\)"),
+        ({"iou": 0.0}, "iou must be above 0 and at most 1, not 0.0"),
+        ({"iou": 1.5}, "iou must be above 0 and at most 1, not 1.5"),
         ({"topk": 0}, "topk must be a whole number of at least 1, not 0"),
-        ({"scale": -8.0}, r"scales must be .*, not \(-8.0,\)"),
+        ({"scale": -8.0}, "scale must be positive and finite, not -8.0"),
         ({"reg_weight": -1.0}, "reg_weight must be finite and not negative, not -1.0"),
     ],
 )

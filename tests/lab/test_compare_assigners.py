@@ -76,6 +76,13 @@ def test_the_table_has_a_column_for_each_of_few_gts_and_sums_up_many():
     assert text[4].split()[2:5] == [str(counts[0]), str(counts[6]), str(counts[-1])]
 
 
+def test_columns_stand_beneath_their_heads_however_short_the_names():
+    case = make_case(0, num_gt=2)
+    _, _, head, row = str(compare_assigners(*case, {"ota": build_assigner("ota")})).splitlines()
+    assert len(head) == len(row)
+    assert str(compare_assigners(*case, {})).endswith("agreement")
+
+
 def test_json_says_who_got_each_ambiguous_point():
     case = make_case(2, num_gt=6, scene="crowd")
     family = compare_assigners(*case, {"fcos": build_assigner("fcos")})

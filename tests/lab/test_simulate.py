@@ -6,6 +6,7 @@ from torchvision.ops import box_iou
 
 from otalab.assign import AnchorPoints, Targets
 from otalab.data.scene import ShapesConfig, draw_scene
+from otalab.errors import InputError
 from otalab.lab.simulate import random_targets, simulate_predictions, simulate_scene
 
 SIZE = (120, 200)
@@ -22,6 +23,18 @@ def test_targets_lie_in_the_image_and_have_an_area(seed):
     assert len(targets) == 40 and x1.min() >= 0 and y1.min() >= 0 and x2.max() <= 200 and y2.max() <= 120
     assert (x2 - x1).min() >= 1 and (y2 - y1).min() >= 1
     assert targets.labels.min() >= 0 and targets.labels.max() < 7
+
+
+def test_targets_lie_in_an_image_that_is_smaller_than_any_usual_box():
+    boxes = random_targets((8, 12), 40, 7, seeded()).boxes
+    assert boxes.min() >= 0 and boxes[:, 2].max() <= 12 and boxes[:, 3].max() <= 8
+    assert (boxes[:, 2:] - boxes[:, :2]).min() >= 1
+
+
+@pytest.mark.parametrize(("num_gt", "num_classes"), [(-1, 3), (2, 0)])
+def test_numbers_that_cannot_be_drawn_are_refused(num_gt, num_classes):
+    with pytest.raises(InputError, match=f"{num_gt} gts of {num_classes} classes cannot be drawn"):
+        random_targets(SIZE, num_gt, num_classes, seeded())
 
 
 def test_a_crowd_overlaps_and_without_one_boxes_stand_apart():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from otalab.errors import InputError
 from otalab.viz.contact_sheet import GAP, WIDTH, contact_sheet, layout
 from otalab.viz.style import gt_colour
 
@@ -64,3 +65,8 @@ def test_images_without_boxes_narrow_ones_and_regions_to_ignore_are_drawn():
     figure = contact_sheet(images, [target(), target(ignored=[BOX])], ["cat"])
     assert "2 images: 0 boxes" in texts(figure) and len(colours(figure)) == 1
     assert rendered(figure).shape[1] == round(150 * WIDTH)
+
+
+def test_a_sheet_without_columns_is_refused():
+    with pytest.raises(InputError, match="needs at least one column, not 0"):
+        contact_sheet([], [], [], columns=0)

@@ -31,6 +31,17 @@ def test_points_that_lie_anyhow_are_refused():
     scattered = AnchorPoints(POINTS.xy, POINTS.stride, POINTS.level)
     with pytest.raises(InputError, match="grid"):
         draw_level_map(axes(), scattered, torch.zeros(len(POINTS)), level=0)
+    with pytest.raises(InputError, match="grid"):
+        cost_maps(scattered, torch.ones(3, len(POINTS)), TARGETS, "")
+
+
+def test_forbidden_pairs_and_an_image_without_gts_are_refused():
+    cost = torch.ones(3, len(POINTS))
+    cost[0, :4] = torch.inf
+    with pytest.raises(InputError, match="of 2 gts 4 costs are not finite"):
+        cost_maps(POINTS, cost, TARGETS, "")
+    with pytest.raises(InputError, match="of 0 gts 0 costs are not finite"):
+        cost_maps(POINTS, cost[2:], Targets(TARGETS.boxes[:0], TARGETS.labels[:0]), "")
 
 
 def test_there_is_a_map_for_each_supplier_and_level_and_a_dot_for_each_label():
