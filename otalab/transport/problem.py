@@ -24,8 +24,8 @@ class TransportProblem:
 
     Takes tensors, NumPy arrays and nested lists; the fields are tensors, detached and contiguous. A tensor's device and
     dtype stay, and `cost` decides for all three; anything else becomes a CPU tensor. Memory order, byte order, strides
-    and write protection of an array are no part of its value. Half precision is widened to float32, since float16
-    cannot even hold a background's supply of 22,301; integers and numbers wider than float64 become float64.
+    and write protection of an array are no part of its value. Half precision and less is widened to float32, since
+    float16 cannot even hold a background's supply of 22,301. Integers, and numbers wider than float64, become float64.
 
     With a batched cost, a supply (m,) or demand (n,) is shared by all problems. A row or column of zero units takes
     no part, so it serves as padding. m = 0, n = 0 and B = 0 are problems like any other: nothing is shipped.
@@ -43,8 +43,8 @@ class TransportProblem:
 
     def __init__(self, cost, supply, demand):  # each a tensor, an array or a nested list
         cost = as_tensor(cost, "cost")
-        widened = torch.promote_types(cost.dtype, torch.float32) if cost.is_floating_point() else torch.float64
-        cost = cost.to(widened).contiguous()
+        narrow = cost.is_floating_point() and cost.dtype.itemsize < 8
+        cost = cost.to(torch.float32 if narrow else torch.float64).contiguous()
         if cost.ndim not in (2, 3):
             raise InputError(f"cost must be (m, n) or (B, m, n), not {tuple(cost.shape)}")
         object.__setattr__(self, "cost", cost)
@@ -90,7 +90,7 @@ def tolerance(dtype: torch.dtype) -> float:
     return 1e-5 if dtype == torch.float32 else 1e-9
 
 
-def as_tensor(values, name: str = "the array") -> Tensor:
+def as_tensor(values, name: str) -> Tensor:
     """The tensor itself, detached, or a CPU tensor with a copy of an array or nested list.
 
     Raises InputError, with `name`, for masked entries, and for what is neither real numbers nor truth values.

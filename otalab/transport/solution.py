@@ -216,7 +216,7 @@ def c_transform(cost: Float[Tensor, "*batch m n"], f: Float[Tensor, "*batch m"])
 
 
 def _like(other: Tensor, values, name: str) -> Tensor:
-    values = as_tensor(values).to(other)
+    values = as_tensor(values, name).to(other)
     if values.shape != other.shape:
         raise InputError(f"{name} must be {tuple(other.shape)}, not {tuple(values.shape)}")
     return values

@@ -149,6 +149,8 @@ def test_a_row_without_supply_may_have_minus_infinity_for_potential():
     [
         ([[1.0, np.nan]], None, None, r"plan is NaN at \[0, 1\]"),
         ([[1.0]], None, None, r"plan must be \(1, 2\), not \(1, 1\)"),
+        ([["1.0", "1.0"]], None, None, "plan must hold real numbers"),
+        ([[1.0, 1.0]], ["0.0"], None, "f must hold real numbers"),
         ([[1.0, 1.0]], [0.0, 0.0], None, r"f must be \(1,\), not \(2,\)"),
         ([[1.0, 1.0]], [np.nan], None, r"f\[0\] is nan"),
         ([[1.0, 1.0]], [-np.inf], None, r"f\[0\] is -inf"),
