@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 
 from otalab.errors import InputError
-from otalab.transport.problem import INFEASIBLE, TransportProblem, require_whole
+from otalab.transport.problem import INFEASIBLE, TransportProblem, check_counts, require_whole
 from otalab.transport.solution import TransportSolution
 
 Matrix = Float[np.ndarray, "m n"]
@@ -40,8 +40,7 @@ def emd(problem: TransportProblem, *, max_iter: int = 1_000_000) -> TransportSol
 
     Raises InputError if forbidden routes leave no feasible plan.
     """
-    if max_iter < 1:
-        raise InputError(f"max_iter must be at least 1, not {max_iter}")
+    check_counts(max_iter=max_iter)
     return _solve_each(problem, _in_units(lambda cost, supply, demand: _emd(cost, supply, demand, max_iter)))
 
 

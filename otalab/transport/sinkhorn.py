@@ -1,5 +1,6 @@
 """Sinkhorn-Knopp in the log domain: batched, on the device and in the dtype of its input."""
 
+import math
 import warnings
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from otalab.errors import InputError
-from otalab.transport.problem import TransportProblem, tolerance
+from otalab.transport.problem import TransportProblem, check_counts, tolerance
 from otalab.transport.solution import TransportSolution
 
 
@@ -75,14 +76,11 @@ def log_sum_exp(x: Float[Tensor, "*batch m n"], dim: int) -> Float[Tensor, "*bat
 
 def check_options(*, eps: float, max_iter: int, tol: float, check_every: int = 1) -> None:
     """Raise InputError for an option that no entropic solver can work with."""
-    for name, value, fine, rule in (
-        ("eps", eps, 0 < eps < float("inf"), "be positive and finite"),
-        ("max_iter", max_iter, max_iter >= 1, "be at least 1"),
-        ("tol", tol, tol >= 0, "not be negative"),
-        ("check_every", check_every, check_every >= 1, "be at least 1"),
-    ):
-        if not fine:
-            raise InputError(f"{name} must {rule}, not {value}")
+    if not 0 < eps < math.inf:
+        raise InputError(f"eps must be positive and finite, not {eps}")
+    if not tol >= 0:
+        raise InputError(f"tol must not be negative, not {tol}")
+    check_counts(max_iter=max_iter, check_every=check_every)
 
 
 def within_tolerance(problem: TransportProblem, plan: Tensor, tol: float, after: str) -> Bool[Tensor, "*batch"]:
