@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from otalab.transport.problem import TransportProblem
-from otalab.transport.sinkhorn import check_options
+from otalab.transport.sinkhorn import check_eps, check_options
 from otalab.transport.solution import TransportSolution
 
 RIDGE = 1e-12  # of a row's supply, on the Hessian's diagonal: above the rounding of its sums, below all that matters
@@ -46,6 +46,7 @@ def newton(problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, ma
     finite figures.
     """
     check_options(eps=eps, max_iter=max_iter, tol=tol)
+    check_eps(problem, eps, torch.float64)
     cost, supply, demand = (part.double() for part in problem.as_batch())
     goods = supply.sum(-1, keepdim=True)
     supply = supply * (demand.sum(-1, keepdim=True) / goods).masked_fill_(goods == 0, 1.0)

@@ -1,6 +1,7 @@
 """A transport problem: who offers how much, who wants how much, and what each route costs."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class TransportProblem:
     cost: Float[Tensor, "*batch m n"]
     supply: Float[Tensor, "*batch m"]
     demand: Float[Tensor, "*batch n"]
+    largest: float = field(init=False, repr=False)  # finite |cost|; 0 if there is none
 
     def __init__(self, cost, supply, demand):  # each a tensor, an array or a nested list
         cost = as_tensor(cost, "cost")
@@ -55,7 +57,7 @@ class TransportProblem:
                 wanted = f"{name} must be {tuple(shape)} for a cost {tuple(cost.shape)}"
                 raise InputError(f"{wanted}, not {tuple(units.shape)}")
             object.__setattr__(self, name, units.expand(shape))
-        _validate(self)
+        object.__setattr__(self, "largest", _validate(self))
 
     @property
     def shape(self) -> torch.Size:
@@ -115,8 +117,8 @@ def as_tensor(values, name: str) -> Tensor:
     return torch.from_numpy(native)
 
 
-def _validate(problem: TransportProblem) -> None:
-    """Raise InputError for the first fault; one value goes to the host when there is none."""
+def _validate(problem: TransportProblem) -> float:
+    """The largest finite |cost|, the one value that goes to the host; raises InputError for the first fault."""
     cost, supply, demand = problem.cost, problem.supply, problem.demand
     is_open = cost.isfinite()
     bad = {
@@ -129,10 +131,13 @@ def _validate(problem: TransportProblem) -> None:
     is_open = is_open & (supply > 0).unsqueeze(-1) & (demand > 0).unsqueeze(-2)
     stuck = {"row": (supply > 0) & ~is_open.any(-1), "column": (demand > 0) & ~is_open.any(-2)}
     units = torch.maximum(offered, wanted) + sum(cost.shape[-2:])  # in a sum of prices, each row and column counts once
-    overflow = torch.finfo(cost.dtype).max / 2**10 < units * _largest(cost)
+    largest = _largest(cost)
+    overflow = torch.finfo(cost.dtype).max / 2**10 < units * largest
     faults = [fault.any() for fault in (*bad.values(), uneven, *stuck.values(), overflow)]
-    if not torch.stack(faults).any().item():
-        return
+    largest_of_all = torch.nn.functional.pad(largest.flatten(), (0, 1)).amax()  # of an empty batch 0
+    found = largest_of_all.masked_fill(torch.stack(faults).any(), torch.nan).item()
+    if not math.isnan(found):
+        return found
 
     for name, fault in bad.items():
         if fault.any():
@@ -151,7 +156,7 @@ def _validate(problem: TransportProblem) -> None:
             does, units = ("offers", supply) if name == "row" else ("wants", demand)
             raise InputError(f"{name} {at[-1]}{where} {does} {units[at].item():g}, but all its routes are forbidden")
     at = _first(overflow)
-    most, goods = _largest(cost)[at].item(), torch.maximum(offered, wanted)[at].item()
+    most, goods = largest[at].item(), torch.maximum(offered, wanted)[at].item()
     kind = str(cost.dtype).removeprefix("torch.")
     raise InputError(
         f"costs up to {most:g} on {goods:g} units may overflow {kind}; divide the costs, or forbid routes with +inf"

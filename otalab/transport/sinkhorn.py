@@ -37,6 +37,7 @@ def sinkhorn(
     potentials alone would not help, for the sum f_i + g_j - cost_ij rounds to the matrix's dtype all the same.
     """
     check_options(eps=eps, max_iter=max_iter, tol=tol, check_every=check_every)
+    check_eps(problem, eps, problem.cost.dtype)
     supply, demand = problem.supply, problem.demand
     log_supply, log_demand = supply.log(), demand.log()  # -inf for 0 units: such a row or column is out
     kernel = problem.cost / -eps  # (B, m, n); -inf on forbidden routes
@@ -81,6 +82,18 @@ def check_options(*, eps: float, max_iter: int, tol: float, check_every: int = 1
     if not tol >= 0:
         raise InputError(f"tol must not be negative, not {tol}")
     check_counts(max_iter=max_iter, check_every=check_every)
+
+
+def check_eps(problem: TransportProblem, eps: float, dtype: torch.dtype) -> None:
+    """Raise InputError for an eps so small that cost / eps may overflow, or so large that a potential may."""
+    limits = torch.finfo(dtype)
+    most = limits.max / 2**10
+    least = max(limits.tiny, problem.largest / most)
+    if not least <= eps <= most:
+        kind = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"for costs up to {problem.largest:g} in {kind} eps must be in [{least:g}, {most:g}], not {eps}"
+        )
 
 
 def within_tolerance(problem: TransportProblem, plan: Tensor, tol: float, after: str) -> Bool[Tensor, "*batch"]:
