@@ -10,6 +10,7 @@ from torch import Tensor
 
 from otalab.errors import InputError
 
+MOST_ENTRIES = 2**31  # of a table with a row or a column for each unit: 16 GiB of float64
 INFEASIBLE = "no plan avoids the forbidden routes (cost +inf): some rows offer more than their open columns want"
 
 
@@ -171,6 +172,13 @@ def _largest(cost: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
 
 def _first(fault: Bool[Tensor, "*shape"]) -> tuple[int, ...]:
     return tuple(fault.nonzero()[0].tolist())
+
+
+def check_copies(rows, columns) -> None:
+    """Raise InputError for a table with a row or a column for each unit that is larger than a memory."""
+    if columns and rows > MOST_ENTRIES / columns:
+        table = f"{rows:.6g} rows and {columns:.6g} columns of one unit"
+        raise InputError(f"a table of {table} is too large; use emd or linprog")
 
 
 def check_counts(**counts) -> None:
