@@ -121,15 +121,10 @@ def as_tensor(values, name: str) -> Tensor:
 def _validate(problem: TransportProblem) -> float:
     """The largest finite |cost|, the one value that goes to the host; raises InputError for the first fault."""
     cost, supply, demand = problem.cost, problem.supply, problem.demand
-    is_open = cost.isfinite()
-    bad = {
-        "cost": ~(is_open | (cost == torch.inf)),
-        "supply": ~(supply.isfinite() & (supply >= 0)),
-        "demand": ~(demand.isfinite() & (demand >= 0)),
-    }
+    bad = bad_entries(cost, supply, demand)
     offered, wanted = supply.double().sum(-1), demand.double().sum(-1)
     uneven = (offered - wanted).abs() > tolerance(cost.dtype) * torch.maximum(offered, wanted)
-    is_open = is_open & (supply > 0).unsqueeze(-1) & (demand > 0).unsqueeze(-2)
+    is_open = cost.isfinite() & (supply > 0).unsqueeze(-1) & (demand > 0).unsqueeze(-2)
     stuck = {"row": (supply > 0) & ~is_open.any(-1), "column": (demand > 0) & ~is_open.any(-2)}
     units = torch.maximum(offered, wanted) + sum(cost.shape[-2:])  # in a sum of prices, each row and column counts once
     largest = _largest(cost)
@@ -140,11 +135,7 @@ def _validate(problem: TransportProblem) -> float:
     if not math.isnan(found):
         return found
 
-    for name, fault in bad.items():
-        if fault.any():
-            at = _first(fault)
-            allowed = "finite numbers or +inf" if name == "cost" else "finite numbers >= 0"
-            raise InputError(f"{name}{list(at)} is {getattr(problem, name)[at].item():g}; {name} takes {allowed}")
+    refuse_entries(cost, supply, demand)
     if uneven.any():
         at = _first(uneven)
         sums = f"supply sums to {offered[at].item():.12g} but demand is {wanted[at].item():.12g}"
@@ -162,6 +153,22 @@ def _validate(problem: TransportProblem) -> float:
     raise InputError(
         f"costs up to {most:g} on {goods:g} units may overflow {kind}; divide the costs, or forbid routes with +inf"
     )
+
+
+def bad_entries(cost: Tensor, supply: Tensor, demand: Tensor) -> dict[str, Tensor]:
+    """Where the cost is NaN or -inf, and where supply and demand are negative or not finite."""
+    goods = {"supply": supply, "demand": demand}
+    return {"cost": ~(cost > -torch.inf)} | {name: ~((x >= 0) & (x < torch.inf)) for name, x in goods.items()}
+
+
+def refuse_entries(cost: Tensor, supply: Tensor, demand: Tensor) -> None:
+    """Raise InputError for the first of the `bad_entries`; three values go to the host if there is none."""
+    parts = {"cost": cost, "supply": supply, "demand": demand}
+    for name, fault in bad_entries(**parts).items():
+        if fault.any():
+            at = _first(fault)
+            allowed = "finite numbers or +inf" if name == "cost" else "finite numbers >= 0"
+            raise InputError(f"{name}{list(at)} is {parts[name][at].item():g}; {name} takes {allowed}")
 
 
 def _largest(cost: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
