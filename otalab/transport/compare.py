@@ -91,10 +91,9 @@ def tabulate(
 ) -> Comparison:
     """The table of solvers that have run on one problem, (title, repeated solutions) each, the reference first."""
     seconds = [median(run.seconds for run in repeated) for _, repeated in runs]
-    labels = runs[0][1][0].labels if runs and runs[0][1][0].problem.cost.numel() else None
     rows = []
     for (name, repeated), spent in zip(runs, seconds, strict=True):
-        changed = 0 if labels is None else int((repeated[0].labels != labels).sum())
+        changed = int((repeated[0].labels != runs[0][1][0].labels).sum())
         rows.append(_row(name, repeated[0], changed, spent, spent / seconds[0]))
     return Comparison(reference, rows, unanswered or {})
 

@@ -175,7 +175,9 @@ class TransportSolution:
 
     @property
     def labels(self) -> Int[Tensor, "*batch n"]:
-        """For each column the row that ships it most (OTA, Sec. 3.2); the first such row if several do."""
+        """For each column the row that ships it most (OTA, Sec. 3.2), the first of equals; -1 if there is no row."""
+        if self.plan.shape[-2] == 0:
+            return torch.full_like(self.g, -1, dtype=torch.int64)
         return self.plan.max(-2).indices  # argmax, but quick where a column's entries lie apart
 
     @cached_property

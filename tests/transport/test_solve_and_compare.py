@@ -53,6 +53,7 @@ def test_every_method_solves_an_empty_problem(method, shape):
     problem = TransportProblem(torch.ones(shape), torch.zeros(shape[-2]), torch.zeros(shape[-1]))
     solution = solve(problem, method)
     assert solution.plan.shape == shape and solution.converged.all() and (solution.gap == 0).all()
+    assert solution.labels.shape == solution.g.shape and (solution.labels == (-1 if shape[-2] == 0 else 0)).all()
 
 
 @pytest.mark.parametrize(
