@@ -123,6 +123,11 @@ def test_constant_costs_hide_no_wrong_row_column_or_sign(plan):
     assert certificate.gap == 0 and not certificate.is_optimal(0.1)
 
 
+def test_a_certificate_shows_its_figures():
+    certificate = certify(TransportProblem([[1.0, 2.0]], [2], [1, 1]), [[1.0, 1.5]])
+    assert repr(certificate) == "Certificate(objective=4.0, dual_objective=3.0, gap=1.0, row_error=0.5, col_error=0.5)"
+
+
 def test_a_plan_that_leaves_out_one_dear_unit_is_rejected_though_its_sums_are_nearly_right():
     problem = TransportProblem([[0.0, 1e6]], [1001], [1000, 1])
     certificate = certify(problem, [[1000.0, 0.0]])
