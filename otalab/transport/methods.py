@@ -112,9 +112,7 @@ def _admitted(method: str, solution: TransportSolution) -> TransportSolution:
     told = ", ".join(f"{name} {value.flatten()[at]:.6g}" for name, value in figures.items())
     where = f" of problem {at}" if solution.problem.batched else ""
     warnings.warn(f"{method}: its certificate refutes the plan{where} ({told})", stacklevel=3)
-    admitted = replace(solution, converged=solution.converged & ~wrong)
-    admitted.__dict__["certificate"] = certificate  # a cached property, the same for the same plan
-    return admitted
+    return replace(solution, converged=solution.converged & ~wrong)
 
 
 def _lost_in_scale(certificate: Certificate, tol: float = 1e-9) -> torch.Tensor:
