@@ -40,9 +40,9 @@ def auction(problem: ArcProblem, *, tol: float = 1e-9, max_rounds: int = 10_000,
     the gap of what was shipped is as small. Ties are broken as `topk` orders equals, which may differ by device; the
     objective does not depend on it, within the gap.
 
-    The host reads two numbers at the start, every `check_every` rounds one or, in a price war, some more, and at the
-    end one for every 16 rows of a path. `iterations` counts rounds. Raises InputError for an option out of range, and
-    for NaN or -inf in the cost.
+    The host reads two numbers at the start and one flag every `check_every` rounds. A settlement of price wars reads
+    one flag for every 16 hops of its shortest paths, and so do the final prices. `iterations` counts rounds. Raises
+    InputError for an option out of range, and for NaN or -inf in the cost.
     """
     if not tol >= 0:
         raise InputError(f"tol must be at least 0, not {tol}")

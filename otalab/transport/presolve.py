@@ -2,8 +2,8 @@
 
 A supplier with an open route to every column is a slack: give it every column, and a row i that takes column j over
 pays d_ij = c_ij - c_slack,j more. That leaves semi-assignment (see `arcs`), and of it only each row's cheapest arcs:
-a row whose price u_i does not exceed the cost of the arcs that were left out would never use one. So few are tried
-first, and where the prices do not prove that they suffice, more. The answer is exact whatever the costs are.
+a row whose price u_i does not exceed the cost of the arcs that were left out would never use one. So a few are tried
+first. Where the prices do not prove that these suffice, more are taken. The answer is exact whatever the costs are.
 """
 
 import inspect

@@ -24,7 +24,7 @@ def sinkhorn(
     """Entropic transport: minimise <P, cost> - eps * H(P), H(P) = -sum P (log P - 1), by alternate scaling.
 
     P = exp((f_i + g_j - cost_ij) / eps). An iteration sets g so that the columns are right, then f so that the rows
-    are: after it the rows are exact, to rounding, and the columns are not. The steps of OTA's Algorithm 1.
+    are. So at the end the rows are exact, to rounding, and the columns are not. OTA's Algorithm 1 takes these steps.
 
         eps          regularisation in units of cost (the paper's gamma)
         max_iter     iterations; all of them are run if tol is 0
@@ -32,9 +32,14 @@ def sinkhorn(
         check_every  iterations between two entries of `trace`, and between two stopping tests
 
     `trace[..., k]` is the col_error after (k + 1) * check_every iterations. Without `tol` nothing waits for the
-    device; with it the loop does, once every `check_every` iterations. Runs in the problem's dtype, where a cost c
-    has an error of c * u and an entry of the plan a relative one of c * u / eps, u = 6e-8 (float32) or 1e-16; wider
-    potentials alone would not help, for the sum f_i + g_j - cost_ij rounds to the matrix's dtype all the same.
+    device; with it the loop does, once every `check_every` iterations.
+
+    Runs in the problem's dtype, whose rounding u is 6e-8 in float32 and 1e-16 in float64. A cost c then has an error of
+    c * u, and an entry of the plan a relative one of c * u / eps. Wider potentials alone would not help, for the sum
+    f_i + g_j - cost_ij rounds to the matrix's dtype all the same.
+
+    Raises InputError for an option out of range, and for an eps at which cost / eps or a potential may overflow.
+    Source: Cuturi, NeurIPS 2013; in the log domain, Peyre and Cuturi, Computational Optimal Transport, 2019, Sec. 4.4.
     """
     check_options(eps=eps, max_iter=max_iter, tol=tol, check_every=check_every)
     check_eps(problem, eps, problem.cost.dtype)
