@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from otalab.errors import InputError
+
+KINDS = ("iou", "giou", "ciou")
 IOU_FLOOR = 1.1920928955078125e-07  # float32 machine epsilon, whatever the dtype: the authors' clamp
 
 
@@ -22,10 +25,12 @@ def box_area(boxes: Float[Tensor, "*shape 4"]) -> Float[Tensor, "*shape"]:
 def iou(a: Float[Tensor, "*a 4"], b: Float[Tensor, "*b 4"], kind: str = "iou") -> Float[Tensor, "*ab"]:
     """IoU of boxes `a` and `b`, which broadcast against each other.
 
-    `kind="iou"` is in [0, 1]; `"giou"` (Rezatofighi et al., CVPR 2019) is in [-1, 1]; `"ciou"` (Zheng et al., AAAI
-    2020), which takes distance and shape off, is in [-2, 1]. Two empty boxes have IoU 0. Differentiable in both
-    arguments.
+    `kind="iou"` is in [0, 1], and 0 for two empty boxes. `"giou"` (Rezatofighi et al., CVPR 2019) is in [-1, 1].
+    `"ciou"` (Zheng et al., AAAI 2020) subtracts one penalty for the distance of the centres and one for the difference
+    of the aspect ratios; it is in [-1.5, 1]. Differentiable in both arguments. Raises InputError for another kind.
     """
+    if kind not in KINDS:
+        raise InputError(f"no kind of IoU {kind!r}; there is {', '.join(KINDS)}")
     # coordinate by coordinate: half the time, for then the innermost loop is over boxes, not over two numbers
     (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = (x.movedim(-1, 0).contiguous() for x in (a, b))
     width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0)
@@ -41,10 +46,10 @@ def iou(a: Float[Tensor, "*a 4"], b: Float[Tensor, "*b 4"], kind: str = "iou") -
         return value - (hull - union) / hull.clamp(min=IOU_FLOOR)
     apart = ((ax1 + ax2 - bx1 - bx2).square() + (ay1 + ay2 - by1 - by2).square()) / 4  # of the centres
     distance = (apart / (width.square() + height.square()).clamp(min=IOU_FLOOR)).clamp(max=1)
-    slope = [torch.atan2(w.clamp(min=0), h.clamp(min=0)) for w, h in ((ax2 - ax1, ay2 - ay1), (bx2 - bx1, by2 - by1))]
-    shape = 4 / math.pi**2 * (slope[0] - slope[1]).square()
-    weight = (shape / (1 - value + shape).clamp(min=IOU_FLOOR)).detach()  # a constant to the gradient, as in the paper
-    return value - distance - weight * shape
+    angle = [torch.atan2(w.clamp(min=0), h.clamp(min=0)) for w, h in ((ax2 - ax1, ay2 - ay1), (bx2 - bx1, by2 - by1))]
+    aspect = 4 / math.pi**2 * (angle[0] - angle[1]).square()
+    weight = (aspect / (1 - value + aspect).clamp(min=IOU_FLOOR)).detach()  # constant to the gradient, as in the paper
+    return value - distance - weight * aspect
 
 
 def intersection(a: Float[Tensor, "k 4"], b: Float[Tensor, "c 4"]) -> Float[Tensor, "k c"]:

@@ -61,7 +61,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
-    """Remove what `write_whole` and `folder_beside` of killed processes left in `folder`, all or that called `name`.
+    """Remove from `folder` what killed processes left of `write_whole` and `folder_beside`: of all names, or of `name`.
 
     What a living process still writes is locked by it, and stays.
     """

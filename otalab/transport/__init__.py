@@ -37,7 +37,7 @@ The same in fractions, without any rounding:
 >>> certify(problem, plan, exact=True).gap
 Fraction(1, 2)
 
-`print(compare(problem))` puts all METHODS in one table.
+`print(compare(problem))` puts six of the METHODS in one table; `compare(problem, METHODS)`, all of them.
 """
 
 from otalab.transport.compare import Comparison, Row, compare

@@ -60,12 +60,12 @@ def arc_sinkhorn(problem: ArcProblem, *, eps: float = 0.1, max_iter: int = 50) -
         max_iter  iterations; all are run
 
     The slack of a block supplies width - sum k. A row without arcs, or with k = 0, stays out. Float64, on the device of
-    its input; work and memory go with the arcs and the columns. Nothing waits for the device and no step loops over
+    its input; work and memory grow with the arcs and the columns. Nothing waits for the device and no step loops over
     images or rows.
 
-    An arc that costs more than the cheapest supplier of its column by over 600 eps counts as if by 600 eps: no
-    matter at OTA's eps of 0.1, but use `newton` for the eps of 0.001 and less. Infeasible problems give finite
-    figures whose columns are not 1.
+    An arc that is over 600 eps dearer than the cheapest supplier of its column counts as 600 eps dearer. At OTA's eps
+    of 0.1 that is no matter; for an eps of 0.001 or less use `newton`. Infeasible problems give finite figures whose
+    columns are not 1.
     """
     check_options(eps=eps, max_iter=max_iter, tol=0.0)
     column = problem.column

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from otalab.errors import InputError
 from otalab.transport.arcs import HOPS, ArcProblem, ArcSolution, lowest_prices
+from otalab.transport.problem import check_counts
 
 
 @torch.no_grad()
@@ -39,13 +40,13 @@ def auction(problem: ArcProblem, *, tol: float = 1e-9, max_rounds: int = 10_000,
     the gap of what was shipped is as small. Ties are broken as `topk` orders equals, which may differ by device; the
     objective does not depend on it, within the gap.
 
-    The host reads two numbers at the start, every `check_every` rounds one or, in a price war, some more, and at the
-    end one for every 16 rows of a path. `iterations` counts rounds. Raises InputError for an option out of range, and
-    for NaN or -inf in the cost.
+    The host reads two numbers at the start and one flag every `check_every` rounds. A settlement of price wars reads
+    one flag for every 16 hops of its shortest paths, and so do the final prices. `iterations` counts rounds. Raises
+    InputError for an option out of range, and for NaN or -inf in the cost.
     """
-    for name, value, least in (("tol", tol, 0), ("max_rounds", max_rounds, 1), ("check_every", check_every, 1)):
-        if not value >= least:
-            raise InputError(f"{name} must be at least {least}, not {value}")
+    if not tol >= 0:
+        raise InputError(f"tol must be at least 0, not {tol}")
+    check_counts(max_rounds=max_rounds, check_every=check_every)
     market = _Market(problem, tol)
     rounds = 0
     sold_out = market.most == 0

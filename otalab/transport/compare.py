@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from otalab.errors import InputError
 from otalab.transport.methods import solve
-from otalab.transport.problem import TransportProblem
+from otalab.transport.problem import TransportProblem, check_counts
 from otalab.transport.solution import TransportSolution
 
 
@@ -72,8 +71,7 @@ def compare(
     `methods` leave it out. Where costs tie, optimal plans differ in their labels: compare objectives there. Raises
     InputError for `repeats < 1` and whatever `solve` raises, e.g. for "assignment" of fractional supplies.
     """
-    if repeats < 1:
-        raise InputError(f"repeats must be at least 1, not {repeats}")
+    check_counts(repeats=repeats)
     asked = [(method, {}) if isinstance(method, str) else method for method in methods]
     asked = [(reference, {}), *(entry for entry in asked if entry != (reference, {}))]
     runs = [
@@ -93,10 +91,9 @@ def tabulate(
 ) -> Comparison:
     """The table of solvers that have run on one problem, (title, repeated solutions) each, the reference first."""
     seconds = [median(run.seconds for run in repeated) for _, repeated in runs]
-    labels = runs[0][1][0].labels if runs and runs[0][1][0].problem.cost.numel() else None
     rows = []
     for (name, repeated), spent in zip(runs, seconds, strict=True):
-        changed = 0 if labels is None else int((repeated[0].labels != labels).sum())
+        changed = int((repeated[0].labels != runs[0][1][0].labels).sum())
         rows.append(_row(name, repeated[0], changed, spent, spent / seconds[0]))
     return Comparison(reference, rows, unanswered or {})
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 
 from otalab.errors import InputError
-from otalab.transport.problem import INFEASIBLE, TransportProblem, require_whole
+from otalab.transport.problem import INFEASIBLE, TransportProblem, check_copies, check_counts, require_whole
 from otalab.transport.solution import TransportSolution
 
 Matrix = Float[np.ndarray, "m n"]
@@ -40,8 +40,7 @@ def emd(problem: TransportProblem, *, max_iter: int = 1_000_000) -> TransportSol
 
     Raises InputError if forbidden routes leave no feasible plan.
     """
-    if max_iter < 1:
-        raise InputError(f"max_iter must be at least 1, not {max_iter}")
+    check_counts(max_iter=max_iter)
     return _solve_each(problem, _in_units(lambda cost, supply, demand: _emd(cost, supply, demand, max_iter)))
 
 
@@ -53,7 +52,7 @@ def assignment(problem: TransportProblem) -> TransportSolution:
     match them at that price. Exact; fastest when the last row supplies most. f and g are the plan's own `prices`.
 
     Raises InputError if a supply or demand is not whole, if the last row has a forbidden route to a column with
-    demand, or if forbidden routes leave no feasible plan.
+    demand, if there are more units than such a table can hold, or if forbidden routes leave no feasible plan.
     """
     require_whole(problem)
     return _solve_each(problem, _assignment)
@@ -101,6 +100,7 @@ def _assignment(cost: Matrix, supply: Rows, demand: Columns) -> Found:
     shut = np.flatnonzero((demand > 0) & np.isinf(cost[-1]))
     if len(shut):
         raise InputError(f"assignment needs the last row open, but cost[-1, {shut[0]}] is inf; use emd or linprog")
+    check_copies(supply[:-1].sum(), demand.sum())
     rows = np.repeat(np.arange(len(supply) - 1), supply[:-1].astype(int))  # one copy of a row for each unit
     columns = np.repeat(np.arange(len(demand)), demand.astype(int))
     owner = np.full(len(columns), len(supply) - 1)  # the last row keeps what nobody takes over

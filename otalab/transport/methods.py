@@ -42,10 +42,10 @@ def solve(problem: TransportProblem, method: str = "emd", **options) -> Transpor
     A problem without rows, columns or members of a batch has the empty plan, by every method. `seconds` is the
     solver's wall time, the device's work included.
 
-    The answer of an exact method is then certified. Where costs lie far apart, as 1 and 1e18 do, prices lose the digits
-    of the small ones: those of a plan that is right are worked out anew, from the plan. A plan of "assignment",
-    "augmenting-path" or "auction" that is itself off by no more is finished in exact arithmetic. Any other answer that
-    its own certificate refutes has `converged` False, and a warning names the figures.
+    The answer of an exact method is then certified. Where costs lie far apart, as 1 and 1e18 do, a solver's prices lose
+    the digits of the small ones. They are then worked out anew, from the plan. If the plan itself is wrong by no more
+    than such rounding, one of "assignment", "augmenting-path" or "auction" is finished in exact arithmetic. Any other
+    answer that its own certificate refutes has `converged` False, and a warning names the figures.
 
     Raises InputError for an unknown method or option, and what the method raises.
     """
@@ -71,8 +71,9 @@ def certify(
 
     The bound takes no f on trust: whatever f is, its c-transform g_j = min_i (cost_ij - f_i) is the largest g with
     f_i + g_j <= cost_ij, so <f, supply> + <g, demand> is at most the optimum (weak duality). A poor f can only make
-    it loose. `g` is used when f is None, with rows and columns exchanged. With neither, f comes from the plan itself
-    if it is optimal, and else also from an exact solver ("emd", on the CPU), whichever proves more: the optimum.
+    it loose. `g` is used when f is None, with rows and columns exchanged. With neither, f is worked out from the plan.
+    Where that does not prove the plan optimal, an exact solver ("emd", on the CPU) finds another f, and the one with
+    the larger bound is taken: then the bound is the optimum.
 
     Works in float64 on the problem's device. With `exact`, works in fractions on the CPU, for the figures without any
     rounding: an ExactCertificate, or a list of them for a batch. It finds its own potentials, and takes none.
@@ -112,9 +113,7 @@ def _admitted(method: str, solution: TransportSolution) -> TransportSolution:
     told = ", ".join(f"{name} {value.flatten()[at]:.6g}" for name, value in figures.items())
     where = f" of problem {at}" if solution.problem.batched else ""
     warnings.warn(f"{method}: its certificate refutes the plan{where} ({told})", stacklevel=3)
-    admitted = replace(solution, converged=solution.converged & ~wrong)
-    admitted.__dict__["certificate"] = certificate  # a cached property, the same for the same plan
-    return admitted
+    return replace(solution, converged=solution.converged & ~wrong)
 
 
 def _lost_in_scale(certificate: Certificate, tol: float = 1e-9) -> torch.Tensor:

@@ -7,12 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from otalab.transport.problem import TransportProblem
-from otalab.transport.sinkhorn import check_options
+from otalab.transport.sinkhorn import check_eps, check_options
 from otalab.transport.solution import TransportSolution
 
 RIDGE = 1e-12  # of a row's supply, on the Hessian's diagonal: above the rounding of its sums, below all that matters
 NEAR = 6.0  # a step shorter than this, in units of eps, has nearly arrived: time for a smaller eps
-SHARPER = 3.0  # which is so many times smaller
+SHARPER = 3.0  # by how much eps is then divided
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def newton(problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, ma
         eps       regularisation in units of cost, as `sinkhorn`'s
         tol       stop when |row sum - supply| <= tol * supply in every row: relative to the row's own supply. Warns
                   if not met. 0 runs all steps and makes no claim
-        max_iter  Newton steps in total. Images take 6 to 14; dense costs up to 30 with eps 1e-3, 40
+        max_iter  Newton steps in total. Images take 6 to 14. Dense costs of up to 30 take 40 where eps is 1e-3
 
     After every step the columns are exact, to rounding, and the rows are not: the reverse of `sinkhorn`.
     `trace[..., k]` is the largest relative row error after k + 1 steps. Supplies whose sum differs from the demand's
@@ -39,13 +39,15 @@ def newton(problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, ma
     Far from the solution a row's step d > 1, in units of eps, becomes 1 + log d. If that does not shorten the steps,
     the whole step is scaled by (1 + log R) / R, R > 1 its range, which is sure to ascend: along it, the third
     derivative of log sum exp is at most R times the second (Sun and Tran-Dinh, 2019, "Generalized self-concordant
-    functions"). A row that must take all it can reach has its potential at infinity: its error falls by 1 / e per step.
+    functions"). The potential of a row that must take all it can reach is infinite: its error falls by a factor of e
+    per step.
 
     Columns that a single row may serve are its own, and only the others enter the loop. The host reads one number
     before the loop and one flag per step. Forbidden routes that leave no feasible plan end as missed tolerance, with
     finite figures.
     """
     check_options(eps=eps, max_iter=max_iter, tol=tol)
+    check_eps(problem, eps, torch.float64)
     cost, supply, demand = (part.double() for part in problem.as_batch())
     goods = supply.sum(-1, keepdim=True)
     supply = supply * (demand.sum(-1, keepdim=True) / goods).masked_fill_(goods == 0, 1.0)

@@ -4,7 +4,7 @@ import ot
 import torch
 
 from otalab.transport.problem import TransportProblem
-from otalab.transport.sinkhorn import check_options, within_tolerance
+from otalab.transport.sinkhorn import check_eps, check_options, within_tolerance
 from otalab.transport.solution import TransportSolution
 
 
@@ -20,6 +20,7 @@ def pot_sinkhorn(
     units, which are therefore left out.
     """
     check_options(eps=eps, max_iter=max_iter, tol=tol)
+    check_eps(problem, eps, problem.cost.dtype)
     plan = torch.zeros_like(problem.cost)
     f = torch.full_like(problem.supply, -torch.inf)
     g = torch.full_like(problem.demand, -torch.inf)

@@ -2,8 +2,8 @@
 
 A supplier with an open route to every column is a slack: give it every column, and a row i that takes column j over
 pays d_ij = c_ij - c_slack,j more. That leaves semi-assignment (see `arcs`), and of it only each row's cheapest arcs:
-a row whose price u_i does not exceed the cost of the arcs that were left out would never use one. So few are tried
-first, and where the prices do not prove that they suffice, more. The answer is exact whatever the costs are.
+a row whose price u_i does not exceed the cost of the arcs that were left out would never use one. So a few are tried
+first. Where the prices do not prove that these suffice, more are taken. The answer is exact whatever the costs are.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem, ArcSolution
-from otalab.transport.problem import INFEASIBLE, TransportProblem, require_whole
+from otalab.transport.problem import INFEASIBLE, TransportProblem, check_copies, require_whole
 from otalab.transport.solution import TransportSolution, c_transform
 
 
@@ -28,6 +28,7 @@ def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSoluti
         require_whole(problem)
         cost, supply, demand = problem.as_batch()
         slack = slack_rows(cost, demand)
+        check_copies(supply.numel(), demand.sum(1).max().item())
         copies, real = column_copies(demand)
         found = solve_over_slack(cost, supply, slack, copies, real, solver, options)
         if found.converged and (found.deficit > 0).any():
@@ -54,7 +55,8 @@ def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSoluti
 
     Whole supplies and demands only, and one supplier, preferably the last, that may serve every column: `presolve`
     takes it out, and `{name}` solves what is left. All problems of a batch go in one call. Raises InputError
-    if a supply or demand is not whole, if there is no such supplier, and if forbidden routes leave no feasible plan.
+    if a supply or demand is not whole, if there is no such supplier, if there are too many units for a column each,
+    and if forbidden routes leave no feasible plan.
 
     For the options see `otalab.transport.{name}`.
     """

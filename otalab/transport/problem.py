@@ -1,6 +1,7 @@
 """A transport problem: who offers how much, who wants how much, and what each route costs."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from otalab.errors import InputError
 
+MOST_ENTRIES = 2**31  # of a table with a row or a column for each unit: 16 GiB of float64
 INFEASIBLE = "no plan avoids the forbidden routes (cost +inf): some rows offer more than their open columns want"
 
 
@@ -24,8 +26,8 @@ class TransportProblem:
 
     Takes tensors, NumPy arrays and nested lists; the fields are tensors, detached and contiguous. A tensor's device and
     dtype stay, and `cost` decides for all three; anything else becomes a CPU tensor. Memory order, byte order, strides
-    and write protection of an array are no part of its value. Half precision is widened to float32, since float16
-    cannot even hold a background's supply of 22,301; integers and numbers wider than float64 become float64.
+    and write protection of an array are no part of its value. Half precision and less is widened to float32, since
+    float16 cannot even hold a background's supply of 22,301. Integers, and numbers wider than float64, become float64.
 
     With a batched cost, a supply (m,) or demand (n,) is shared by all problems. A row or column of zero units takes
     no part, so it serves as padding. m = 0, n = 0 and B = 0 are problems like any other: nothing is shipped.
@@ -40,11 +42,12 @@ class TransportProblem:
     cost: Float[Tensor, "*batch m n"]
     supply: Float[Tensor, "*batch m"]
     demand: Float[Tensor, "*batch n"]
+    largest: float = field(init=False, repr=False)  # finite |cost|; 0 if there is none
 
     def __init__(self, cost, supply, demand):  # each a tensor, an array or a nested list
         cost = as_tensor(cost, "cost")
-        widened = torch.promote_types(cost.dtype, torch.float32) if cost.is_floating_point() else torch.float64
-        cost = cost.to(widened).contiguous()
+        narrow = cost.is_floating_point() and cost.dtype.itemsize < 8
+        cost = cost.to(torch.float32 if narrow else torch.float64).contiguous()
         if cost.ndim not in (2, 3):
             raise InputError(f"cost must be (m, n) or (B, m, n), not {tuple(cost.shape)}")
         object.__setattr__(self, "cost", cost)
@@ -55,7 +58,7 @@ class TransportProblem:
                 wanted = f"{name} must be {tuple(shape)} for a cost {tuple(cost.shape)}"
                 raise InputError(f"{wanted}, not {tuple(units.shape)}")
             object.__setattr__(self, name, units.expand(shape))
-        _validate(self)
+        object.__setattr__(self, "largest", _validate(self))
 
     @property
     def shape(self) -> torch.Size:
@@ -90,7 +93,7 @@ def tolerance(dtype: torch.dtype) -> float:
     return 1e-5 if dtype == torch.float32 else 1e-9
 
 
-def as_tensor(values, name: str = "the array") -> Tensor:
+def as_tensor(values, name: str) -> Tensor:
     """The tensor itself, detached, or a CPU tensor with a copy of an array or nested list.
 
     Raises InputError, with `name`, for masked entries, and for what is neither real numbers nor truth values.
@@ -115,30 +118,24 @@ def as_tensor(values, name: str = "the array") -> Tensor:
     return torch.from_numpy(native)
 
 
-def _validate(problem: TransportProblem) -> None:
-    """Raise InputError for the first fault; one value goes to the host when there is none."""
+def _validate(problem: TransportProblem) -> float:
+    """The largest finite |cost|, the one value that goes to the host; raises InputError for the first fault."""
     cost, supply, demand = problem.cost, problem.supply, problem.demand
-    is_open = cost.isfinite()
-    bad = {
-        "cost": ~(is_open | (cost == torch.inf)),
-        "supply": ~(supply.isfinite() & (supply >= 0)),
-        "demand": ~(demand.isfinite() & (demand >= 0)),
-    }
+    bad = bad_entries(cost, supply, demand)
     offered, wanted = supply.double().sum(-1), demand.double().sum(-1)
     uneven = (offered - wanted).abs() > tolerance(cost.dtype) * torch.maximum(offered, wanted)
-    is_open = is_open & (supply > 0).unsqueeze(-1) & (demand > 0).unsqueeze(-2)
+    is_open = cost.isfinite() & (supply > 0).unsqueeze(-1) & (demand > 0).unsqueeze(-2)
     stuck = {"row": (supply > 0) & ~is_open.any(-1), "column": (demand > 0) & ~is_open.any(-2)}
     units = torch.maximum(offered, wanted) + sum(cost.shape[-2:])  # in a sum of prices, each row and column counts once
-    overflow = torch.finfo(cost.dtype).max / 2**10 < units * _largest(cost)
+    largest = _largest(cost)
+    overflow = torch.finfo(cost.dtype).max / 2**10 < units * largest
     faults = [fault.any() for fault in (*bad.values(), uneven, *stuck.values(), overflow)]
-    if not torch.stack(faults).any().item():
-        return
+    largest_of_all = torch.nn.functional.pad(largest.flatten(), (0, 1)).amax()  # of an empty batch 0
+    found = largest_of_all.masked_fill(torch.stack(faults).any(), torch.nan).item()
+    if not math.isnan(found):
+        return found
 
-    for name, fault in bad.items():
-        if fault.any():
-            at = _first(fault)
-            allowed = "finite numbers or +inf" if name == "cost" else "finite numbers >= 0"
-            raise InputError(f"{name}{list(at)} is {getattr(problem, name)[at].item():g}; {name} takes {allowed}")
+    refuse_entries(cost, supply, demand)
     if uneven.any():
         at = _first(uneven)
         sums = f"supply sums to {offered[at].item():.12g} but demand is {wanted[at].item():.12g}"
@@ -151,11 +148,27 @@ def _validate(problem: TransportProblem) -> None:
             does, units = ("offers", supply) if name == "row" else ("wants", demand)
             raise InputError(f"{name} {at[-1]}{where} {does} {units[at].item():g}, but all its routes are forbidden")
     at = _first(overflow)
-    most, goods = _largest(cost)[at].item(), torch.maximum(offered, wanted)[at].item()
+    most, goods = largest[at].item(), torch.maximum(offered, wanted)[at].item()
     kind = str(cost.dtype).removeprefix("torch.")
     raise InputError(
         f"costs up to {most:g} on {goods:g} units may overflow {kind}; divide the costs, or forbid routes with +inf"
     )
+
+
+def bad_entries(cost: Tensor, supply: Tensor, demand: Tensor) -> dict[str, Tensor]:
+    """Where the cost is NaN or -inf, and where supply and demand are negative or not finite."""
+    goods = {"supply": supply, "demand": demand}
+    return {"cost": ~(cost > -torch.inf)} | {name: ~((x >= 0) & (x < torch.inf)) for name, x in goods.items()}
+
+
+def refuse_entries(cost: Tensor, supply: Tensor, demand: Tensor) -> None:
+    """Raise InputError for the first of the `bad_entries`; three values go to the host if there is none."""
+    parts = {"cost": cost, "supply": supply, "demand": demand}
+    for name, fault in bad_entries(**parts).items():
+        if fault.any():
+            at = _first(fault)
+            allowed = "finite numbers or +inf" if name == "cost" else "finite numbers >= 0"
+            raise InputError(f"{name}{list(at)} is {parts[name][at].item():g}; {name} takes {allowed}")
 
 
 def _largest(cost: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
@@ -166,6 +179,22 @@ def _largest(cost: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
 
 def _first(fault: Bool[Tensor, "*shape"]) -> tuple[int, ...]:
     return tuple(fault.nonzero()[0].tolist())
+
+
+def check_copies(rows, columns) -> None:
+    """Raise InputError for a table with a row or a column for each unit that is larger than a memory."""
+    if columns and rows > MOST_ENTRIES / columns:
+        table = f"{rows:.6g} rows and {columns:.6g} columns of one unit"
+        raise InputError(f"a table of {table} is too large; use emd or linprog")
+
+
+def check_counts(**counts) -> None:
+    """Raise InputError for an option that is not a whole number of at least 1."""
+    for name, count in counts.items():
+        if not hasattr(count, "__index__"):
+            raise InputError(f"{name} must be a whole number, not {count!r}")
+        if count < 1:
+            raise InputError(f"{name} must be at least 1, not {count}")
 
 
 def require_whole(problem: TransportProblem) -> None:

@@ -8,8 +8,9 @@ difference d of two float64 numbers, and what it lost by rounding, e, are both f
 Computer Programming, vol. 2, Sec. 4.2.2), and rounding keeps order, so (d, e) sorts as the true differences do.
 
 Shortest paths over the m rows are then potentials f, in whole numbers, and g_j = cost_ij - f_i of a row i that serves
-j. They are feasible by what was said, and every route that carries something is tight. A cycle of negative cost is
-taken instead: units go round it until one of its routes is empty. Each such step saves something, so the steps end.
+j. They are feasible by what was said, and every route that carries something is tight. If there is a cycle of negative
+cost instead, it is cancelled (Klein 1967): units go round it until one of its routes is empty. Each such step saves
+something, so the steps end.
 """
 
 import math
@@ -93,11 +94,11 @@ def exact_certificate(
     price = unit_of(cost[is_open])
     astray = bool((used & ~is_open).any())
     objective = np.inf if astray else sum(entries[used] * whole(cost[used], price))
-    market = Market(cost, plan)
-    if market.cycle is not None or not (row_error == col_error == 0 <= least) or astray:
-        market = Market(cost, solve())
-        market.improve()
-    f, g = market.potentials()
+    graph = ResidualGraph(cost, plan)
+    if graph.cycle is not None or not (row_error == col_error == 0 <= least) or astray:
+        graph = ResidualGraph(cost, solve())
+        graph.cancel_cycles()
+    f, g = graph.potentials()
     trading = np.flatnonzero(demand)
     dual = sum(f * offered) + sum(g[trading] * wanted[trading])
 
@@ -121,9 +122,9 @@ def exact_excess(cost: Float[np.ndarray, "m n"], plan: Float[np.ndarray, "m n"],
     Worked out exactly and rounded at the end; once it is sure to be above `tol`, what was found so far. Entries below
     0 count as 0. The plan uses no forbidden route.
     """
-    market = Market(cost, plan.clip(min=0))
-    paid = sum(market.plan[market.held] * abs(whole(cost[market.held], market.price)))
-    saved = market.improve(math.inf if tol == math.inf else Fraction(tol) * paid)
+    graph = ResidualGraph(cost, plan.clip(min=0))
+    paid = sum(graph.plan[graph.held] * abs(whole(cost[graph.held], graph.price)))
+    saved = graph.cancel_cycles(math.inf if tol == math.inf else Fraction(tol) * paid)
     if saved == 0 or paid == 0:
         return math.inf if saved else 0.0
     return float(Fraction(saved, paid))
@@ -133,10 +134,10 @@ def optimal_plan(
     cost: Float[np.ndarray, "m n"], plan: Float[np.ndarray, "m n"]
 ) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, " m"], Float[np.ndarray, " n"]]:
     """The cheapest plan with the sums of this one, and its potentials f and g, each rounded to float64 at the end."""
-    market = Market(cost, plan)
-    market.improve()
-    f, g = market.potentials()
-    return rounded(market.plan, market.goods), rounded(f, market.price), rounded(g, market.price)
+    graph = ResidualGraph(cost, plan)
+    graph.cancel_cycles()
+    f, g = graph.potentials()
+    return rounded(graph.plan, graph.goods), rounded(f, graph.price), rounded(g, graph.price)
 
 
 def rounded(numbers: Whole, unit: int) -> Float[np.ndarray, "..."]:
@@ -145,8 +146,8 @@ def rounded(numbers: Whole, unit: int) -> Float[np.ndarray, "..."]:
     return np.array([float(x * scale) for x in numbers.ravel()]).reshape(numbers.shape)
 
 
-class Market:
-    """A plan in whole numbers, and the exchanges that could make it cheaper.
+class ResidualGraph:
+    """A plan in whole numbers, and the exchanges that could make it cheaper: its residual graph, on the rows alone.
 
     price, goods  the units: costs and entries are whole multiples of 2^price and 2^goods
     plan, held    (m, n) the entries, and where they are positive
@@ -165,8 +166,8 @@ class Market:
         self.column, self.weight = exchanges(self.cost, self.held, self.price)
         self.path, self.cycle = shortest_paths(self.weight)
 
-    def improve(self, enough: Fraction | float = np.inf) -> int:
-        """Take negative cycles until none is left, or more than `enough` is saved; returns what was saved."""
+    def cancel_cycles(self, enough: Fraction | float = np.inf) -> int:
+        """Cancel negative cycles until none is left, or more than `enough` is saved; returns what was saved."""
         saved = 0
         while self.cycle is not None and saved <= enough:
             steps = list(zip(self.cycle, self.cycle[1:] + self.cycle[:1], strict=True))

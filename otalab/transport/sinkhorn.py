@@ -1,5 +1,6 @@
 """Sinkhorn-Knopp in the log domain: batched, on the device and in the dtype of its input."""
 
+import math
 import warnings
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from otalab.errors import InputError
-from otalab.transport.problem import TransportProblem, tolerance
+from otalab.transport.problem import TransportProblem, check_counts, tolerance
 from otalab.transport.solution import TransportSolution
 
 
@@ -23,7 +24,7 @@ def sinkhorn(
     """Entropic transport: minimise <P, cost> - eps * H(P), H(P) = -sum P (log P - 1), by alternate scaling.
 
     P = exp((f_i + g_j - cost_ij) / eps). An iteration sets g so that the columns are right, then f so that the rows
-    are: after it the rows are exact, to rounding, and the columns are not. The steps of OTA's Algorithm 1.
+    are. So at the end the rows are exact, to rounding, and the columns are not. OTA's Algorithm 1 takes these steps.
 
         eps          regularisation in units of cost (the paper's gamma)
         max_iter     iterations; all of them are run if tol is 0
@@ -31,11 +32,17 @@ def sinkhorn(
         check_every  iterations between two entries of `trace`, and between two stopping tests
 
     `trace[..., k]` is the col_error after (k + 1) * check_every iterations. Without `tol` nothing waits for the
-    device; with it the loop does, once every `check_every` iterations. Runs in the problem's dtype, where a cost c
-    has an error of c * u and an entry of the plan a relative one of c * u / eps, u = 6e-8 (float32) or 1e-16; wider
-    potentials alone would not help, for the sum f_i + g_j - cost_ij rounds to the matrix's dtype all the same.
+    device; with it the loop does, once every `check_every` iterations.
+
+    Runs in the problem's dtype, whose rounding u is 6e-8 in float32 and 1e-16 in float64. A cost c then has an error of
+    c * u, and an entry of the plan a relative one of c * u / eps. Wider potentials alone would not help, for the sum
+    f_i + g_j - cost_ij rounds to the matrix's dtype all the same.
+
+    Raises InputError for an option out of range, and for an eps at which cost / eps or a potential may overflow.
+    Source: Cuturi, NeurIPS 2013; in the log domain, Peyre and Cuturi, Computational Optimal Transport, 2019, Sec. 4.4.
     """
     check_options(eps=eps, max_iter=max_iter, tol=tol, check_every=check_every)
+    check_eps(problem, eps, problem.cost.dtype)
     supply, demand = problem.supply, problem.demand
     log_supply, log_demand = supply.log(), demand.log()  # -inf for 0 units: such a row or column is out
     kernel = problem.cost / -eps  # (B, m, n); -inf on forbidden routes
@@ -75,14 +82,23 @@ def log_sum_exp(x: Float[Tensor, "*batch m n"], dim: int) -> Float[Tensor, "*bat
 
 def check_options(*, eps: float, max_iter: int, tol: float, check_every: int = 1) -> None:
     """Raise InputError for an option that no entropic solver can work with."""
-    for name, value, fine, rule in (
-        ("eps", eps, 0 < eps < float("inf"), "be positive and finite"),
-        ("max_iter", max_iter, max_iter >= 1, "be at least 1"),
-        ("tol", tol, tol >= 0, "not be negative"),
-        ("check_every", check_every, check_every >= 1, "be at least 1"),
-    ):
-        if not fine:
-            raise InputError(f"{name} must {rule}, not {value}")
+    if not 0 < eps < math.inf:
+        raise InputError(f"eps must be positive and finite, not {eps}")
+    if not tol >= 0:
+        raise InputError(f"tol must not be negative, not {tol}")
+    check_counts(max_iter=max_iter, check_every=check_every)
+
+
+def check_eps(problem: TransportProblem, eps: float, dtype: torch.dtype) -> None:
+    """Raise InputError for an eps so small that cost / eps may overflow, or so large that a potential may."""
+    limits = torch.finfo(dtype)
+    most = limits.max / 2**10
+    least = max(limits.tiny, problem.largest / most)
+    if not least <= eps <= most:
+        kind = str(dtype).removeprefix("torch.")
+        raise InputError(
+            f"for costs up to {problem.largest:g} in {kind} eps must be in [{least:g}, {most:g}], not {eps}"
+        )
 
 
 def within_tolerance(problem: TransportProblem, plan: Tensor, tol: float, after: str) -> Bool[Tensor, "*batch"]:

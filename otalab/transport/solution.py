@@ -14,7 +14,10 @@ from otalab.transport.rational import exact_excess
 UNIT = 2.0**-53  # u: a float64 operation errs by at most u times its result
 
 
-@dataclass(frozen=True, eq=False)
+FIGURES = ("objective", "dual_objective", "gap", "row_error", "col_error")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Certificate:
     """Proof of how good a plan is, by weak duality. Float64; a scalar tensor for one problem, (B,) for a batch.
 
@@ -25,10 +28,13 @@ class Certificate:
     `is_optimal` says no.
     """
 
-    problem: TransportProblem = field(repr=False)
-    plan: Float[Tensor, "*batch m n"] = field(repr=False)
-    f: Float[Tensor, "*batch m"] = field(repr=False)
-    g: Float[Tensor, "*batch n"] = field(repr=False)
+    problem: TransportProblem
+    plan: Float[Tensor, "*batch m n"]
+    f: Float[Tensor, "*batch m"]
+    g: Float[Tensor, "*batch n"]
+
+    def __repr__(self) -> str:
+        return f"Certificate({', '.join(f'{name}={getattr(self, name).tolist()}' for name in FIGURES)})"
 
     @cached_property
     def objective(self) -> Float[Tensor, "*batch"]:
@@ -175,7 +181,9 @@ class TransportSolution:
 
     @property
     def labels(self) -> Int[Tensor, "*batch n"]:
-        """For each column the row that ships it most (OTA, Sec. 3.2); the first such row if several do."""
+        """For each column the row that ships it most (OTA, Sec. 3.2), the first of equals; -1 if there is no row."""
+        if self.plan.shape[-2] == 0:
+            return torch.full_like(self.g, -1, dtype=torch.int64)
         return self.plan.max(-2).indices  # argmax, but quick where a column's entries lie apart
 
     @cached_property
@@ -216,7 +224,7 @@ def c_transform(cost: Float[Tensor, "*batch m n"], f: Float[Tensor, "*batch m"])
 
 
 def _like(other: Tensor, values, name: str) -> Tensor:
-    values = as_tensor(values).to(other)
+    values = as_tensor(values, name).to(other)
     if values.shape != other.shape:
         raise InputError(f"{name} must be {tuple(other.shape)}, not {tuple(values.shape)}")
     return values

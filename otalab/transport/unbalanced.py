@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from otalab.errors import InputError
+from otalab.transport.problem import refuse_entries
 from otalab.transport.sinkhorn import check_options
 
 
@@ -34,15 +35,23 @@ def unbalanced_sinkhorn(
 
     KL(p | q) = sum p ln(p / q) - p + q. A tau of inf makes a sum a constraint, as in `sinkhorn`; a tau of 0 forgets
     it, and the potential of its side stays 0. An iteration sets f, then g, each to the best answer to the other; a
-    last f follows the last g, from g = 0. Rows or columns of 0 units get nothing; +inf in `cost` forbids a route. All
-    iterations are run and nothing waits for the device. The scale of the goods counts, for eps KL is measured against
-    a plan of ones: to ask for k times as many units of everything shifts all costs by eps ln k.
+    last f follows the last g, from g = 0. Rows or columns of 0 units get nothing; +inf in `cost` forbids a route. The
+    input is checked first. Then all iterations are run, and nothing waits for the device.
+
+    The scale of the goods counts, for eps KL is measured against a plan of ones: to ask for k times as many units of
+    everything shifts all costs by eps ln k. Raises InputError for an option out of range, for supply or demand of
+    another shape than the cost's, for goods that are negative or not finite, and for a cost of NaN or -inf.
     Source: Chizat et al., Mathematics of Computation 2018, Algorithm 1 (Sec. 4), with KL for both marginals.
     """
     check_options(eps=eps, max_iter=max_iter, tol=0.0)
     for name, tau in (("tau_rows", tau_rows), ("tau_columns", tau_columns)):
         if not tau >= 0:
             raise InputError(f"{name} must not be negative, not {tau}")
+    column_shape = cost.shape[:-2] + cost.shape[-1:]
+    for name, goods, shape in (("supply", supply, cost.shape[:-1]), ("demand", demand, column_shape)):
+        if goods.shape != shape:
+            raise InputError(f"{name} must be {tuple(shape)} for a cost {tuple(cost.shape)}, not {tuple(goods.shape)}")
+    refuse_entries(cost, supply, demand)
     pull_rows, pull_columns = (1.0 if math.isinf(tau) else tau / (tau + eps) for tau in (tau_rows, tau_columns))
     kernel = cost / -eps
     log_supply, log_demand = supply.log(), demand.log()

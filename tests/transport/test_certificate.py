@@ -123,6 +123,11 @@ def test_constant_costs_hide_no_wrong_row_column_or_sign(plan):
     assert certificate.gap == 0 and not certificate.is_optimal(0.1)
 
 
+def test_a_certificate_shows_its_figures():
+    certificate = certify(TransportProblem([[1.0, 2.0]], [2], [1, 1]), [[1.0, 1.5]])
+    assert repr(certificate) == "Certificate(objective=4.0, dual_objective=3.0, gap=1.0, row_error=0.5, col_error=0.5)"
+
+
 def test_a_plan_that_leaves_out_one_dear_unit_is_rejected_though_its_sums_are_nearly_right():
     problem = TransportProblem([[0.0, 1e6]], [1001], [1000, 1])
     certificate = certify(problem, [[1000.0, 0.0]])
@@ -149,6 +154,8 @@ def test_a_row_without_supply_may_have_minus_infinity_for_potential():
     [
         ([[1.0, np.nan]], None, None, r"plan is NaN at \[0, 1\]"),
         ([[1.0]], None, None, r"plan must be \(1, 2\), not \(1, 1\)"),
+        ([["1.0", "1.0"]], None, None, "plan must hold real numbers"),
+        ([[1.0, 1.0]], ["0.0"], None, "f must hold real numbers"),
         ([[1.0, 1.0]], [0.0, 0.0], None, r"f must be \(1,\), not \(2,\)"),
         ([[1.0, 1.0]], [np.nan], None, r"f\[0\] is nan"),
         ([[1.0, 1.0]], [-np.inf], None, r"f\[0\] is -inf"),

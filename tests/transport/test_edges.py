@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 
+from otalab.errors import InputError
 from otalab.transport import METHODS, TransportProblem, methods, solve
 
 from .instances import EXACT, ota_like
@@ -26,6 +27,27 @@ def test_any_eps_gives_finite_figures(method, eps):
     assert solution.objective.isfinite()
     if method == "newton" and eps >= 1e-3:
         assert solution.converged
+
+
+@pytest.mark.parametrize("eps", [1e-310, 1e308])
+@pytest.mark.parametrize("method", ENTROPIC_METHODS)
+def test_an_eps_that_floats_cannot_divide_by_is_refused_with_its_limits(method, eps):
+    with pytest.raises(InputError, match=r"for costs up to 4\.9\d* in float64 eps must be in \[.*\], not 1e"):
+        solve(ota_like(), method, eps=eps)
+
+
+@pytest.mark.parametrize("method", ENTROPIC_METHODS)
+def test_the_limits_of_eps_are_those_of_the_costs_and_their_dtype(method):
+    problem = ota_like(dtype=torch.float32)
+    large = TransportProblem(problem.cost * 1e32, problem.supply, problem.demand)
+    if method == "newton":  # in float64 whatever the costs are in
+        assert solve(large, method, eps=1e-6, tol=0.0).plan.isfinite().all()
+        return
+    with pytest.raises(
+        InputError, match=r"for costs up to 4\.9\d*e\+32 in float32 eps must be in \[0\.001.*, not 1e-06"
+    ):
+        solve(large, method, eps=1e-6)
+    assert solve(large, method, eps=0.01).plan.isfinite().all()
 
 
 @pytest.mark.parametrize("value", [-1e6, 0.0, 1e6])

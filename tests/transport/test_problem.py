@@ -33,6 +33,7 @@ def test_arrays_lists_and_tensors_make_the_same_problem():
         (torch.float32, torch.float32),
         (torch.float16, torch.float32),
         (torch.bfloat16, torch.float32),
+        (torch.float8_e4m3fn, torch.float32),
         (torch.int64, torch.float64),
     ],
 )

@@ -154,6 +154,14 @@ def test_an_entropic_solver_does_not_claim_what_rounding_took_from_it(method):
         assert not solution.converged or (solution.row_error < 1e-3 and solution.col_error < 1e-3)
 
 
+@pytest.mark.parametrize("units", [1e10, 1e18, 1e200])
+@pytest.mark.parametrize("method", ["assignment", "augmenting-path", "auction"])
+def test_more_units_than_a_table_holds_are_refused_with_their_number(method, units):
+    problem = TransportProblem(np.eye(2), [units, units], [units, units])
+    with pytest.raises(InputError, match=rf"a table of .* and {2 * units:.6g} columns".replace("+", r"\+")):
+        solve(problem, method)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_costs_that_may_overflow_are_refused_with_their_size(dtype):
     cost = torch.full((2, 2), torch.finfo(dtype).max / 3, dtype=dtype)

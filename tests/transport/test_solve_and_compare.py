@@ -1,13 +1,16 @@
 import dataclasses
 import doctest
 import json
+import math
 
+import numpy as np
 import pytest
 import torch
 
 import otalab.transport
 from otalab.errors import InputError
 from otalab.transport import METHODS, TransportProblem, certify, compare, solve
+from otalab.transport.problem import check_counts
 
 from .instances import EXACT, ota_like
 
@@ -50,6 +53,7 @@ def test_every_method_solves_an_empty_problem(method, shape):
     problem = TransportProblem(torch.ones(shape), torch.zeros(shape[-2]), torch.zeros(shape[-1]))
     solution = solve(problem, method)
     assert solution.plan.shape == shape and solution.converged.all() and (solution.gap == 0).all()
+    assert solution.labels.shape == solution.g.shape and (solution.labels == (-1 if shape[-2] == 0 else 0)).all()
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,27 @@ def test_every_method_solves_an_empty_problem(method, shape):
 def test_unknown_names_raise_with_the_nearest_known_one(method, options, message):
     with pytest.raises(InputError, match=message):
         solve(ota_like(), method, **options)
+
+
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        *((method, "max_iter") for method in ("emd", "sinkhorn", "pot-sinkhorn", "newton")),
+        ("sinkhorn", "check_every"),
+        ("auction", "max_rounds"),
+        ("auction", "check_every"),
+    ],
+)
+def test_a_count_below_one_is_named(method, option):
+    with pytest.raises(InputError, match=f"{option} must be at least 1, not 0"):
+        solve(ota_like(), method, **{option: 0})
+
+
+@pytest.mark.parametrize("count", [2.5, math.inf, math.nan, "3"])
+def test_a_count_that_is_not_whole_is_named(count):
+    with pytest.raises(InputError, match=f"max_iter must be a whole number, not {count!r}"):
+        check_counts(max_iter=count)
+    check_counts(max_iter=np.int64(3), check_every=torch.tensor(1))
 
 
 def test_a_comparison_sets_every_method_beside_the_reference():

@@ -1,6 +1,7 @@
 """Unbalanced transport against Python Optimal Transport, against the conditions of optimality, and in its limits."""
 
 import math
+from inspect import unwrap
 
 import ot
 import pytest
@@ -80,6 +81,23 @@ def test_a_batch_is_a_loop():
     for index, part in enumerate(parts):
         for together, alone in zip(batch, unbalanced_sinkhorn(*part, **options), strict=True):
             assert torch.allclose(together[index], alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("cost", lambda cost: cost * math.nan, r"cost\[0, 0\] is nan"),
+        ("cost", lambda cost: cost.masked_fill(cost == cost.min(), -math.inf), r"cost\[\d, \d\] is -inf"),
+        ("supply", lambda supply: -supply, r"supply\[0\] is -0\.\d+; supply takes finite numbers >= 0"),
+        ("demand", lambda demand: demand / 0, r"demand\[0\] is inf"),
+        ("supply", lambda supply: supply.sum(), r"supply must be \(4,\) for a cost \(4, 7\), not \(\)"),
+        ("demand", lambda demand: demand[:1], r"demand must be \(7,\) for a cost \(4, 7\), not \(1,\)"),
+    ],
+)
+def test_what_would_give_nan_or_be_broadcast_is_refused(name, change, message):
+    parts = dict(zip(("cost", "supply", "demand"), problem(0), strict=True))
+    with pytest.raises(InputError, match=message):
+        unwrap(unbalanced_sinkhorn)(**(parts | {name: change(parts[name])}), eps=0.1)  # past the tests' own checks
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.5, math.inf])
