@@ -10,7 +10,7 @@ import torch
 from otalab.detect.checkpoint import load_state, restore, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector
-from otalab.errors import InputError
+from otalab.errors import InputError, quoted
 from otalab.files import read_json, to_json, write_whole
 
 # what a run writes over
@@ -153,24 +153,32 @@ def write_text(path: Path, lines: list[str]) -> None:
         temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8", errors="backslashreplace")
 
 
+def is_log_line(value: object) -> bool:
+    """Whether a value out of a JSON file can be a line of a run's log: a step's, or an evaluation's metrics."""
+    return isinstance(value, dict) and type(value.get("step")) is int and isinstance(value.get("metrics", {}), dict)
+
+
 def read_log(path: str | Path) -> list[dict]:
     """The lines of a run's log.jsonl, given the file or the run's folder. A last line that was cut off is left out.
 
-    Metrics that were not measured, null in the file, are NaN. Raises InputError when there is no log or a line before
-    the last is damaged.
+    Metrics that were not measured, null in the file, are NaN. Raises InputError when there is no log, and for a line
+    before the last that is damaged.
     """
     path = Path(path)
     path = path / "log.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"no log at {path}")
-    lines, texts = [], path.read_text().splitlines()
+    lines, texts = [], path.read_bytes().splitlines()
     for number, text in enumerate(texts, start=1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError as error:
-            if number < len(texts):
-                raise InputError(f"{path}, line {number}: {error}") from error
-    for line in lines:
+            if number == len(texts):
+                break
+            raise InputError(f"{path}, line {number}: {error}") from error
+        if not is_log_line(line):
+            raise InputError(f"{path}, line {number} is {quoted(line)}, not a line of a run's log")
         if "metrics" in line:
             line["metrics"] = {name: math.nan if value is None else value for name, value in line["metrics"].items()}
+        lines.append(line)
     return lines
