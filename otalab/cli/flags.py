@@ -88,7 +88,8 @@ def parser() -> Parser:
 
     add = add_command(commands, "train", "train:run_train", "train a detector on a COCO-format folder")
     add_settings(add)
-    resume = "go on with the run in --out; it keeps its settings, but those of machine and housekeeping may change"
+    resume = "go on with the run in --out, given the settings that it was started with; only device, workers, "
+    resume += "checkpoint_every, eval_every and tensorboard may change"
     add("--resume", action="store_true", help=resume)
 
     add = add_command(commands, "recipes", "train:run_recipes", "print the settings that `train --recipe` knows")

@@ -82,13 +82,13 @@ class Run:
         if not path.exists():
             return
         state = load_state(path)
-        stored, given, default = state["config"], kept_settings(self.config), kept_settings(TrainConfig())
-        for name, value in given.items():
-            old = stored.get(name, default[name])  # a run from before a setting existed had its default
-            if old != value:
-                raise InputError(
-                    f"{self.out} was started with {name}={old}, not {value}; a resumed run keeps its settings"
-                )
+        stored = kept_settings(TrainConfig()) | state["config"]  # a run from before a setting existed had its default
+        given = kept_settings(self.config)
+        if other := [name for name in given if given[name] != stored[name]]:
+            differ = ", ".join(f"{name}={stored[name]}, not {given[name]}" for name in other)
+            raise InputError(
+                f"{self.out} was started with {differ}; a resumed run keeps its settings, so give them again"
+            )
         if state["steps_done"] > total:
             raise InputError(f"{path} is of step {state['steps_done']}, but the run has {total}")
         restore(path, state, self.model, self.ema_model, self.optimizer, self.scaler)
