@@ -63,7 +63,9 @@ class CocoDataset(torch.utils.data.Dataset):
         table = box_table(content["annotations"], files, label, self.annotations)
         chosen, self._images_left_out = choose_images(table, len(files), background, max_images, seed)
         if not chosen:
-            raise InputError(f"{self.annotations}: no image is left of {len(files)}")
+            why = ", ".join(f"{number} {reason}" for reason, number in self._images_left_out.items() if number)
+            hint = f": {why} (--background N takes N of those without)" if why else ""
+            raise InputError(f"{self.annotations}: no image is left of {len(files)}{hint}")
         place = np.full(len(files), -1)
         place[chosen] = np.arange(len(chosen))
         table["place"] = place[table["place"]]
