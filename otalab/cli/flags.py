@@ -68,7 +68,7 @@ def parser() -> Parser:
     add = add_command(
         commands,
         "compare-assigners",
-        "compare:run",
+        "compare_assigners:run",
         "label one image by every assigner, side by side",
         description="Let every assigner label one image from the same predictions: how many positives each object "
         "gets, who gets none, what becomes of points that several objects may claim, and how far each is from the "
