@@ -175,22 +175,18 @@ def parser() -> Parser:
 
 
 def add_settings(add: Callable[..., argparse.Action]) -> None:
-    """A flag for each field of TrainConfig, the recipe first."""
+    """A flag for each field of TrainConfig, the recipe first; it sets nothing where it is not given."""
     for field in sorted(fields(TrainConfig), key=lambda field: field.name != "recipe"):
-        options = {"dest": field.name, "default": argparse.SUPPRESS, "choices": field.metadata["choices"]}
-        kind = field.type
+        kind, choices, default = field.type, field.metadata["choices"], field.default
         if get_origin(kind) is types.UnionType:  # "int | None": the flag takes an int, leaving it out means None
             kind = get_args(kind)[0]
-        if get_origin(kind) is tuple:
+        many = get_origin(kind) is tuple
+        if many:
             kind = get_args(kind)[0]
-            options |= {"nargs": "+", "metavar": "NAME" if kind is str else kind.__name__.upper()}
-        elif not options["choices"]:
-            options["metavar"] = kind.__name__.upper()
-        help = field.metadata["help"]
         if kind is bool:
-            options = {"dest": field.name, "default": argparse.SUPPRESS, "action": argparse.BooleanOptionalAction}
-            help += f" (default: {'yes' if field.default else 'no'})"
+            options, default = {"action": argparse.BooleanOptionalAction}, "yes" if default else "no"
         else:
-            options["type"] = kind
-            help += "" if field.default is None else f" (default: {field.default})"
-        add("--" + field.name.replace("_", "-"), help=help, **options)
+            metavar = None if choices else "NAME" if many and kind is str else kind.__name__.upper()
+            options = {"type": kind, "choices": choices, "nargs": "+" if many else None, "metavar": metavar}
+        help = field.metadata["help"] + ("" if default is None else f" (default: {default})")
+        add("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=help, **options)
