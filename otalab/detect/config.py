@@ -64,13 +64,13 @@ class TrainConfig:
     backbone: str = setting("tiny", "feature extractor", choices=BACKBONES)
     weights_backbone: str | None = setting(None, "torchvision's weights entry for the backbone, e.g. DEFAULT")
     init: str | None = setting(
-        None, "detector to start from: torchvision-coco, a .pth of its or the authors' layout, or a run's folder"
+        None, "detector to start from: a run's folder, torchvision-coco, or a .pth of torchvision's or the OTA authors'"
     )
     assigner: str = setting(
         "ota:q=10", "label assignment: ota, fcos, atss, simota, ... (docs/assigners.md), or with options, ota:q=10"
     )
     balance: float = setting(
-        1.0, "1 lets all objects of an image count alike in the losses; 0, as in the paper, all positives", 0, 1
+        1.0, "what counts alike in an image's losses: 1 its objects; 0 its positives, as in the paper", 0, 1
     )
     quality: bool = setting(True, "an IoU branch, whose score counts beside that of the class")
     anchors: str = setting(
@@ -94,7 +94,7 @@ class TrainConfig:
     epochs: int = setting(12, "passes over the training images", 1, MOST_EPOCHS)
     steps: int | None = setting(None, "steps of the whole run, instead of epochs", 1, MANY)
     batch_size: int = setting(16, "images per step, of all processes together", 1, MOST_BATCH)
-    accumulate: int = setting(1, "parts that a step's images are taken in, one after another", 1, MOST_BATCH)
+    accumulate: int = setting(1, "gradient accumulation: in how many parts a step's images are taken", 1, MOST_BATCH)
     optimizer: str = setting("adamw", "adamw, or sgd with momentum 0.9", choices=("adamw", "sgd"))
     lr: float = setting(1e-3, "peak learning rate", 1e-12)
     lr_batch: int | None = setting(

@@ -48,8 +48,8 @@ class Head(nn.Module):
     ) -> tuple[Float[Tensor, "b n C"], Float[Tensor, "b n 4"], Float[Tensor, "b n"], *tuple[Tensor, ...]]:
         """Logits, sides (left, top, right, bottom in px, not negative) and quality logits, points in grid order.
 
-        Heads with anchors of their own add half their width and height, (b, n, 2) px, and may add their location;
-        what they give `level` beside is `own`.
+        A head with anchor boxes of its own adds half their width and height, (b, n, 2) px. It may also add their
+        location: a logit (b, n) of whether an anchor belongs at the point. `own` is passed on to `level`.
         """
         layout, maps = layout_of(self.logits.weight), []
         for feature, stride, scale in zip(features, self.strides, self.scales, strict=True):
