@@ -24,8 +24,8 @@ def add_data(commands) -> None:
     add("--overwrite", action="store_true", help="replace another set in the folder")
     add = add_command(sets, "coco", "data:run_coco", "download COCO 2017, or some photos of it")
     add("--out", default="data/coco", help="folder (default: %(default)s)")
-    add("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="(default: both)")
-    some = "only so many photos of each, every category in turn; all of them otherwise"
+    add("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="which (default: both)")
+    some = "only so many photos of each split, the categories taking turns (default: all)"
     add("--images", type=count, metavar="N", help=some)
     add("--max-images", type=count, dest="images", help=argparse.SUPPRESS)  # its old name
     add("--categories", type=names, metavar="A,B", help="only photos that show one of these, and only their boxes")
@@ -48,7 +48,7 @@ def add_data(commands) -> None:
     add = add_command(sets, "yolo", "data:run_yolo", "read a folder of YOLO's text files")
     add("folder", help="with images/SPLIT/ and labels/SPLIT/, or SPLIT/images/ and SPLIT/labels/")
     add_output(add, "data/yolo")
-    add("--names", type=Path, metavar="FILE", help="the classes, one a line (default: data.yaml or classes.txt there)")
+    add("--names", type=Path, metavar="FILE", help="the classes (default: data.yaml, classes.txt or obj.names there)")
     add = add_command(sets, "show", "data:run_show", "draw images with their boxes; sizes, classes and crowding")
     add("folder", help="COCO-format folder")
     add("--split", default="train", help="which split of it (default: %(default)s)")

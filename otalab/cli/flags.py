@@ -68,7 +68,7 @@ def parser() -> Parser:
     add = add_command(
         commands,
         "compare-assigners",
-        "compare:run",
+        "compare_assigners:run",
         "label one image by every assigner, side by side",
         description="Let every assigner label one image from the same predictions: how many positives each object "
         "gets, who gets none, what becomes of points that several objects may claim, and how far each is from the "
@@ -88,7 +88,8 @@ def parser() -> Parser:
 
     add = add_command(commands, "train", "train:run_train", "train a detector on a COCO-format folder")
     add_settings(add)
-    resume = "go on with the run in --out; it keeps its settings, but those of machine and housekeeping may change"
+    resume = "go on with the run in --out, given the settings that it was started with; only device, workers, "
+    resume += "checkpoint_every, eval_every and tensorboard may change"
     add("--resume", action="store_true", help=resume)
 
     add = add_command(commands, "recipes", "train:run_recipes", "print the settings that `train --recipe` knows")
@@ -174,22 +175,18 @@ def parser() -> Parser:
 
 
 def add_settings(add: Callable[..., argparse.Action]) -> None:
-    """A flag for each field of TrainConfig, the recipe first."""
+    """A flag for each field of TrainConfig, the recipe first; it sets nothing where it is not given."""
     for field in sorted(fields(TrainConfig), key=lambda field: field.name != "recipe"):
-        options = {"dest": field.name, "default": argparse.SUPPRESS, "choices": field.metadata["choices"]}
-        kind = field.type
+        kind, choices, default = field.type, field.metadata["choices"], field.default
         if get_origin(kind) is types.UnionType:  # "int | None": the flag takes an int, leaving it out means None
             kind = get_args(kind)[0]
-        if get_origin(kind) is tuple:
+        many = get_origin(kind) is tuple
+        if many:
             kind = get_args(kind)[0]
-            options |= {"nargs": "+", "metavar": "NAME" if kind is str else kind.__name__.upper()}
-        elif not options["choices"]:
-            options["metavar"] = kind.__name__.upper()
-        help = field.metadata["help"]
         if kind is bool:
-            options = {"dest": field.name, "default": argparse.SUPPRESS, "action": argparse.BooleanOptionalAction}
-            help += f" (default: {'yes' if field.default else 'no'})"
+            options, default = {"action": argparse.BooleanOptionalAction}, "yes" if default else "no"
         else:
-            options["type"] = kind
-            help += "" if field.default is None else f" (default: {field.default})"
-        add("--" + field.name.replace("_", "-"), help=help, **options)
+            metavar = None if choices else "NAME" if many and kind is str else kind.__name__.upper()
+            options = {"type": kind, "choices": choices, "nargs": "+" if many else None, "metavar": metavar}
+        help = field.metadata["help"] + ("" if default is None else f" (default: {default})")
+        add("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=help, **options)

@@ -62,7 +62,8 @@ def choose_categories(content: dict, names: Sequence[str] | None, path: Path) ->
         if name not in known:
             twice = [other for row, other in zip(rows, known, strict=True) if row["name"] == name]
             near = twice or difflib.get_close_matches(name, known)
-            hint = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(known[:5])}, ..."
+            some = ", ".join(known[:5]) + ", ..." * (len(known) > 5)
+            hint = f"did you mean {', '.join(near)}?" if near else f"it has {some or 'none'}"
             raise InputError(f"{path} has {'several categories' if twice else 'no category'} {quoted(name)}; {hint}")
     kept = [i for i, name in enumerate(known) if names is None or name in names]
     if not kept:

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
 from otalab.data.annotations import by_id, choose_categories, find_split, missing_files, read_annotations, whole_numbers
-from otalab.data.images import open_image, orientation, read_image
+from otalab.data.images import is_turned, read_image
 from otalab.data.memory import free_memory
 from otalab.data.table import box_table, choose_images, classes_line, under_a_pixel, used_line
 from otalab.errors import InputError, one_line
@@ -63,7 +63,9 @@ class CocoDataset(torch.utils.data.Dataset):
         table = box_table(content["annotations"], files, label, self.annotations)
         chosen, self._images_left_out = choose_images(table, len(files), background, max_images, seed)
         if not chosen:
-            raise InputError(f"{self.annotations}: no image is left of {len(files)}")
+            why = ", ".join(f"{number} {reason}" for reason, number in self._images_left_out.items() if number)
+            hint = f": {why} (--background N takes N of those without)" if why else ""
+            raise InputError(f"{self.annotations}: no image is left of {len(files)}{hint}")
         place = np.full(len(files), -1)
         place[chosen] = np.arange(len(chosen))
         table["place"] = place[table["place"]]
@@ -213,9 +215,8 @@ class CocoDataset(torch.utils.data.Dataset):
         if image.shape[:2] != (high, wide):
             stored = f"{image.shape[1]} x {image.shape[0]} px"
             fault = f"{path} is {stored}, but its annotation says {wide} x {high} px"
-            with open_image(path) as file:
-                if orientation(file) >= 5 and image.shape[:2] == (wide, high):
-                    fault += ", as EXIF turns it: store its pixels turned, since COCO's boxes refer to what is stored"
+            if image.shape[:2] == (wide, high) and is_turned(path):
+                fault += ", as EXIF turns it: store its pixels turned, since COCO's boxes refer to what is stored"
             raise InputError(fault)
         return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 

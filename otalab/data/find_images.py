@@ -44,6 +44,20 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
+def images_by_name(folder: Path) -> dict[str, Path]:
+    """The image files directly in a folder by their names without ending, in natural order.
+
+    Raises InputError where two share such a name: a file of annotations with that name could not tell them apart.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(filter(looks_like_image, folder.iterdir()), key=natural):
+        if path.stem in found:
+            pair = f"{found[path.stem].name} and {path.name}"
+            raise InputError(f"{folder} has several photos of one name: {pair} differ in their endings alone")
+        found[path.stem] = path
+    return found
+
+
 def looks_like_image(path: Path) -> bool:
     """Whether a file has the ending of an image format that Pillow reads, and is not hidden."""
     kind = Image.registered_extensions().get(path.suffix.lower())  # registered: Pillow's MPEG is no image

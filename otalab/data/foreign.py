@@ -5,7 +5,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -152,14 +151,15 @@ def _write_split(folder: Path, photos: list[Photo], names: list[str], longest_si
 
 
 def _place(photo: Photo, path: Path, size: tuple[int, int]) -> None:
+    """Link to a photo, or copy it where that cannot be; write it anew where it shrinks."""
     if size == photo.size:
-        with suppress(OSError):  # another disk, or one without links
-            return os.link(photo.file.resolve(), path)
-        shutil.copyfile(photo.file, path)
-        return None
+        try:
+            os.link(photo.file.resolve(), path)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(photo.file, path)
+        return
     pixels = read_shrunk(photo.file, size)
     try:
         pixels.save(path, quality=90)
     except (ValueError, KeyError) as error:  # a format that Pillow reads and does not write
         raise InputError(f"cannot write {photo.file.name} shrunk: {error}") from None
-    return None

@@ -69,6 +69,12 @@ def orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
+def is_turned(path: Path) -> bool:
+    """Whether EXIF asks to turn an image file by a quarter, so that a viewer shows it with its sides swapped."""
+    with open_image(path) as image:
+        return orientation(image) >= 5
+
+
 def _require_range(image: Image.Image) -> None:
     whole = image.mode == "I" and image.format in ("PNG", "PPM")  # 16 bits, which Pillow hands over as 32
     if image.mode in ("I", "F") and not whole:

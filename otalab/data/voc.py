@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
-from otalab.data.find_images import looks_like_image
+from otalab.data.find_images import images_by_name
 from otalab.data.foreign import NO_IMAGE, Mark, Split, require_box
 from otalab.data.images import photo_size
 from otalab.data.reading import read_file, read_text, require_folder
@@ -30,14 +30,17 @@ def read_voc(folder: str | Path, one_based: bool = False, seed: int = 0) -> tupl
     one, as in VOC's own sets; otherwise, as most programs write it, xmin and xmax are the edges.
 
     Left out and counted: names without an XML file or a photo, photos of another size than their XML says, boxes of
-    zero area. Files in none of the lists are told by a warning. Raises InputError with the file for all else.
+    zero area. Warnings tell of XML files in none of the lists, and of photos without an XML file. Raises InputError
+    with the file for all else.
     """
     folder = require_folder(folder)
     parts = [folder / name if (folder / name).is_dir() else folder for name in ("Annotations", "JPEGImages")]
     files = {path.stem: path for path in sorted(parts[0].iterdir()) if path.suffix.lower() == ".xml"}
-    images = {path.stem: path for path in sorted(parts[1].iterdir()) if looks_like_image(path)}
+    images = images_by_name(parts[1])
     if not files:
         raise InputError(f"no XML file in {parts[0]}")
+    if bare := len(images.keys() - files.keys()):
+        log.warning("%s: %d photos have no XML file, and are left out", one_line(parts[1]), bare)
     splits, names = {}, set()
     for name, members in _members(folder, sorted(files), seed).items():
         splits[name] = split = Split()
@@ -114,15 +117,15 @@ def _listed(path: Path) -> list[str]:
 
 def _take(split: Split, image: Path | None, size: tuple[int, int], marks: list[Mark]) -> None:
     """Add a photo, or count why it is left out."""
-    why = NO_IMAGE if image is None else None
-    if image is not None:
-        stored = photo_size(image)
-        if size in (stored, (0, 0)):
-            return split.add(image, stored, marks)
+    if image is None:
+        why = NO_IMAGE
+    elif size in (stored := photo_size(image), (0, 0)):
+        split.add(image, stored, marks)
+        return
+    else:
         why = "of another size than their XML says"
     split.photos_left_out[why] += 1
     split.boxes_left_out[f"of photos {why}"] += len(marks)
-    return None
 
 
 def _number(item: ElementTree.Element, path: str, where: object, missing: float | None = None) -> float:

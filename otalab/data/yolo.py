@@ -1,19 +1,22 @@
 """Folders in YOLO's layout: a text file a photo, a line a box."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from otalab.data.find_images import looks_like_image, natural
+from otalab.data.find_images import images_by_name
 from otalab.data.foreign import Mark, Split, require_box
-from otalab.data.images import photo_size
+from otalab.data.images import is_turned, photo_size
 from otalab.data.reading import read_text, require_folder
 from otalab.errors import InputError, one_line, quoted
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 NAMES = ("data.yaml", "classes.txt", "obj.names")  # files that may hold the classes, in this order
 _SLACK = 0.01  # a box may reach so much beyond its photo: more is no rounding
+
+log = logging.getLogger(__name__)
 
 
 def read_yolo(folder: str | Path, names: str | Path | None = None) -> tuple[dict[str, Split], list[str]]:
@@ -24,7 +27,8 @@ def read_yolo(folder: str | Path, names: str | Path | None = None) -> tuple[dict
     from 0, the centre and the sides of the box in shares of the photo's. A photo without a text file has no box.
 
     names: a text file with a class a line, or a YAML file with `names`; else that in the folder, see `NAMES`.
-    Left out and counted: text files without a photo, boxes of zero area. Raises InputError with file and line else.
+    Left out and counted: text files without a photo, boxes of zero area. A warning counts photos that EXIF turns by a
+    quarter. Raises InputError, with file and line, for all else.
     """
     folder = require_folder(folder)
     classes = read_names(Path(names) if names else _names_file(folder))
@@ -80,17 +84,18 @@ def _names_file(folder: Path) -> Path:
 
 def _read_split(images: Path, labels: Path, classes: Sequence[str]) -> Split:
     split = Split()
-    photos = sorted((path for path in images.iterdir() if looks_like_image(path)), key=natural)
-    for path in photos:
-        text = labels / f"{path.stem}.txt"
+    photos = images_by_name(images)
+    for name, path in photos.items():
+        text = labels / f"{name}.txt"
         size = photo_size(path)
         split.add(path, size, read_yolo_file(text, size, classes) if text.is_file() else [])
-    stems = {path.stem for path in photos}
-    if len(stems) < len(photos):
-        raise InputError(
-            f"{images} has several photos of one name that differ in their endings; they share a text file"
+    if turned := sum(map(is_turned, photos.values())):
+        log.warning(
+            "%s: EXIF turns %d photos by a quarter; boxes are taken to refer to them as stored, so see that they fit "
+            "(otalab data show)",
+            *(one_line(images), turned),
         )
-    if labels.is_dir() and (alone := sum(p.suffix == ".txt" and p.stem not in stems for p in labels.iterdir())):
+    if labels.is_dir() and (alone := sum(p.suffix == ".txt" and p.stem not in photos for p in labels.iterdir())):
         split.photos_left_out["that have a text file alone"] += alone
     return split
 

@@ -38,7 +38,7 @@ class Drawn(Dataset):
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Whole batches: what fills none is left out of the epoch. A batch larger than the set takes it whole."""
+    """How many whole batches there are; images left over have no part in the epoch. A smaller set is one batch."""
     return num_images // batch_size or 1
 
 

@@ -1,7 +1,7 @@
 """What a training run is made of; the flags of `otalab train` are made from these fields."""
 
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 
 from otalab.detect.recipes import RECIPES
 from otalab.errors import InputError
@@ -19,6 +19,16 @@ TORCHVISION_COCO = "torchvision-coco"  # as a checkpoint: torchvision's own weig
 def setting(default, help: str, low=None, high=LARGEST, choices: tuple[str, ...] | None = None):
     """A dataclass field that knows its help text, and its range or choices: numbers are bounded before their use."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+def require_number(f: Field, number: object) -> None:
+    """Raise InputError unless a number is of a setting's kind, whole or not, and within its range."""
+    kind, low, high = int | float if f.type is float else int, f.metadata["low"], f.metadata["high"]
+    if isinstance(number, bool) or not isinstance(number, kind):
+        raise InputError(f"{f.name} is {number!r}; it must be a {'whole ' if kind is int else ''}number")
+    if not low <= number <= high:
+        span = f"of at least {low}, and finite" if high == LARGEST else f"from {low} to {high}"
+        raise InputError(f"{f.name} is {number}; it must be a number {span}")
 
 
 def is_foreign(source: object) -> bool:
@@ -54,13 +64,13 @@ class TrainConfig:
     backbone: str = setting("tiny", "feature extractor", choices=BACKBONES)
     weights_backbone: str | None = setting(None, "torchvision's weights entry for the backbone, e.g. DEFAULT")
     init: str | None = setting(
-        None, "detector to start from: torchvision-coco, a .pth of its or the authors' layout, or a run's folder"
+        None, "detector to start from: a run's folder, torchvision-coco, or a .pth of torchvision's or the OTA authors'"
     )
     assigner: str = setting(
         "ota:q=10", "label assignment: ota, fcos, atss, simota, ... (docs/assigners.md), or with options, ota:q=10"
     )
     balance: float = setting(
-        1.0, "1 lets all objects of an image count alike in the losses; 0, as in the paper, all positives", 0, 1
+        1.0, "what counts alike in an image's losses: 1 its objects; 0 its positives, as in the paper", 0, 1
     )
     quality: bool = setting(True, "an IoU branch, whose score counts beside that of the class")
     anchors: str = setting(
@@ -84,7 +94,7 @@ class TrainConfig:
     epochs: int = setting(12, "passes over the training images", 1, MOST_EPOCHS)
     steps: int | None = setting(None, "steps of the whole run, instead of epochs", 1, MANY)
     batch_size: int = setting(16, "images per step, of all processes together", 1, MOST_BATCH)
-    accumulate: int = setting(1, "parts that a step's images are taken in, one after another", 1, MOST_BATCH)
+    accumulate: int = setting(1, "gradient accumulation: in how many parts a step's images are taken", 1, MOST_BATCH)
     optimizer: str = setting("adamw", "adamw, or sgd with momentum 0.9", choices=("adamw", "sgd"))
     lr: float = setting(1e-3, "peak learning rate", 1e-12)
     lr_batch: int | None = setting(
@@ -112,14 +122,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value, low, high = getattr(self, f.name), f.metadata["low"], f.metadata["high"]
+            value, choices = getattr(self, f.name), f.metadata["choices"]
             if value is None:
                 continue
-            for number in () if low is None else value if isinstance(value, tuple) else (value,):
-                if not low <= number <= high:
-                    span = f"of at least {low}, and finite" if high == LARGEST else f"from {low} to {high}"
-                    raise InputError(f"{f.name} is {number}; it must be a number {span}")
-            choices = f.metadata["choices"]
+            if f.metadata["low"] is not None:
+                for number in value if isinstance(value, tuple) else (value,):
+                    require_number(f, number)
             if choices and value not in choices:
                 raise InputError(f"{f.name} {value!r} is none of {', '.join(choices)}")
         if self.anchors != "points" and self.assigner.partition(":")[0] != "max-iou":

@@ -108,7 +108,7 @@ class Detector(nn.Module):
     def predict(self, images: list[Tensor]) -> tuple[AnchorPoints, list[Predictions]]:
         """Dense predictions of a batch, and the anchor points that its images (padded to one size) share.
 
-        They have a quality where the losses train it.
+        Predictions have a quality only if the losses train it.
         """
         batch = self.batch(images)
         sizes = [self.style.padded(image.shape[-2:]) for image in images]
@@ -120,7 +120,7 @@ class Detector(nn.Module):
         points = self.head.points(AnchorPoints.for_feature_maps(maps, strides, self.style.offset, batch.device))
         boxes = [around(self.style.origins(points, strides, z), s) for z, s in zip(sizes, sides, strict=True)]
         wide = torch.promote_types(logits.dtype, torch.float32)  # autocast may have made them half precision
-        if own:  # anchors by half their sides, and whether one belongs there
+        if own:  # a head with anchor boxes: half their width and height, and maybe whether one belongs at the point
             own[0] = around(points.xy, own[0].repeat(1, 1, 2))
         quality = quality.to(wide) if self.trains_quality else [None] * len(images)
         parts = zip(logits.to(wide), boxes, quality, *own, strict=True)
@@ -134,7 +134,7 @@ class Detector(nn.Module):
         """Images, normalised, padded right and below to the largest and to what counts as picture."""
         require_images(images)
         height, width = self.style.padded([max(image.shape[side] for image in images) for side in (1, 2)])
-        batch = images[0].new_zeros(len(images), 3, height, width)
+        batch = self.mean.new_zeros(len(images), 3, height, width)  # in the detector's dtype, whatever the images'
         for slot, image in zip(batch, images, strict=True):
             slot[:, : image.shape[-2], : image.shape[-1]] = (image - self.mean) / self.std
         return batch
@@ -167,7 +167,9 @@ def require_images(images: list[Tensor]) -> None:
 
 
 def as_targets(target: dict[str, Tensor]) -> Targets:
-    """A target dict of torchvision's convention as `Targets`."""
+    """A target dict of torchvision's convention as `Targets`. Raises InputError for one without boxes or labels."""
+    if missing := [name for name in ("boxes", "labels") if name not in target]:
+        raise InputError(f"a target needs boxes and labels; {' and '.join(missing)} missing, given {list(target)}")
     return Targets(target["boxes"], target["labels"], target.get("ignore_boxes"))
 
 
@@ -187,10 +189,11 @@ def build_detector(
 ) -> Detector:
     """An FCOS-style detector. Assigner and balance are the paper's; `TrainConfig` has what proved better in short runs.
 
-    backbone:         "tiny", "mobilenet_v2", "resnet18" or "resnet50"
+    backbone:         "tiny", or torchvision's "mobilenet_v2", "resnet18", "resnet50", "resnet101", "resnext101_64x4d"
     weights_backbone: torchvision's weights entry for it, for example "DEFAULT"; downloaded at need by torchvision
     channels, num_convs: width of FPN and head, and convolutions a tower; by default 48 and 2 for `tiny`, 128 and 2 for
-                      `mobilenet_v2`, 256 and 4 (the paper) for the ResNets
+                      `mobilenet_v2`, 256 and 4 (the paper) for the ResNets. GroupNorm wants channels in multiples of 4
+                      up to 128, and of 32 beyond
     image_size:       (shorter, longer) side in px for evaluation, see `Detector`
     balance:          whether positives count alike in the losses (0), or gts (1), see `Detector`
     load_weights:     False builds what `weights_backbone` asks for without fetching it: a checkpoint will fill it
@@ -198,8 +201,11 @@ def build_detector(
     anchors:          "points", or anchor boxes of the detector's own: "guided" or "meta", for the assigner max-iou
     quality:          whether an IoU branch has a part in losses and scores
 
-    Raises InputError for a name that is not known.
+    Raises InputError for a name that is not known, and for a number that no detector can have.
     """
+    require("be a whole number of at least 1", num_classes=num_classes)
+    if image_size is not None and not 1 <= image_size[0] <= image_size[1]:
+        raise InputError(f"image_size must be the shorter and the longest side in px, not {image_size}")
     if style not in STYLES:
         raise InputError(f"style {style!r} is none of {', '.join(STYLES)}")
     if anchors not in HEADS:
@@ -208,6 +214,8 @@ def build_detector(
     default = {"tiny": (48, 2), "mobilenet_v2": (128, 2)}.get(backbone, (256, 4))
     width = default[0] if channels is None else channels
     depth = default[1] if num_convs is None else num_convs
+    require("be a whole number of at least 1", channels=width)
+    require("not be negative", num_convs=depth)
     pyramid = PyramidBackbone(backbone, weights_backbone, width, load_weights, ways.early_stride)
     head = HEADS[anchors](width, num_classes, depth, pyramid.strides, ways.tower_bias)
     labels = build_assigner(assigner).for_classes(num_classes)

@@ -8,7 +8,7 @@ from otalab.errors import InputError
 
 
 def to_device(images: list, targets: list[dict], device: torch.device) -> tuple[list, list[dict]]:
-    """A batch on the device of the model; a copy from pinned memory goes on beside what follows."""
+    """A batch on the device of the model; copies from pinned memory are asynchronous."""
 
     def moved(value):
         return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value

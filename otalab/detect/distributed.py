@@ -75,7 +75,10 @@ def from_first(value: object) -> object:
 
 
 def parallel(model: nn.Module, every_weight: bool) -> nn.Module:
-    """The model with its gradients averaged over processes; every_weight: each step uses all that learn."""
+    """The model with its gradients averaged over processes.
+
+    every_weight: whether each step uses every weight that learns; otherwise those unused are looked for in each step
+    """
     return DistributedDataParallel(model, find_unused_parameters=not every_weight) if in_group() else model
 
 

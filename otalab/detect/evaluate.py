@@ -129,8 +129,10 @@ def run_evaluator(ground_truth: dict, results: list[dict], backend: str | None =
         rows = enumerate(ground_truth["annotations"], 1)  # COCOeval takes a matched gt's id 0 for "no match"
         truth.dataset = {**ground_truth, "annotations": [{**row, "id": i} for i, row in rows]}
         truth.createIndex()
-        found = truth.loadRes(results) if results else COCO()
-        if not results:
+        if results:
+            found = truth.loadRes(results)
+        else:  # which loadRes does not take
+            found = COCO()
             found.dataset = {**ground_truth, "annotations": []}
             found.createIndex()
         run = COCOeval(truth, found, "bbox")

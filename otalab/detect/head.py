@@ -12,6 +12,7 @@ from otalab.detect.device import full_precision
 from otalab.detect.layout import layout_of
 from otalab.detect.norms import RealGroupNorm
 from otalab.detect.padding import without_padding
+from otalab.errors import InputError
 
 
 class Head(nn.Module):
@@ -47,8 +48,8 @@ class Head(nn.Module):
     ) -> tuple[Float[Tensor, "b n C"], Float[Tensor, "b n 4"], Float[Tensor, "b n"], *tuple[Tensor, ...]]:
         """Logits, sides (left, top, right, bottom in px, not negative) and quality logits, points in grid order.
 
-        Heads with anchors of their own add half their width and height, (b, n, 2) px, and may add their location;
-        what they give `level` beside is `own`.
+        A head with anchor boxes of its own adds half their width and height, (b, n, 2) px. It may also add their
+        location: a logit (b, n) of whether an anchor belongs at the point. `own` is passed on to `level`.
         """
         layout, maps = layout_of(self.logits.weight), []
         for feature, stride, scale in zip(features, self.strides, self.scales, strict=True):
@@ -84,9 +85,12 @@ class Head(nn.Module):
 
 
 def tower(channels: int, num_convs: int, bias: bool = False) -> nn.Sequential:
-    """Convolutions, each with GroupNorm and ReLU."""
+    """Convolutions, each with GroupNorm and ReLU. Raises InputError for channels that do not divide into groups."""
+    groups = min(32, channels // 4)
+    if groups < 1 or channels % groups:
+        raise InputError(f"channels is {channels}; it must be a multiple of 4 up to 128, and of 32 beyond")
     layers: list[nn.Module] = []
     for _ in range(num_convs):
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
-        layers += [conv, RealGroupNorm(min(32, channels // 4), channels), nn.ReLU(inplace=True)]
+        layers += [conv, RealGroupNorm(groups, channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

@@ -1,4 +1,4 @@
-"""How large a batch may be: what is made of sizes is bounded before it is made."""
+"""How large images and batches may be: their memory is bounded before it is taken."""
 
 import math
 from collections.abc import Sequence

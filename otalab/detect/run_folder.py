@@ -10,7 +10,7 @@ import torch
 from otalab.detect.checkpoint import load_state, restore, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector
-from otalab.errors import InputError
+from otalab.errors import InputError, quoted
 from otalab.files import read_json, to_json, write_whole
 
 # what a run writes over
@@ -82,13 +82,13 @@ class Run:
         if not path.exists():
             return
         state = load_state(path)
-        stored, given, default = state["config"], kept_settings(self.config), kept_settings(TrainConfig())
-        for name, value in given.items():
-            old = stored.get(name, default[name])  # a run from before a setting existed had its default
-            if old != value:
-                raise InputError(
-                    f"{self.out} was started with {name}={old}, not {value}; a resumed run keeps its settings"
-                )
+        stored = kept_settings(TrainConfig()) | state["config"]  # a run from before a setting existed had its default
+        given = kept_settings(self.config)
+        if other := [name for name in given if given[name] != stored[name]]:
+            differ = ", ".join(f"{name}={stored[name]}, not {given[name]}" for name in other)
+            raise InputError(
+                f"{self.out} was started with {differ}; a resumed run keeps its settings, so give them again"
+            )
         if state["steps_done"] > total:
             raise InputError(f"{path} is of step {state['steps_done']}, but the run has {total}")
         restore(path, state, self.model, self.ema_model, self.optimizer, self.scaler)
@@ -153,24 +153,32 @@ def write_text(path: Path, lines: list[str]) -> None:
         temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8", errors="backslashreplace")
 
 
+def is_log_line(value: object) -> bool:
+    """Whether a value out of a JSON file can be a line of a run's log: a step's, or an evaluation's metrics."""
+    return isinstance(value, dict) and type(value.get("step")) is int and isinstance(value.get("metrics", {}), dict)
+
+
 def read_log(path: str | Path) -> list[dict]:
     """The lines of a run's log.jsonl, given the file or the run's folder. A last line that was cut off is left out.
 
-    Metrics that were not measured, null in the file, are NaN. Raises InputError when there is no log or a line before
-    the last is damaged.
+    Metrics that were not measured, null in the file, are NaN. Raises InputError when there is no log, and for a line
+    before the last that is damaged.
     """
     path = Path(path)
     path = path / "log.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"no log at {path}")
-    lines, texts = [], path.read_text().splitlines()
+    lines, texts = [], path.read_bytes().splitlines()
     for number, text in enumerate(texts, start=1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError as error:
-            if number < len(texts):
-                raise InputError(f"{path}, line {number}: {error}") from error
-    for line in lines:
+            if number == len(texts):
+                break
+            raise InputError(f"{path}, line {number}: {error}") from error
+        if not is_log_line(line):
+            raise InputError(f"{path}, line {number} is {quoted(line)}, not a line of a run's log")
         if "metrics" in line:
             line["metrics"] = {name: math.nan if value is None else value for name, value in line["metrics"].items()}
+        lines.append(line)
     return lines

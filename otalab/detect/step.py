@@ -126,7 +126,7 @@ class Watch:
 
     @contextmanager
     def timing(self, phase: str) -> Iterator[None]:
-        """Add the seconds of a block to a phase. On a GPU, whose work goes on beside, phases are when it was asked."""
+        """Add the seconds of a block to a phase. A GPU works asynchronously: what counts is the time to launch it."""
         began = time.perf_counter()
         yield
         self.seconds[phase] += time.perf_counter() - began

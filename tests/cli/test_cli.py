@@ -15,6 +15,7 @@ from otalab.data import CLASS_NAMES
 from otalab.detect import build_detector
 from otalab.detect.checkpoint import save_model
 from otalab.detect.config import TrainConfig
+from otalab.detect.run_folder import MAY_CHANGE
 
 COMMANDS = {
     "demo": ["--out", "--epochs", "--train-images"],
@@ -98,6 +99,12 @@ def help_of(command: str) -> str:
     for name in command.split():
         one = next(a.choices[name] for a in one._actions if isinstance(a.choices, dict))
     return one.format_help()
+
+
+def test_help_of_resume_names_the_settings_that_may_change():
+    said = " ".join(help_of("train").split()).rpartition("--resume ")[2].partition("only ")[2]
+    named = set(re.findall(r"\w+", said.removesuffix("may change"))) - {"and"}
+    assert named == set(MAY_CHANGE) - {"out", "recipe"}  # a recipe is but a way to give the others
 
 
 def words_in_texts(command: str) -> set[str]:

@@ -51,6 +51,20 @@ def test_photos_and_xml_may_lie_in_one_folder(tmp_path):
     assert [item.file.name for item in splits["train"].photos] == ["a.png"]
 
 
+def test_two_photos_for_one_xml_file_are_an_error(tmp_path):
+    source = voc(tmp_path / "voc", {"a": voc_xml(CAT)})
+    photo(source / "JPEGImages" / "a.png")
+    with pytest.raises(InputError, match=r"JPEGImages has several photos of one name: a\.jpg and a\.png"):
+        read_voc(source)
+
+
+def test_photos_without_an_xml_file_are_told(tmp_path, caplog):
+    source = voc(tmp_path / "voc", {"a": voc_xml(CAT)})
+    photo(source / "JPEGImages" / "b.jpg")
+    assert len(read_voc(source)[0]["train"].photos) == 1
+    assert "JPEGImages: 1 photos have no XML file, and are left out" in caplog.text
+
+
 def test_what_is_left_out_is_counted(tmp_path):
     small = voc_xml(CAT, CAT, size=(80, 60))
     photos = {"a": voc_xml(CAT, ("cat", (5, 5, 5, 9), 0)), "b": voc_xml(CAT), "c": small}

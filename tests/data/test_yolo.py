@@ -1,5 +1,6 @@
 import pytest
 from foreign_files import photo, rows_of, yolo
+from PIL import ExifTags, Image
 
 from otalab.data import CocoDataset
 from otalab.data.foreign import write_folder
@@ -32,6 +33,16 @@ def test_what_is_left_out_is_counted(tmp_path):
         "photos: 1 of 2 used; left out: 1 that have a text file alone",
         "boxes: 1 of 2 used; left out: 1 of zero area",
     ]
+
+
+def test_photos_that_exif_turns_are_told(tmp_path, caplog):
+    source = yolo(tmp_path / "y", train={"a": DOG, "b": DOG, "c": DOG})
+    for name, asked in (("a", 6), ("b", 3)):  # a quarter turn, and a half turn, which keeps the sides
+        with Image.open(source / "images" / "train" / f"{name}.png") as image:
+            image.getexif()[ExifTags.Base.Orientation] = asked
+            image.save(source / "images" / "train" / f"{name}.png", exif=image.getexif())
+    assert len(read_yolo(source)[0]["train"].photos) == 3
+    assert "EXIF turns 1 photos by a quarter" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import fields
 import pytest
 
 from otalab.cli.flags import add_settings
-from otalab.detect.config import TrainConfig
+from otalab.detect.config import TrainConfig, require_number
 from otalab.errors import InputError
 
 NAN, INF = float("nan"), float("inf")
@@ -55,6 +55,17 @@ def test_a_setting_out_of_range_is_named_with_its_value(wrong):
     value = value[-1] if isinstance(value, tuple) else value
     assert name.rstrip("s") in str(caught.value) and str(value) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("batch_size", 2.5), ("batch_size", "4"), ("epochs", True), ("lr", "fast"), ("sizes", 640.5)]
+)
+def test_a_setting_of_another_type_is_named_with_its_value(name, value):
+    (field,) = (
+        field for field in fields(TrainConfig) if field.name == name
+    )  # a TrainConfig of it fails the tests' types
+    with pytest.raises(InputError, match=f"{name} is {value!r}; it must be a (whole )?number$"):
+        require_number(field, value)
 
 
 def test_the_extremes_that_make_sense_are_taken():

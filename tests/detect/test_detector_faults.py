@@ -61,3 +61,40 @@ def test_a_label_that_the_detector_does_not_have_is_an_error(detector):
 def test_an_unknown_assigner_is_an_error():
     with pytest.raises(InputError, match="'otta' is none of ota"):
         build_detector(assigner="otta")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"num_classes": 0}, "num_classes must be a whole number of at least 1, not 0"),
+        ({"num_classes": -1}, "num_classes must be a whole number of at least 1, not -1"),
+        ({"channels": 0}, "channels must be a whole number of at least 1, not 0"),
+        ({"channels": 2}, "channels is 2; it must be a multiple of 4"),
+        ({"channels": 50}, "channels is 50; it must be a multiple of 4"),
+        ({"channels": 132}, "channels is 132; it must be a multiple of 4 up to 128, and of 32 beyond"),
+        ({"num_convs": -1}, "num_convs must not be negative, not -1"),
+        ({"image_size": (0, 10)}, "image_size must be the shorter and the longest side"),
+        ({"image_size": (100, 10)}, r"in px, not \(100, 10\)"),
+    ],
+)
+def test_a_detector_that_cannot_be_is_an_error(options, says):
+    with pytest.raises(InputError, match=says):
+        build_detector(**options)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_images_of_any_float_dtype_are_taken_in_that_of_the_detector(mode, dtype, detector):
+    images = [image.to(dtype) for image in noise((40, 48), (32, 64))]
+    getattr(detector, mode)()
+    found, wanted = (detector(x, [target((4, 4, 40, 30))] * 2) for x in (images, [i.float() for i in images]))
+    found, wanted = (x if mode == "eval" else [x] for x in (found, wanted))
+    for some, like in zip(found, wanted, strict=True):
+        assert all(torch.allclose(some[name].float(), like[name].float(), rtol=1e-3, atol=1e-3) for name in like)
+
+
+def test_a_target_without_boxes_or_labels_is_an_error(detector):
+    with pytest.raises(
+        InputError, match=r"a target needs boxes and labels; labels missing, given \['boxes', 'masks'\]"
+    ):
+        detector.train()(noise((64, 64)), [{"boxes": torch.zeros(0, 4), "masks": None}])

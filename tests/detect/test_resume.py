@@ -143,6 +143,14 @@ def test_a_resumed_run_keeps_its_settings(change, setup, finished, tmp_path):
     assert log_of(tmp_path / "run") == log_of(finished)
 
 
+def test_every_setting_that_differs_is_named_at_once(setup, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(
+        InputError, match=r"was started with .*augment=\S+ not none, .*lr=\S+ not 0.002; .* give them again"
+    ):
+        train(setup(lr=2e-3, augment="none"), resume=True, progress=False)
+
+
 def test_a_resumed_run_may_load_its_images_otherwise(finished, setup, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
     train(setup(workers=1), resume=True, progress=False)
