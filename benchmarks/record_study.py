@@ -1,8 +1,8 @@
 """Gather the cards of the studies for lesson 11 and the pages: `python -m benchmarks.record_study`.
 
-Writes otalab/lessons/recorded/{study,balanced,demo,classes}.json from plans and the cards that `otalab study` left in
-results/. Then every table of README.md and docs/ that stands between `<!-- study NAME: means -->` (or `answers`, or
-`course`), NAME that of a plan, and `<!-- end of study -->`.
+Writes the lesson's records from plans and the cards that `otalab study` left in results/. Then every table of README.md
+and docs/ that stands between `<!-- study NAME: means -->` (or `answers`, or `course`), NAME that of a plan, and
+`<!-- end of study -->`.
 """
 
 import re
@@ -29,6 +29,7 @@ RECORDS = {
     "balanced": lesson11.BALANCED,
     "demo_anew": lesson11.DEMO,
     "classes": lesson11.CLASSES,
+    "budget": lesson11.LONGER,
 }
 KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
 COLUMNS = {"AP": "AP", "AP50": "AP50"}  # of a table, and which of a card's metrics they show

@@ -146,6 +146,25 @@ def test_what_the_pages_say_of_six_classes_and_of_one_is_what_the_cards_say():
     assert all(f"more than {100 * most:.1f} points is unlikely" in text for text in (results, lesson))
 
 
+def test_what_the_pages_say_of_more_steps_is_what_the_cards_say():
+    _, _, cards = record_study.study("budget")
+    lasting, ota, fcos = (each.found for each in answered("budget"))
+    readme, results = (" ".join((ROOT / page).read_text().split()) for page in ("README.md", "docs/results.md"))
+    means = [
+        100 * np.mean(list(values(cards, "demo", f"{m}, 12 epochs", "metrics/AP").values())) for m in ("ota", "fcos")
+    ]
+    assert (
+        "After 3,000 steps `ota` has {:.1f} and `fcos` {:.1f}".format(*means) in readme
+        and lasting.low < 0 < lasting.high
+    )
+    assert f"{100 * lasting.mean:.1f} points, from {100 * lasting.low:.1f} to {100 * lasting.high:.1f}" in results
+    assert f"its lead over `fcos` is {100 * lasting.mean:.1f} points" in results and fcos.mean > ota.mean > 0.2
+    lesson = " ".join(notebook("11").split())
+    assert f"of the lead {100 * lasting.mean:.1f} points are left" in lesson
+    before = [np.mean(list(values(cards, "demo", method, "metrics/AP").values())) for method in ("ota", "fcos")]
+    assert f"difference of {100 * (before[0] - before[1]):.1f} points" in lesson
+
+
 def test_what_the_results_say_of_one_thing_changed_at_a_time_is_what_the_cards_say():
     _, _, cards = record_study.study("options")
     results = " ".join((ROOT / "docs" / "results.md").read_text().split())

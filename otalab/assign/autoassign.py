@@ -97,8 +97,8 @@ class AutoAssign(Assigner, nn.Module):
     def insides(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Insides:
         """What is decided before the losses."""
         boxes, labels, classes = targets.boxes, targets.labels, predictions.logits.shape[1]
-        if self.mean is not None and len(self.mean) != classes:
-            raise InputError(f"the priors are of {len(self.mean)} classes and the logits of {classes}; see for_classes")
+        if self.mean is not None and len(self.mean) < classes:
+            raise InputError(f"the priors are of {len(self.mean)} classes, the logits of {classes}; see for_classes")
         offset = (points.xy - box_ops.centres(boxes)[:, None]) / points.stride[:, None]  # (m, n, 2)
         allowed = inside(points, boxes)
         if self.force_topk:

@@ -10,13 +10,16 @@ from otalab.lab.plan import Plan, parse_plan
 from otalab.lessons.verdict import Hint, ask, checker, hint_if, numbers, whole
 
 RECORD = Path(__file__).parent / "recorded" / "study.json"
-BALANCED, DEMO, CLASSES = (RECORD.with_name(f"{name}.json") for name in ("balanced", "demo", "classes"))
+BALANCED, DEMO, CLASSES, LONGER = (
+    RECORD.with_name(f"{name}.json") for name in ("balanced", "demo", "classes", "longer")
+)
 
 
 def recorded(path: Path = RECORD) -> tuple[Plan, list[Card]]:
     """A longer study, its plan and its cards.
 
-    The first one, that in a `BALANCED` loss, that on scenes like the `DEMO`'s, or that with six `CLASSES` and with one.
+    The first one, that in a `BALANCED` loss, that on scenes like the `DEMO`'s, that with six `CLASSES` and with one, or
+    that which trained `LONGER`.
     """
     content = json.loads(path.read_text())
     return parse_plan(content["plan"]), [parse_card(card | {"settings": {}}) for card in content["cards"]]

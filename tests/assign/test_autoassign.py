@@ -216,6 +216,6 @@ def test_options_that_make_no_sense_are_refused(options, message):
         AutoAssign(**options)
 
 
-def test_a_prior_of_other_classes_than_the_logits_is_refused():
-    with pytest.raises(InputError, match="the priors are of 2 classes and the logits of 3"):
+def test_a_prior_of_fewer_classes_than_the_logits_is_refused():
+    with pytest.raises(InputError, match="the priors are of 2 classes, the logits of 3"):
         AutoAssign().for_classes(2)(*make_case(0, num_classes=3))
