@@ -15,7 +15,7 @@ from torch import Tensor
 from otalab import boxes as box_ops
 from otalab.adapters.matching import Matching, Watch, as_logits
 from otalab.assign import ATSS, FCOS, AnchorPoints, FoveaBox, MaxIoU, Predictions, Targets
-from otalab.assign.options import require, require_known
+from otalab.checks import require, require_known
 from otalab.errors import InputError
 
 STATIC = MaxIoU, ATSS, FCOS, FoveaBox  # which look at no predictions

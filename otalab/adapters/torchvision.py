@@ -13,7 +13,7 @@ from torchvision.models.detection import FCOS, RetinaNet
 from otalab import boxes as box_ops
 from otalab.adapters.matching import Matching, Watch
 from otalab.assign import AnchorPoints, Assigner, Predictions, Targets
-from otalab.assign.options import require_known
+from otalab.checks import require_known
 from otalab.errors import InputError
 
 QUALITIES = ("centre-ness", "iou")

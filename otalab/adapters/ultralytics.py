@@ -12,7 +12,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from otalab.adapters.matching import Matching, Watch, as_logits
 from otalab.assign import AnchorPoints, Assigner, Predictions, Targets
-from otalab.assign.options import require_known
+from otalab.checks import require_known
 from otalab.errors import InputError
 
 SCORES = ("aligned", "hard")

@@ -6,9 +6,9 @@ import torch
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, best, from_labels
-from otalab.assign.options import require
 from otalab.assign.prior import closest_points, inside
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require
 
 
 @dataclass(frozen=True)

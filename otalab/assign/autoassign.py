@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, all_background, in_float64, top_k
-from otalab.assign.options import require
 from otalab.assign.prior import inside
 from otalab.assign.soft import EPS, absent, hard_labels, present, working, working_dtype
 from otalab.assign.types import AnchorPoints, Assignment, LossTerm, Predictions, Targets
+from otalab.checks import require
 from otalab.errors import InputError
 
 PerPair = Float[Tensor, " p"]

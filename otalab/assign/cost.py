@@ -16,8 +16,8 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from otalab import boxes as box_ops
-from otalab.assign.options import require, require_known
 from otalab.assign.types import AnchorPoints, Predictions, Targets
+from otalab.checks import require, require_known
 from otalab.errors import InputError
 
 CLASSIFICATION = {  # of logits and targets, elementwise

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from otalab.assign.base import Assigner, from_labels, smallest
-from otalab.assign.options import require
 from otalab.assign.prior import inside
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require
 
 
 @dataclass(frozen=True)

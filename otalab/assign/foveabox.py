@@ -8,8 +8,8 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels, smallest
-from otalab.assign.options import require
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from torchvision.ops import box_convert
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, all_background, in_float64
-from otalab.assign.options import require
 from otalab.assign.soft import EPS, absent, hard_labels, present, working, working_dtype
 from otalab.assign.types import AnchorPoints, Assignment, LossTerm, Predictions, Targets
+from otalab.checks import require
 
 MIN_SIDE = 1e-3  # px; the logarithm of a side asks for one
 STD = (0.1, 0.1, 0.2, 0.2)  # of the deltas, RetinaNet's

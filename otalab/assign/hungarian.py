@@ -11,8 +11,8 @@ from torchvision.ops import box_convert
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
-from otalab.assign.options import require, require_known
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require, require_known
 
 CLASSIFICATION = ("focal", "softmax")
 NO_OBJECT = ("last", "zero")

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
-from otalab.assign.options import require, require_known
 from otalab.assign.types import BACKGROUND, IGNORED, AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require, require_known
 from otalab.errors import InputError
 
 LEARNERS = ("taker", "best")

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, all_background, best, from_labels, top_k
-from otalab.assign.options import require
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require
 
 PerPoint = Float[Tensor, " n"]
 FLOOR = 1e-6  # of 1 - x in f(x) = 1 / (1 - x) and of what is divided by

@@ -1,28 +1,12 @@
-"""An assigner's options: read from text, and checked; what is wrong, and by which number."""
+"""An assigner's options, read from text."""
 
 from dataclasses import is_dataclass, replace
 from inspect import signature
-from math import inf
-from numbers import Integral
 
 from otalab.errors import InputError, current
 
 RENAMED = {"centre_radius": "center_radius", "pos_iou": "pos_iou_thr", "neg_iou": "neg_iou_thr"}  # since version 0.1
 READERS = {int: int, float: float, str: str, bool: {"true": True, "false": False}.__getitem__, type(None): int}
-RULES = {
-    "be a whole number of at least 0": lambda value: isinstance(value, Integral) and value >= 0,
-    "be a whole number of at least 1": lambda value: isinstance(value, Integral) and value >= 1,
-    "be positive and finite": lambda value: 0 < value < inf,
-    "be finite and not negative": lambda value: 0 <= value < inf,
-    "not be negative": lambda value: value >= 0,
-    "be finite and at least 1": lambda value: 1 <= value < inf,
-    "be in 0..1": lambda value: 0 <= value <= 1,
-    "be at least 0 and below 1": lambda value: 0 <= value < 1,
-    "be above 0 and at most 1": lambda value: 0 < value <= 1,
-    "be one or more positive numbers": lambda value: len(value) > 0 and all(0 < x < inf for x in value),
-    "be two positive factors, the lower first": lambda value: len(value) == 2 and 0 < value[0] <= value[1],
-    "be a positive (height, width)": lambda value: len(value) == 2 and all(0 < x < inf for x in value),
-}
 
 
 def parse_options(text: str, defaults) -> dict[str, object]:
@@ -56,21 +40,3 @@ def parse_options(text: str, defaults) -> dict[str, object]:
         else:
             found[owner] = replace(found.get(owner, owners[owner]), **{name: value})
     return found
-
-
-def require(rule: str, **options) -> None:
-    """Raise InputError unless each option keeps the rule, one of `RULES`."""
-    for name, value in options.items():
-        try:
-            kept = RULES[rule](value)
-        except TypeError:  # a word where a number is due, or a number where several are
-            kept = False
-        if not kept:
-            raise InputError(f"{name} must {rule}, not {value}")
-
-
-def require_known(known, **options: str) -> None:
-    """Raise InputError unless each option is one of the known words."""
-    for name, value in options.items():
-        if value not in known:
-            raise InputError(f"{name} {value!r} is none of {', '.join(known)}")

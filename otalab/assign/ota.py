@@ -17,9 +17,9 @@ from torch import Tensor
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, in_float64
 from otalab.assign.cost import Cost, dynamic_k, fixed_k
-from otalab.assign.options import require, require_known
 from otalab.assign.prior import Candidates, ClosestPrior, RadiusPrior
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require, require_known
 from otalab.errors import InputError, current
 from otalab.transport.arc_sinkhorn import arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution

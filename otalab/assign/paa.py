@@ -12,8 +12,8 @@ from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
 from otalab.assign.cost import Cost
 from otalab.assign.max_iou import MaxIoU
-from otalab.assign.options import require
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require
 
 ROUNDING = 1e-12  # log densities as close as this are equal: two candidates are equally far from their mean
 TOLERANCE = 1e-3  # the fit of a sample ends when its mean log likelihood changes by less, as in scikit-learn

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from otalab import boxes as box_ops
-from otalab.assign.options import require
 from otalab.assign.types import AnchorPoints
+from otalab.checks import require
 
 
 @dataclass(frozen=True)

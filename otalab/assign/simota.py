@@ -10,9 +10,9 @@ from torch.nn.functional import logsigmoid
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, best, from_labels, top_k
 from otalab.assign.cost import dynamic_k
-from otalab.assign.options import require, require_known
 from otalab.assign.prior import inside
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require, require_known
 
 REGIONS = ("centre", "box or centre")
 CONFLICTS = ("cost", "price")

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from otalab.assign.base import Assigner, from_labels
 from otalab.assign.cost import Cost, dynamic_k, fixed_k
-from otalab.assign.options import require
 from otalab.assign.prior import ClosestPrior, RadiusPrior
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require
 from otalab.errors import InputError
 from otalab.transport.sinkhorn import check_options, log_sum_exp
 

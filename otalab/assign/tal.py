@@ -9,9 +9,9 @@ from torch import Tensor
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, all_background, best, from_labels, top_k
 from otalab.assign.cost import fixed_k
-from otalab.assign.options import require, require_known
 from otalab.assign.prior import inside
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require, require_known
 
 READINGS = {"tood": 0.01, "ultralytics": 1e-9}  # and px that a point must lie inside its gt
 OVERLAPS = ("iou", "ciou")

@@ -10,8 +10,8 @@ from torch import Tensor
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, from_labels
 from otalab.assign.hungarian import DetrCost
-from otalab.assign.options import require
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
+from otalab.checks import require
 from otalab.transport.unbalanced import unbalanced_sinkhorn
 
 FLOOR = 1e-8  # of the largest cost, by which all are divided

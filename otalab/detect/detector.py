@@ -12,8 +12,8 @@ from torchvision.ops import clip_boxes_to_image
 
 from otalab.assign import AnchorPoints, Assigner, Assignment, Predictions, Targets, build_assigner
 from otalab.assign.base import require_finite
-from otalab.assign.options import require
 from otalab.boxes import around
+from otalab.checks import require
 from otalab.detect.backbone import PyramidBackbone
 from otalab.detect.device import full_precision
 from otalab.detect.guided import GuidedHead

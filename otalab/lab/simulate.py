@@ -9,6 +9,7 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign import AnchorPoints, Predictions, Targets
+from otalab.checks import require
 from otalab.data.scene import ShapesConfig, draw_scene
 from otalab.errors import InputError
 
@@ -29,8 +30,8 @@ def random_targets(
     1 px is a square of 16 px in the middle instead, or as large as the image lets it. Raises InputError for a negative
     number of gts and for no class.
     """
-    if num_gt < 0 or num_classes < 1:
-        raise InputError(f"{num_gt} gts of {num_classes} classes cannot be drawn; there is at least one class")
+    require("be a whole number of at least 0", num_gt=num_gt)
+    require("be a whole number of at least 1", num_classes=num_classes)
     height, width = size
     side = min(size) * 0.02 * 30 ** torch.rand(num_gt, 2, generator=generator)  # 2 % .. 60 %
     extent = torch.tensor([width, height], dtype=torch.float32)

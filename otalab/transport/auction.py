@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from otalab.checks import require
 from otalab.errors import InputError
 from otalab.transport.arcs import HOPS, ArcProblem, ArcSolution, lowest_prices
-from otalab.transport.problem import check_counts
 
 
 @torch.no_grad()
@@ -44,9 +44,8 @@ def auction(problem: ArcProblem, *, tol: float = 1e-9, max_rounds: int = 10_000,
     one flag for every 16 hops of its shortest paths, and so do the final prices. `iterations` counts rounds. Raises
     InputError for an option out of range, and for NaN or -inf in the cost.
     """
-    if not tol >= 0:
-        raise InputError(f"tol must be at least 0, not {tol}")
-    check_counts(max_rounds=max_rounds, check_every=check_every)
+    require("not be negative", tol=tol)
+    require("be a whole number of at least 1", max_rounds=max_rounds, check_every=check_every)
     market = _Market(problem, tol)
     rounds = 0
     sold_out = market.most == 0

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from otalab.checks import require
 from otalab.transport.methods import solve
-from otalab.transport.problem import TransportProblem, check_counts
+from otalab.transport.problem import TransportProblem
 from otalab.transport.solution import TransportSolution
 
 
@@ -71,7 +72,7 @@ def compare(
     `methods` leave it out. Where costs tie, optimal plans differ in their labels: compare objectives there. Raises
     InputError for `repeats < 1` and whatever `solve` raises, e.g. for "assignment" of fractional supplies.
     """
-    check_counts(repeats=repeats)
+    require("be a whole number of at least 1", repeats=repeats)
     asked = [(method, {}) if isinstance(method, str) else method for method in methods]
     asked = [(reference, {}), *(entry for entry in asked if entry != (reference, {}))]
     runs = [

@@ -13,8 +13,9 @@ import scipy.sparse
 import torch
 from jaxtyping import Float
 
+from otalab.checks import require
 from otalab.errors import InputError
-from otalab.transport.problem import INFEASIBLE, TransportProblem, check_copies, check_counts, require_whole
+from otalab.transport.problem import INFEASIBLE, TransportProblem, check_copies, require_whole
 from otalab.transport.solution import TransportSolution
 
 Matrix = Float[np.ndarray, "m n"]
@@ -40,7 +41,7 @@ def emd(problem: TransportProblem, *, max_iter: int = 1_000_000) -> TransportSol
 
     Raises InputError if forbidden routes leave no feasible plan.
     """
-    check_counts(max_iter=max_iter)
+    require("be a whole number of at least 1", max_iter=max_iter)
     return _solve_each(problem, _in_units(lambda cost, supply, demand: _emd(cost, supply, demand, max_iter)))
 
 

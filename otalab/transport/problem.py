@@ -188,15 +188,6 @@ def check_copies(rows, columns) -> None:
         raise InputError(f"a table of {table} is too large; use emd or linprog")
 
 
-def check_counts(**counts) -> None:
-    """Raise InputError for an option that is not a whole number of at least 1."""
-    for name, count in counts.items():
-        if not hasattr(count, "__index__"):
-            raise InputError(f"{name} must be a whole number, not {count!r}")
-        if count < 1:
-            raise InputError(f"{name} must be at least 1, not {count}")
-
-
 def require_whole(problem: TransportProblem) -> None:
     """Raise InputError unless all units are whole and the sums exactly equal, as solvers by assignment need."""
     for name in ("supply", "demand"):

@@ -1,14 +1,14 @@
 """Sinkhorn-Knopp in the log domain: batched, on the device and in the dtype of its input."""
 
-import math
 import warnings
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from otalab.checks import require
 from otalab.errors import InputError
-from otalab.transport.problem import TransportProblem, check_counts, tolerance
+from otalab.transport.problem import TransportProblem, tolerance
 from otalab.transport.solution import TransportSolution
 
 
@@ -82,11 +82,9 @@ def log_sum_exp(x: Float[Tensor, "*batch m n"], dim: int) -> Float[Tensor, "*bat
 
 def check_options(*, eps: float, max_iter: int, tol: float, check_every: int = 1) -> None:
     """Raise InputError for an option that no entropic solver can work with."""
-    if not 0 < eps < math.inf:
-        raise InputError(f"eps must be positive and finite, not {eps}")
-    if not tol >= 0:
-        raise InputError(f"tol must not be negative, not {tol}")
-    check_counts(max_iter=max_iter, check_every=check_every)
+    require("be positive and finite", eps=eps)
+    require("not be negative", tol=tol)
+    require("be a whole number of at least 1", max_iter=max_iter, check_every=check_every)
 
 
 def check_eps(problem: TransportProblem, eps: float, dtype: torch.dtype) -> None:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from otalab.checks import require
 from otalab.errors import InputError
 from otalab.transport.problem import refuse_entries
 from otalab.transport.sinkhorn import check_options
@@ -44,9 +45,7 @@ def unbalanced_sinkhorn(
     Source: Chizat et al., Mathematics of Computation 2018, Algorithm 1 (Sec. 4), with KL for both marginals.
     """
     check_options(eps=eps, max_iter=max_iter, tol=0.0)
-    for name, tau in (("tau_rows", tau_rows), ("tau_columns", tau_columns)):
-        if not tau >= 0:
-            raise InputError(f"{name} must not be negative, not {tau}")
+    require("not be negative", tau_rows=tau_rows, tau_columns=tau_columns)
     column_shape = cost.shape[:-2] + cost.shape[-1:]
     for name, goods, shape in (("supply", supply, cost.shape[:-1]), ("demand", demand, column_shape)):
         if goods.shape != shape:

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from otalab.errors import InputError, one_line
+from otalab.checks import require
+from otalab.errors import one_line
 from otalab.viz.boxes import draw_boxes, outline, show_image
 from otalab.viz.style import HATCH, MUTED, gt_colour, image_array, plural, style, title_figure
 
@@ -31,8 +32,7 @@ def contact_sheet(
     all are kept in memory. The title counts the boxes; `title` says more about the images. Raises InputError for fewer
     than one column.
     """
-    if columns < 1:
-        raise InputError(f"a contact sheet needs at least one column, not {columns}")
+    require("be a whole number of at least 1", columns=columns)
     arrays = [image_array(image) for image in images]
     aspects = [float(np.clip(array.shape[1] / array.shape[0], NARROW, WIDE)) for array in arrays]
     cells, height = layout(aspects, columns)

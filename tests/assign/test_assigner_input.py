@@ -277,7 +277,7 @@ def test_a_quality_branch_is_carried_but_not_needed():
     ("options", "message"),
     [
         ({"eps": 0.0}, "eps must be positive"),
-        ({"max_iter": 0}, "max_iter must be at least 1"),
+        ({"max_iter": 0}, "max_iter must be a whole number of at least 1"),
         ({"off_prior": -5.0}, "off_prior must .*not be negative|off_prior must be finite and not negative"),
         ({"off_prior": float("nan")}, "off_prior must"),
     ],

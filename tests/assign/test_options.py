@@ -3,7 +3,6 @@
 import pytest
 
 from otalab.assign import ASSIGNERS, ClosestPrior, Cost, RadiusPrior, build_assigner
-from otalab.assign.options import require
 from otalab.errors import InputError
 
 
@@ -65,24 +64,3 @@ def test_an_assigner_that_learns_takes_options_as_text():
 def test_options_at_fault_are_named(name, said):
     with pytest.raises(InputError, match=said):
         build_assigner(name)
-
-
-@pytest.mark.parametrize(
-    ("rule", "value"),
-    [
-        ("be a whole number of at least 1", 10.0),  # which PyTorch takes for no k
-        ("be a whole number of at least 1", "ten"),
-        ("be a whole number of at least 0", 2.5),
-        ("be a whole number of at least 0", float("inf")),
-        ("be positive and finite", None),
-        ("be one or more positive numbers", 8.0),
-        ("be two positive factors, the lower first", 4.0),
-        ("be a positive (height, width)", 160),
-        ("be a positive (height, width)", (160, float("inf"))),
-    ],
-)
-def test_a_value_of_the_wrong_type_is_named_like_one_out_of_range(rule, value):
-    """Asked of the rules themselves: in tests the annotations of an assigner's fields are checked before."""
-    with pytest.raises(InputError) as error:
-        require(rule, option=value)
-    assert str(error.value) == f"option must {rule}, not {value}"

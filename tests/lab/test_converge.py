@@ -75,7 +75,7 @@ def test_checkpoints_rise_by_about_half_an_order_and_hold_what_is_asked_for(coun
 def test_faulty_options_and_batches_are_told(problem):
     with pytest.raises(InputError, match="eps must be positive"):
         converge(problem, eps=0.0)
-    with pytest.raises(InputError, match="max_iter must be at least 1"):
+    with pytest.raises(InputError, match="max_iter must be a whole number of at least 1"):
         converge(problem, max_iter=0)
     with pytest.raises(InputError, match=r"not of a batch \(2, 5, 40\)"):
         converge(TransportProblem(problem.cost.expand(2, 5, 40), problem.supply, problem.demand))

@@ -31,9 +31,11 @@ def test_targets_lie_in_an_image_that_is_smaller_than_any_usual_box():
     assert (boxes[:, 2:] - boxes[:, :2]).min() >= 1
 
 
-@pytest.mark.parametrize(("num_gt", "num_classes"), [(-1, 3), (2, 0)])
-def test_numbers_that_cannot_be_drawn_are_refused(num_gt, num_classes):
-    with pytest.raises(InputError, match=f"{num_gt} gts of {num_classes} classes cannot be drawn"):
+@pytest.mark.parametrize(
+    ("num_gt", "num_classes", "said"), [(-1, 3, "num_gt .*, not -1"), (2, 0, "num_classes .*, not 0")]
+)
+def test_numbers_that_cannot_be_drawn_are_refused(num_gt, num_classes, said):
+    with pytest.raises(InputError, match=said):
         random_targets(SIZE, num_gt, num_classes, seeded())
 
 

@@ -200,7 +200,7 @@ def test_no_tensor_is_made_on_the_default_device():
     ("options", "message"),
     [
         ({"eps": 0.0}, "eps must be positive and finite, not 0.0"),
-        ({"max_iter": 0}, "max_iter must be at least 1, not 0"),
+        ({"max_iter": 0}, "max_iter must be a whole number of at least 1, not 0"),
     ],
 )
 def test_options_that_make_no_sense_raise(options, message):

@@ -169,7 +169,7 @@ def test_too_few_pivots_are_a_field_and_a_warning():
     with pytest.warns(UserWarning, match="numItermax"):
         solution = solve(ota_like(), "emd", max_iter=3)
     assert not solution.converged and not solution.certificate.is_optimal()
-    with pytest.raises(InputError, match="max_iter must be at least 1"):
+    with pytest.raises(InputError, match="max_iter must be a whole number of at least 1"):
         solve(ota_like(), "emd", max_iter=0)
 
 

@@ -13,7 +13,7 @@ from .instances import ota_like
     ("options", "message"),
     [
         ({"eps": 0.0}, "eps must be positive and finite, not 0.0"),
-        ({"max_iter": 0}, "max_iter must be at least 1, not 0"),
+        ({"max_iter": 0}, "max_iter must be a whole number of at least 1, not 0"),
         ({"tol": -1.0}, "tol must not be negative"),
     ],
 )

@@ -14,7 +14,7 @@ from .instances import ota_like
     [
         ({"eps": 0.0}, "eps must be positive and finite, not 0.0"),
         ({"eps": float("nan")}, "eps must be positive"),
-        ({"max_iter": 0}, "max_iter must be at least 1, not 0"),
+        ({"max_iter": 0}, "max_iter must be a whole number of at least 1, not 0"),
         ({"tol": -1.0}, "tol must not be negative"),
     ],
 )
@@ -24,7 +24,7 @@ def test_options_that_make_no_sense_raise(method, options, message):
 
 
 def test_check_every_must_be_positive():
-    with pytest.raises(InputError, match="check_every must be at least 1, not 0"):
+    with pytest.raises(InputError, match="check_every must be a whole number of at least 1, not 0"):
         solve(ota_like(), "sinkhorn", check_every=0)
 
 

@@ -1,16 +1,13 @@
 import dataclasses
 import doctest
 import json
-import math
 
-import numpy as np
 import pytest
 import torch
 
 import otalab.transport
 from otalab.errors import InputError
 from otalab.transport import METHODS, TransportProblem, certify, compare, solve
-from otalab.transport.problem import check_counts
 
 from .instances import EXACT, ota_like
 
@@ -79,15 +76,8 @@ def test_unknown_names_raise_with_the_nearest_known_one(method, options, message
     ],
 )
 def test_a_count_below_one_is_named(method, option):
-    with pytest.raises(InputError, match=f"{option} must be at least 1, not 0"):
+    with pytest.raises(InputError, match=f"{option} must be a whole number of at least 1, not 0"):
         solve(ota_like(), method, **{option: 0})
-
-
-@pytest.mark.parametrize("count", [2.5, math.inf, math.nan, "3"])
-def test_a_count_that_is_not_whole_is_named(count):
-    with pytest.raises(InputError, match=f"max_iter must be a whole number, not {count!r}"):
-        check_counts(max_iter=count)
-    check_counts(max_iter=np.int64(3), check_every=torch.tensor(1))
 
 
 def test_a_comparison_sets_every_method_beside_the_reference():
@@ -129,7 +119,7 @@ def test_an_empty_problem_can_be_compared():
 
 
 def test_a_comparison_says_what_it_cannot_do():
-    with pytest.raises(InputError, match="repeats must be at least 1"):
+    with pytest.raises(InputError, match="repeats must be a whole number of at least 1"):
         compare(ota_like(), repeats=0)
     with pytest.raises(InputError, match="did you mean 'emd'"):
         compare(ota_like(), ["end"])

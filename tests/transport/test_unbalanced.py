@@ -119,7 +119,7 @@ def test_rows_without_goods_and_forbidden_routes_ship_nothing(tau):
     ("options", "message"),
     [
         ({"eps": 0.0}, "eps must be positive"),
-        ({"max_iter": 0}, "max_iter must be at least 1"),
+        ({"max_iter": 0}, "max_iter must be a whole number of at least 1"),
         ({"tau_rows": -1.0}, "tau_rows must not be negative, not -1.0"),
         ({"tau_columns": math.nan}, "tau_columns must not be negative, not nan"),
     ],

@@ -68,5 +68,5 @@ def test_images_without_boxes_narrow_ones_and_regions_to_ignore_are_drawn():
 
 
 def test_a_sheet_without_columns_is_refused():
-    with pytest.raises(InputError, match="needs at least one column, not 0"):
+    with pytest.raises(InputError, match="columns must be a whole number of at least 1, not 0"):
         contact_sheet([], [], [], columns=0)
