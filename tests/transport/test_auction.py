@@ -232,9 +232,7 @@ def test_rounds_that_run_out_warn_and_leave_a_valid_bound():
 
 @pytest.mark.parametrize("option", [{"tol": -1e-9}, {"tol": math.nan}, {"max_rounds": 0}, {"check_every": 0}])
 def test_an_option_out_of_range_is_named(option):
-    with pytest.raises(
-        InputError, match=f"{next(iter(option))} must (not be negative|be a whole number of at least 1), not"
-    ):
+    with pytest.raises(InputError, match=f"{next(iter(option))} must (not be negative|be a whole number)"):
         auction(arcs_of(np.ones((1, 1, 2)), [[1]]), **option)
 
 
