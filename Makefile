@@ -51,6 +51,8 @@ picture: $(READY) ## draw the pictures of README.md and docs, one of them from r
 	$(RUN) -m otalab compare-assigners shapes --skill 0.7 --objects 7 --seed 7 --picture docs/family.png
 	$(RUN) -m otalab verify --problem toy --sizes 20 --picture docs/convergence.png
 
+# OpenMP's threads spin 300,000 times at a barrier: two kernels side by side would take six times as long
+lab: export GOMP_SPINCOUNT ?= 10000
 lab: $(READY)    ## open JupyterLab in this environment
 	$(RUN) -m jupyter lab notebooks
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import record_study
 from otalab.cli.main import parser
-from otalab.lab.contrasts import answers, values
+from otalab.lab.contrasts import answers, two_way, values
 from otalab.lessons import lesson11
 from otalab.viz.study_report import points
 
@@ -186,6 +186,38 @@ def test_what_the_results_say_of_one_thing_changed_at_a_time_is_what_the_cards_s
         for method in ("ota:solver=independent", "ota")
     )
     assert f"{100 * empty:.0f} % of the gts end without a point, with it none" in results and none < 5e-4
+
+
+def test_what_the_pages_say_of_five_points_each_and_of_more_points_is_what_the_cards_say():
+    readme, results = (" ".join((ROOT / page).read_text().split()) for page in ("README.md", "docs/results.md"))
+    asked = {(each.contrast.b, each.data): each for each in answered("fixed")}
+    heaped = {other: 100 * asked[other, "heaped"].found.mean for other in ("ota:q=10", "simota", "atss", "fcos")}
+    assert f"{heaped['ota:q=10']:.1f}" == f"{heaped['simota']:.1f}"
+    said = "and of `simota` by {simota:.1f} points, of `atss` by {atss:.1f} and of `fcos` by {fcos:.1f}"
+    assert f"ahead of ten summed IoUs {said.format(**heaped)}" in results
+    assert f"ahead of `simota` too in heaps, by {heaped['simota']:.1f} points" in readme
+    assert all(asked[other, "heaped"].found.low > 0 for other in heaped)
+    assert [other for other in heaped if asked[other, "heaped"].alone.low > 0] == ["fcos"]
+    assert [other for other in heaped if asked[other, "sparse"].found.low > 0] == ["fcos"]
+    assert not any(asked[other, "sparse"].found.high < 0 for other in heaped)
+    dynamic, *others = (each.found for each in answered("fixed_demo"))
+    assert dynamic.low < 0 < dynamic.high and all(other.low > 0 for other in others)
+
+    ota, atss, paa, *ahead_by = answered("ambiguous")
+    assert f"more than {-100 * ota.found.low:.1f} points are unlikely" in results and not ota.found.separated
+    assert f"`atss` loses {-100 * atss.found.mean:.1f}. For `paa` that cannot be told" in results
+    assert f"to 49 `atss` loses {-100 * atss.found.mean:.1f} points" in results and not paa.found.separated
+    lead = "ahead of `atss` by {:.1f} points and of `paa` by {:.1f}, also by its pairs alone"
+    assert lead.format(*(100 * each.found.mean for each in ahead_by)) in results
+    assert all(each.alone.low > 0 for each in ahead_by)
+
+
+def test_seeds_move_the_mean_of_all_methods_by_as_much_as_the_page_on_studies_says():
+    moved = []
+    for name in {block[0] for block in record_study.BLOCK.findall((ROOT / "docs" / "results.md").read_text())}:
+        _, plan, cards = record_study.study(name)
+        moved += [100 * two_way(cards, data).seed for data in plan.data]
+    assert f"moves by {min(moved):.1f} to {max(moved):.1f} points" in " ".join(STUDIES.split())
 
 
 def notebook(number: str) -> str:

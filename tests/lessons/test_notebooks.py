@@ -95,7 +95,7 @@ def test_committed_outputs_are_whole_and_in_order(path):
 def test_all_cells_run_and_the_exercise_waits_for_an_answer(path, tmp_path, monkeypatch):
     for setting in ("OTALAB_COCO", "OTALAB_LESSON_EPOCHS"):
         monkeypatch.delenv(setting, raising=False)
-    # kernels side by side, whose threads would wait for each other by spinning: several times as slow
+    # like the other tests: the threads of two kernels side by side spin at barriers, and take six times as long
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = shortened(path)
     execute(notebook, tmp_path)
