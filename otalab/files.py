@@ -31,8 +31,7 @@ def write_whole(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"cannot write {path}: it exists and is not a regular file")
+        require_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with _claimed(path, Path.touch) as temporary:
             yield temporary
@@ -41,6 +40,25 @@ def write_whole(path: str | os.PathLike) -> Iterator[Path]:
             temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def require_writable(path: Path) -> None:
+    """Raise InputError, which names the path, where `write_whole` would not get so far as to write.
+
+    What takes minutes to reckon asks this first.
+    """
+    require_regular(path)
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if not folder.is_dir():
+        raise InputError(f"cannot write {path}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {path}: {folder} is not yours to write in")
+
+
+def require_regular(path: Path) -> None:
+    """Raise InputError where something else than a file is in the way, such as a folder or /dev/stdout."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {path}: it exists and is not a regular file")
 
 
 @contextmanager

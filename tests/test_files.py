@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from otalab.errors import InputError
-from otalab.files import folder_beside, sweep, to_json, write_json, write_whole
+from otalab.files import folder_beside, require_writable, sweep, to_json, write_json, write_whole
 
 
 def write(path: Path, text: str) -> None:
@@ -69,6 +69,18 @@ def test_a_folder_that_is_a_file_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*/file/inner/file.txt: "):
         write(tmp_path / "file" / "inner" / "file.txt", "new")
+
+
+@pytest.mark.parametrize("there", ["file/inner/new.txt", "folder", "locked/new.txt"])
+def test_what_cannot_be_written_is_told_beforehand(there, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: path.name != "locked")  # root may write everywhere
+    require_writable(tmp_path / "folder" / "to" / "make" / "new.txt")
+    with pytest.raises(InputError, match=f"cannot write {tmp_path / there}: "):
+        require_writable(tmp_path / there)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "locked"] and not os.listdir(tmp_path / "folder")
 
 
 def test_a_folder_or_a_device_is_never_replaced(tmp_path):

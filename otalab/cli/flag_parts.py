@@ -4,13 +4,20 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from otalab.errors import one_line
+from otalab.errors import InputError, one_line
+from otalab.files import require_writable
 
 MOST_SHAPES = 10**6  # images of a split, 20 GB of files
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells of a wrong flag as of all input at fault: in one line."""
+    """Tells of a wrong flag as of all input at fault: in one line, that names the help of the command at hand."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # argparse leaves these to the outermost parser, whose help does not know the command's flags
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
 
     def error(self, message: str):
         self.exit(2, f"otalab: error: {one_line(message)}; see {self.prog} --help\n")
@@ -54,9 +61,19 @@ def size(text: str) -> tuple[int, ...]:
     return numbers
 
 
+def output(text: str) -> Path:
+    """The type of a file to write: what is in the way is told before the work, not after."""
+    path = Path(text)
+    try:
+        require_writable(path)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
+
+
 def picture(text: str) -> Path:
     """The type of a picture to write."""
-    path = Path(text)
+    path = output(text)
     if path.suffix not in (".png", ".svg"):
         raise argparse.ArgumentTypeError(f"cannot draw {text}: its name must end in .png or .svg")
     return path

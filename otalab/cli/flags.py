@@ -9,7 +9,7 @@ from typing import get_args, get_origin
 
 from otalab import __version__
 from otalab.cli.data_flags import add_data
-from otalab.cli.flag_parts import MOST_SHAPES, Parser, add_command, at_most, count, picture, size
+from otalab.cli.flag_parts import MOST_SHAPES, Parser, add_command, at_most, count, output, picture, size
 from otalab.detect.config import MOST_BATCH, MOST_EPOCHS, TrainConfig
 
 TRACEBACK = "OTALAB_TRACEBACK"  # the environment variable that adds the traceback to a fault of otalab's own
@@ -60,8 +60,8 @@ def parser() -> Parser:
     add("--checkpoint", help="a run's folder: also verify on the problems that its detector meets")
     add("--data", help="with --checkpoint: COCO-format folder to take images from")
     add("--images", type=count, default=3, help="with --checkpoint: how many (default: %(default)s)")
-    add("--json", type=Path, help="also write the figures here")
-    add("--save", type=Path, metavar="FILE", help="also write the problem, if it is a single one, as .npz or .json")
+    add("--json", type=output, help="also write the figures here")
+    add("--save", type=output, metavar="FILE", help="also write the problem, if it is a single one, as .npz or .json")
     convergence = "also draw how labels of the last problem converge, as .png or .svg"
     add("--picture", type=picture, metavar="FILE", help=convergence)
 
@@ -84,7 +84,7 @@ def parser() -> Parser:
     add("--objects", type=count, default=8, help="with shapes: objects, as far as they fit (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the scene, weights and simulation (default: %(default)s)")
     add("--picture", type=picture, metavar="FILE", help="also draw all of them, as .png or .svg")
-    add("--json", type=Path, help="also write the figures here")
+    add("--json", type=output, help="also write the figures here")
 
     add = add_command(commands, "train", "train:run_train", "train a detector on a COCO-format folder")
     add_settings(add)
@@ -105,14 +105,14 @@ def parser() -> Parser:
     add("--backend", choices=("pycocotools", "faster-coco-eval"), help="default: the faster, if there")
     add("--batch-size", type=at_most(MOST_BATCH), help="images at a time (default: as in training)")
     add("--device", default="auto", help="cpu, cuda or auto (default: %(default)s)")
-    add("--json", type=Path, help="also write the metrics here")
-    add("--results", type=Path, metavar="FILE", help="also write the detections here, as COCO's results (JSON)")
+    add("--json", type=output, help="also write the metrics here")
+    add("--results", type=output, metavar="FILE", help="also write the detections here, as COCO's results (JSON)")
 
     add = add_command(
         commands, "compare", "compare_runs:run", "put training runs side by side, as a table and as a page"
     )
     add("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, two or more")
-    add("--out", type=Path, default="runs/compare.html", help="the page (default: %(default)s)")
+    add("--out", type=output, default="runs/compare.html", help="the page (default: %(default)s)")
 
     add = add_command(
         commands,
@@ -161,14 +161,14 @@ def parser() -> Parser:
     )
     add("checkpoint", help="a run's folder, its model.safetensors, or weights from elsewhere (docs/use.md)")
     add("--format", choices=("onnx", "torch"), default="onnx", help="onnx: FILE.onnx; torch: FILE.pt2 (default: onnx)")
-    add("--out", type=Path, required=True, metavar="FILE", help="file to write")
+    add("--out", type=output, required=True, metavar="FILE", help="file to write")
     square = "height and width of the images (default: a square of the side that the detector resizes to)"
     add("--size", nargs=2, type=count, metavar=("H", "W"), help=square)
     add("--batch", type=count, default=1, metavar="N", help="images at a time (default: %(default)s)")
 
     add = add_command(commands, "bench", "bench:run", "time label assignment against the textbook way")
     add("--rounds", type=at_most(1000), default=7, help="interleaved rounds; medians are kept (default: %(default)s)")
-    add("--json", type=Path, help="also write the figures here")
+    add("--json", type=output, help="also write the figures here")
 
     add_data(commands)
     return top
