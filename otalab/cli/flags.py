@@ -2,7 +2,6 @@
 
 import argparse
 import types
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_origin
@@ -12,6 +11,9 @@ from otalab.cli.data_flags import add_data
 from otalab.cli.flag_parts import MOST_SHAPES, Parser, add_command, at_most, count, output, picture, size
 from otalab.detect.config import MOST_BATCH, MOST_EPOCHS, TrainConfig
 
+METAVARS = dict.fromkeys(("data", "out"), "FOLDER") | dict.fromkeys(
+    ("recipe", "categories", "assigner", "weights_backbone", "device"), "NAME"
+)  # of settings whose type says little
 TRACEBACK = "OTALAB_TRACEBACK"  # the environment variable that adds the traceback to a fault of otalab's own
 
 
@@ -87,7 +89,8 @@ def parser() -> Parser:
     add("--json", type=output, help="also write the figures here")
 
     add = add_command(commands, "train", "train:run_train", "train a detector on a COCO-format folder")
-    add_settings(add)
+    commands.choices["train"].usage = "otalab train [--recipe NAME] [--data FOLDER] [--out FOLDER] [SETTING ...]"
+    add_settings(commands.choices["train"])
     resume = "go on with the run in --out, given the settings that it was started with; only device, workers, "
     resume += "checkpoint_every, eval_every and tensorboard may change"
     add("--resume", action="store_true", help=resume)
@@ -174,10 +177,12 @@ def parser() -> Parser:
     return top
 
 
-def add_settings(add: Callable[..., argparse.Action]) -> None:
-    """A flag for each field of TrainConfig, the recipe first; it sets nothing where it is not given."""
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """A flag for each field of TrainConfig, the recipe first, by sections; it sets nothing where it is not given."""
     for field in sorted(fields(TrainConfig), key=lambda field: field.name != "recipe"):
         kind, choices, default = field.type, field.metadata["choices"], field.default
+        if section := field.metadata["section"]:
+            group = command.add_argument_group(section)
         if get_origin(kind) is types.UnionType:  # "int | None": the flag takes an int, leaving it out means None
             kind = get_args(kind)[0]
         many = get_origin(kind) is tuple
@@ -186,7 +191,7 @@ def add_settings(add: Callable[..., argparse.Action]) -> None:
         if kind is bool:
             options, default = {"action": argparse.BooleanOptionalAction}, "yes" if default else "no"
         else:
-            metavar = None if choices else "NAME" if many and kind is str else kind.__name__.upper()
+            metavar = METAVARS.get(field.name) or (None if choices else kind.__name__.upper())
             options = {"type": kind, "choices": choices, "nargs": "+" if many else None, "metavar": metavar}
         help = field.metadata["help"] + ("" if default is None else f" (default: {default})")
-        add("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=help, **options)
+        group.add_argument("--" + field.name.replace("_", "-"), default=argparse.SUPPRESS, help=help, **options)

@@ -16,9 +16,13 @@ LARGEST = sys.float_info.max
 TORCHVISION_COCO = "torchvision-coco"  # as a checkpoint: torchvision's own weights, from its TORCH_HOME cache
 
 
-def setting(default, help: str, low=None, high=LARGEST, choices: tuple[str, ...] | None = None):
-    """A dataclass field that knows its help text, and its range or choices: numbers are bounded before their use."""
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+def setting(default, help: str, low=None, high=LARGEST, choices: tuple[str, ...] | None = None, section: str = ""):
+    """A dataclass field that knows its help text and its range or choices, which bound a value before its use.
+
+    section: of the help, that begins with this field
+    """
+    known = {"help": help, "low": low, "high": high, "choices": choices, "section": section}
+    return field(default=default, metadata=known)
 
 
 def require_number(f: Field, number: object) -> None:
@@ -60,8 +64,7 @@ class TrainConfig:
 
     data: str = setting("data/shapes", "folder with train and val splits in COCO format")
     out: str = setting("runs/train", "folder for checkpoints, log and results")
-    # model
-    backbone: str = setting("tiny", "feature extractor", choices=BACKBONES)
+    backbone: str = setting("tiny", "feature extractor", choices=BACKBONES, section="model")
     weights_backbone: str | None = setting(None, "torchvision's weights entry for the backbone, e.g. DEFAULT")
     init: str | None = setting(
         None, "detector to start from: a run's folder, torchvision-coco, or a .pth of torchvision's or the OTA authors'"
@@ -76,8 +79,7 @@ class TrainConfig:
     anchors: str = setting(
         "points", "guided or meta: the detector has anchor boxes of its own, for max-iou", choices=ANCHORS
     )
-    # data
-    categories: tuple[str, ...] | None = setting(None, "train on these category names only")
+    categories: tuple[str, ...] | None = setting(None, "train on these category names only", section="images")
     max_images: int | None = setting(None, "use at most so many training images, chosen by the seed", 1, MANY)
     background: int = setting(0, "how many training images without a box take part, chosen by the seed", 0, MANY)
     size: int | None = setting(None, "shorter image side in px; none keeps the images' size", 1, MOST_SIDE)
@@ -90,8 +92,7 @@ class TrainConfig:
         0, "processes that load images as they are needed; 0 keeps all of them in memory", 0, MOST_WORKERS
     )
     group: bool = setting(True, "images of like shape share a batch, so that they pad each other little")
-    # optimisation
-    epochs: int = setting(12, "passes over the training images", 1, MOST_EPOCHS)
+    epochs: int = setting(12, "passes over the training images", 1, MOST_EPOCHS, section="optimisation")
     steps: int | None = setting(None, "steps of the whole run, instead of epochs", 1, MANY)
     batch_size: int = setting(16, "images per step, of all processes together", 1, MOST_BATCH)
     accumulate: int = setting(1, "gradient accumulation: in how many parts a step's images are taken", 1, MOST_BATCH)
@@ -108,17 +109,19 @@ class TrainConfig:
     ema: float = setting(
         0.998, "decay of the weights' moving average that is evaluated and saved; 0 for none", 0, 0.999999
     )
-    # the machine
+    device: str = setting("auto", "cpu, cuda or auto", section="machine")
     precision: str = setting("float32", "of the network; losses stay in float32, labels in float64", choices=PRECISIONS)
     memory_format: str = setting("auto", "layout of images; auto goes by the processor", choices=MEMORY_FORMATS)
     compile: bool = setting(False, "compile backbone and head by torch.compile")
-    # housekeeping
-    eval_every: int = setting(0, "evaluate after each so many epochs; 0 only at the end", 0, MANY)
+    eval_every: int = setting(
+        0, "evaluate after each so many epochs; 0 only at the end", 0, MANY, section="housekeeping"
+    )
     checkpoint_every: int = setting(0, "save the run's state after each so many steps; 0 after each epoch", 0, MANY)
     tensorboard: bool = setting(False, "write the log for TensorBoard too")
     seed: int = setting(0, "seed of weights, order and augmentation", 0, 2**32 - 1)
-    device: str = setting("auto", "cpu, cuda or auto")
-    recipe: str | None = setting(None, "settings that belong together, see `otalab recipes`", choices=tuple(RECIPES))
+    recipe: str | None = setting(
+        None, "settings that belong together, see `otalab recipes`", choices=tuple(RECIPES), section="run"
+    )
 
     def __post_init__(self) -> None:
         for f in fields(self):

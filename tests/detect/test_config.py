@@ -1,4 +1,5 @@
 import argparse
+import re
 from dataclasses import fields
 
 import pytest
@@ -75,9 +76,11 @@ def test_the_extremes_that_make_sense_are_taken():
 
 def test_every_setting_has_a_flag_that_sets_it_and_a_help_text():
     command = argparse.ArgumentParser()
-    add_settings(command.add_argument)
+    add_settings(command)
     examples = {str: "word", int: "7", float: "0.25", int | None: "9", str | None: "word"}
     help = command.format_help()
+    sections = ("run", "model", "images", "optimisation", "machine", "housekeeping")
+    assert [line[:-1] for line in help.split("\n") if re.fullmatch(r"\w+:", line)] == ["options", *sections]
     for field in fields(TrainConfig):
         flag = "--" + field.name.replace("_", "-")
         assert flag in help and field.metadata["help"]
