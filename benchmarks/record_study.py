@@ -61,13 +61,13 @@ def table(name: str, kind: str) -> str:
     """A study's `means`, `answers` or `course`, in Markdown."""
     _, plan, cards = study(name)
     if kind == "means":
-        return markdown(mean_lines(plan, cards, name))
+        return markdown(mean_lines(plan, cards))
     return markdown(answer_lines(plan, cards) if kind == "answers" else course_lines(cards))
 
 
-def mean_lines(plan: Plan, cards: Sequence[Card], name: str) -> list[dict]:
+def mean_lines(plan: Plan, cards: Sequence[Card]) -> list[dict]:
     """A row for each method: means over the seeds in percent."""
-    columns = COLUMNS | (OF_CELLS if name == "cells" else {})
+    columns = COLUMNS | (OF_CELLS if "cells" in plan.data else {})
 
     def mean(data: str, method: str, metric: str) -> str:
         return f"{100 * np.mean(list(values(cards, data, method, f'metrics/{metric}').values())):.1f}"

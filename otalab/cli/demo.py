@@ -11,6 +11,7 @@ from otalab.data import CocoDataset, make_shapes
 from otalab.detect.checkpoint import load_model
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector, as_targets
+from otalab.detect.recipes import AS_PUBLISHED
 from otalab.detect.run_folder import require_free
 from otalab.detect.train import train
 from otalab.lab.cases import Case, detector_cases, random_case, simulated_case, toy_case
@@ -21,7 +22,7 @@ from otalab.viz.report import Column, Report
 from otalab.viz.run_report import add_run_sections, headline_cards
 from otalab.viz.story import assignment_story
 
-RECIPE = {"batch_size": 8, "lr": 2e-3, "epochs": 5, "augment": "flip", "eval_every": 2}
+RECIPE = AS_PUBLISHED | {"batch_size": 8, "lr": 2e-3, "epochs": 5, "augment": "flip", "eval_every": 2}
 SOLVER_COLUMNS = [
     Column("method", "method"),
     Column("objective", "objective", ".6f"),

@@ -70,7 +70,7 @@ class TrainConfig:
         None, "detector to start from: a run's folder, torchvision-coco, or a .pth of torchvision's or the OTA authors'"
     )
     assigner: str = setting(
-        "ota:q=10", "label assignment: ota, fcos, atss, simota, ... (docs/assigners.md), or with options, ota:q=10"
+        "ota:k=5", "label assignment: ota, fcos, atss, simota, ... (docs/assigners.md), or with options, ota:k=5"
     )
     balance: float = setting(
         1.0, "what counts alike in an image's losses: 1 its objects; 0 its positives, as in the paper", 0, 1

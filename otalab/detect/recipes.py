@@ -28,7 +28,7 @@ PAPER = {
 }
 TWICE = {"steps": 180_000, "sizes": (640, 672, 704, 736, 768, 800)}
 SUBSET = PAPER | {
-    "assigner": "ota:q=10",
+    "assigner": "ota:k=5",
     "balance": 1.0,
     "steps": None,
     "epochs": 24,

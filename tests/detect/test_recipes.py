@@ -65,8 +65,8 @@ def test_flags_override_a_recipe_and_the_run_remembers_it(shapes, tmp_path, monk
     ("config", "expected"),
     [
         (TrainConfig.from_recipe("paper-r50-1x"), ("ota", 0)),
-        (TrainConfig.from_recipe("subset-r50"), ("ota:q=10", 1)),
-        (TrainConfig(), ("ota:q=10", 1)),
+        (TrainConfig.from_recipe("subset-r50"), ("ota:k=5", 1)),
+        (TrainConfig(), ("ota:k=5", 1)),
     ],
 )
 def test_the_papers_recipe_alone_has_the_papers_labels_and_losses_unasked(config, expected):
