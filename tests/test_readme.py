@@ -212,13 +212,15 @@ def test_what_the_pages_say_of_five_points_each_and_of_more_points_is_what_the_c
     assert [other for other in heaped if asked[other, "heaped"].alone.low > 0] == ["fcos"]
     assert [other for other in heaped if asked[other, "sparse"].found.low > 0] == ["fcos"]
     assert not any(asked[other, "sparse"].found.high < 0 for other in heaped)
-    sizes = {(each.contrast.b.split()[0], each.data): each.found for each in answered("fixed_sizes")}
+    asked_of_sizes = {(each.contrast.b.split()[0], each.data): each for each in answered("fixed_sizes")}
+    sizes = {key: each.found for key, each in asked_of_sizes.items()}
+    assert [b for (b, data), e in asked_of_sizes.items() if e.alone.low > 0] == ["simota", "fcos"]
     small = {other: 100 * sizes[other, "small"].mean for other in ("ota:q=10", "simota", "fcos")}
     assert all(sizes[other, "small"].low > 0 for other in small)
     assert "of `simota` by {simota:.1f} and of `fcos` by {fcos:.1f}".format(**small) in readme
     ten = f"of ten IoUs by {small['ota:q=10']:.1f} points"
     assert ten in results and ten in " ".join(TRAINING.split())
-    assert "of `simota` by {simota:.1f} and of `fcos` by {fcos:.1f}. On the large".format(**small) in results
+    assert "of `simota` by {simota:.1f} and of `fcos` by {fcos:.1f}. Over `simota`".format(**small) in results
     assert f"ahead of `fcos` by {100 * sizes['fcos', 'large'].mean:.1f}; from the other two" in results
     assert [other for other in small if sizes[other, "large"].low > 0] == ["fcos"]
     dynamic, *others = (each.found for each in answered("fixed_demo"))
