@@ -1,4 +1,4 @@
-"""Reading one COCO annotation file; every fault is one InputError line with file, id and value."""
+"""Reading a COCO annotation file; every fault is an InputError of one line with the file, the id and the value."""
 
 import difflib
 import logging
@@ -13,7 +13,7 @@ from otalab.data.images import MOST_PIXELS
 from otalab.data.reading import parse_json, read_file, require_folder
 from otalab.errors import InputError, one_line, quoted
 
-MOST = 1e9  # px; a larger number is a mistake, and float32 could not tell its neighbours apart
+MOST = 1e9  # px; a larger number is a mistake, and float32 could not tell it from its neighbours
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 def find_split(folder: str | Path, split: str) -> tuple[Path, Path]:
     """The annotation file and the image folder of a split ("train" or "val").
 
-    Knows `ROOT/{split}/instances.json` beside `ROOT/{split}/images/`, that `ROOT/{split}` itself, and the official
-    `ROOT/annotations/instances_{split}2017.json` beside `ROOT/{split}2017/`. Raises InputError naming what is missing.
+    It looks for `ROOT/{split}/instances.json` beside `ROOT/{split}/images/`, and for the official layout,
+    `ROOT/annotations/instances_{split}2017.json` beside `ROOT/{split}2017/`. For the first, `folder` may be ROOT or
+    `ROOT/{split}` itself. Raises InputError, which names what is missing.
     """
     folder = require_folder(folder)
     layouts = [
@@ -40,9 +41,10 @@ def find_split(folder: str | Path, split: str) -> tuple[Path, Path]:
 
 
 def read_annotations(path: Path) -> dict:
-    """The COCO dictionary of a file, its `images`, `annotations` and `categories` sound; else raises InputError.
+    """The COCO dictionary of a file, with `images`, `annotations` and `categories` checked.
 
-    Whole numbers that are written otherwise (640.0) become integers, and names lose blanks at their ends.
+    Ids and sizes that are written as 640.0 become integers, and category names lose blanks at their ends. Raises
+    InputError for the first fault.
     """
     content = parse_json(read_file(path), path, "a COCO dictionary")
     if not isinstance(content, dict):
@@ -52,9 +54,10 @@ def read_annotations(path: Path) -> dict:
 
 
 def choose_categories(content: dict, names: Sequence[str] | None, path: Path) -> tuple[list[str], dict[int | str, int]]:
-    """Class names in the order of the category ids, and the label of each id; all of them, or those named.
+    """Class names in the order of the category ids, and the label of each id; for all categories, or those in `names`.
 
-    Categories of one name are told apart by their ids, as "helmet (0)" and "helmet (1)", with a warning.
+    Categories that share a name get their ids added, as in "helmet (0)" and "helmet (1)", with a warning. Raises
+    InputError for a name that no category has or that several share, and if no category is left.
     """
     rows = sorted(content["categories"], key=by_id)
     known = _told_apart(rows, path)
@@ -72,7 +75,7 @@ def choose_categories(content: dict, names: Sequence[str] | None, path: Path) ->
 
 
 def missing_files(folder: Path, names: list[str]) -> list[str]:
-    """Those of the images that are not there; each folder is listed once, not each file asked for."""
+    """The images that are missing; the function lists each folder once instead of checking each file."""
     plain = [os.path.normpath(name) for name in names]
     there = set()
     for parent in {os.path.dirname(name) for name in plain}:
@@ -82,14 +85,14 @@ def missing_files(folder: Path, names: list[str]) -> list[str]:
 
 
 def by_id(row: dict) -> tuple[bool, int | str]:
-    """A sorting key: numbers in their order, then texts in theirs."""
+    """A sort key: first numbers in their order, then texts in theirs."""
     return isinstance(row["id"], str), row["id"]
 
 
 def whole_numbers(rows: list[dict]) -> dict[int | str, int]:
-    """An integer for each row's id: itself, unless an id of the list is a text or beyond 2**53; then 1, 2, ... for all.
+    """An integer for each row's id: the id itself, or 1, 2, ... for all if any id is a text or beyond 2**53.
 
-    Tensors and evaluators hold no texts, and an evaluator that counts in float64 tells no larger numbers apart.
+    Tensors and evaluators hold no texts, and an evaluator that computes in float64 cannot tell larger numbers apart.
     """
     ids = [row["id"] for row in rows]
     if all(isinstance(i, int) and abs(i) <= 2**53 for i in ids):
@@ -98,7 +101,7 @@ def whole_numbers(rows: list[dict]) -> dict[int | str, int]:
 
 
 def _told_apart(rows: list[dict], path: Path) -> list[str]:
-    """A name for each category that no other has."""
+    """A unique name for each category. Raises InputError if the ids do not make the names unique."""
     count = Counter(row["name"] for row in rows)
     names = [f"{row['name']} ({row['id']})" if count[row["name"]] > 1 else row["name"] for row in rows]
     for name, times in Counter(names).items():
@@ -115,7 +118,7 @@ def _told_apart(rows: list[dict], path: Path) -> list[str]:
 
 
 def _check_rows(content: dict, path: Path) -> None:
-    known = {}  # ids
+    known = {}  # ids of each part
     for part, (one, keys, fault_of) in _PARTS.items():
         if not isinstance(content.get(part), list):
             raise InputError(f"{path} has no list {part!r}")
@@ -132,7 +135,7 @@ def _check_rows(content: dict, path: Path) -> None:
             ids.add(row.get("id"))
 
 
-# What is wrong with a row, None if nothing is.
+# The functions below return what is wrong with a row, or None if nothing is.
 
 
 def _keys_fault(row: object, keys: tuple[str, ...]) -> str | None:
@@ -194,7 +197,10 @@ def _reference_fault(row: dict, known: dict[str, set]) -> str | None:
 
 
 def text_fault(row: dict, key: str, allowed: str = "") -> str | None:
-    """Surrogates cannot be written to any file, and control characters would break tables."""
+    """What is wrong with a text of a row, None if nothing is; control characters in `allowed` are accepted.
+
+    Surrogates cannot be written to any file, and control characters would break tables.
+    """
     if type(row[key]) is not str:
         return f"has {key} {quoted(row[key])}, not a text"
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in allowed for c in row[key].strip()):
@@ -203,7 +209,7 @@ def text_fault(row: dict, key: str, allowed: str = "") -> str | None:
 
 
 def _is_whole(row: dict, key: str) -> bool:
-    """Whether the value is a whole number; one written as 640.0 becomes it."""
+    """Whether the value is a whole number; one written as 640.0 is replaced by the integer."""
     if type(row[key]) is float and row[key].is_integer():
         row[key] = int(row[key])
     return type(row[key]) is int
@@ -213,7 +219,7 @@ def _is_number(value: object, most: float = MOST) -> bool:
     return type(value) in (int, float) and abs(value) <= most  # NaN compares false
 
 
-_PARTS = {  # what a row is called, the keys that it needs, and what finds its fault
+_PARTS = {  # what a row is called, the keys that it needs, and the function that finds its fault
     "images": ("image", ("id", "file_name", "width", "height"), _image_fault),
     "categories": ("category", ("id", "name"), _category_fault),
     "annotations": ("annotation", ("image_id", "category_id", "bbox"), _annotation_fault),

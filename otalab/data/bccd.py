@@ -18,9 +18,9 @@ def fetch_bccd(
 ) -> tuple[Path, dict[str, Split]]:
     """Fetch the photos and annotations and write them as a COCO-format folder: train 205, val 87, test 72 photos.
 
-    `longest_side` shrinks them to so many px (they have 640 x 480). Returns the folder and the splits as they were
-    read. The folder is whole or absent. Raises InputError when it exists, when the archive cannot be fetched or holds
-    something else.
+    `longest_side` shrinks the photos, which have 640 x 480 px, to that many px. The folder is written whole or not at
+    all. Returns the folder and the splits as they were read. Raises InputError if the folder already holds something,
+    if the archive cannot be fetched, and if the archive holds something else.
     """
     require_new(folder)
     with tempfile.TemporaryDirectory(prefix="otalab-") as place:

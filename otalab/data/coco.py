@@ -23,22 +23,27 @@ log = logging.getLogger(__name__)
 class CocoDataset(torch.utils.data.Dataset):
     """A COCO annotation file with its images.
 
-    Item: `(image, target)`, image float32 (3, H, W) in 0..1, target a dict of
-    `boxes` (m, 4) float32 xyxy px, `labels` (m,) int64 in 0..C-1, `ignore_boxes` (c, 4) float32 xyxy px (the regions
-    with `iscrowd` or `ignore`, never training targets), `image_id` int64 scalar, `size` (2,) int64: the file's height
-    and width, px.
+    An item is `(image, target)`. The image is float32 (3, H, W) in 0..1. The target is a dict with `boxes` (m, 4)
+    float32 xyxy px, `labels` (m,) int64 in 0..C-1, `ignore_boxes` (c, 4) float32 xyxy px (the regions with `iscrowd` or
+    `ignore`, which are never training targets), `image_id` int64 scalar, and `size` (2,) int64, the height and width of
+    the file in px.
 
-    `transforms(image, target)` sees a uint8 `tv_tensors.Image` and a dict whose `boxes` are `tv_tensors.BoundingBoxes`
-    with the ignore regions among them, marked by label -1. `categories` keeps only the named classes; `background` is
-    how many of the images without a box of theirs take part (None: all); `max_images` then chooses that many. Both
-    choose by `seed`, a smaller choice being part of a larger one. `cache=True` decodes every image now and keeps it as
-    uint8, 3 H W bytes each.
+    transforms: called as `transforms(image, target)` with a uint8 `tv_tensors.Image` and a dict whose `boxes` are
+                `tv_tensors.BoundingBoxes`; ignore regions are among them, marked by label -1
+    categories: names of the classes to keep; None keeps all
+    background: how many of the images without a box of these classes take part; None: all of them
+    max_images: how many of the remaining images to choose; None: all of them
+    seed:       decides both choices; a smaller choice is part of a larger one
+    cache:      whether to decode every image at once and keep it as uint8, 3 H W bytes each
 
-    Boxes are clipped to the image; those without area, before or after, are dropped: `.clipped` and `.dropped` count
-    them, and one warning is logged; `account` says what else is left out. Any other fault raises InputError, here where
-    possible, else at the item. `.class_names` and `.category_ids` map labels, `.image_ids` items: the file's own ids,
-    or 1, 2, ... in their order where one of the file is a text or beyond 2**53. `.sizes` (n, 2) int64 holds the height
-    and width of each image, px.
+    Boxes are clipped to the image; `.clipped` counts those of which an edge moves by 1 px or more. Boxes without area,
+    before or after clipping, are dropped and counted in `.dropped`. One warning gives both numbers, and `account` says
+    what else is left out. Any other fault raises InputError: in the constructor where possible, else when the item is
+    read.
+
+    `.class_names` and `.category_ids` have one entry per label, `.image_ids` one per item. Ids are those of the file.
+    If one of them is a text or beyond 2**53, they are 1, 2, ... instead, in the order of the file's ids. `.sizes`
+    (n, 2) int64 holds the height and width of each image in px.
     """
 
     def __init__(
@@ -103,14 +108,14 @@ class CocoDataset(torch.utils.data.Dataset):
     def from_folder(
         cls, folder: str | Path, split: str, transforms: Callable | None = None, **options
     ) -> "CocoDataset":
-        """The split of a folder in either layout that `find_split` knows; options as in the constructor."""
+        """A split of a folder in one of the layouts that `find_split` knows; options as in the constructor."""
         return cls(*find_split(folder, split), transforms=transforms, **options)
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def __getitem__(self, i: int) -> tuple[Float[Tensor, "3 h w"], dict[str, Tensor]]:
-        i = range(len(self))[i]  # counts from the end too, and ends iteration with an IndexError
+        i = range(len(self))[i]  # allows negative indices, and ends iteration with an IndexError
         image = tv_tensors.Image(self._decode(i) if self._cache is None else self._cache[i])
         rows = self._table[self._first[i] : self._first[i + 1]]
         rows = rows[rows["usable"]]
@@ -133,7 +138,7 @@ class CocoDataset(torch.utils.data.Dataset):
         }
 
     def index_of(self, file_name: str) -> int:
-        """The item of an image file. Raises InputError for one that is not in the set."""
+        """The index of the item for an image file. Raises InputError if the file is not in the set."""
         if file_name not in self._files:
             raise InputError(f"{self.annotations} has no image {file_name}")
         return self._files.index(file_name)
@@ -141,8 +146,8 @@ class CocoDataset(torch.utils.data.Dataset):
     def ground_truth(self) -> dict:
         """The COCO dict of the chosen images and classes, for pycocotools: boxes as annotated, ignore regions included.
 
-        Images and categories have the ids of `.image_ids` and `.category_ids`, annotations 1, 2, ...: COCO's evaluation
-        takes 0 for "no match". Regions with `ignore` have `iscrowd` 1.
+        Images and categories have the ids of `.image_ids` and `.category_ids`. Annotations have the ids 1, 2, ...,
+        because COCO's evaluation takes 0 for "no match". Regions with `ignore` get `iscrowd` 1.
         """
         images = [
             {"id": image, "file_name": name, "height": height, "width": width}
@@ -174,8 +179,9 @@ class CocoDataset(torch.utils.data.Dataset):
     def account(self, size: int | None = None, max_size: int | None = None) -> list[str]:
         """Three lines of text: the images, boxes and classes that training sees, what it does not see, and why.
 
-        A box under 1 px counts as left out, since the transforms drop it: after their resize to `size` and `max_size`
-        px, or as stored. Augmentation, and the last images of an epoch that fill no batch, are not looked at.
+        A box with a side under 1 px counts as left out, because the transforms drop it. Its sides are those after the
+        resize to `size` and `max_size` px, or as stored if `size` is None. The account leaves aside augmentation, and
+        the last images of an epoch, which may not fill a batch.
         """
         used, filled = self._seen(size, max_size), self._filled()
         small = "under 1 px" if size is None else f"under 1 px at size {size}"
@@ -189,18 +195,18 @@ class CocoDataset(torch.utils.data.Dataset):
         ]
 
     def count_usable(self, size: int | None = None, max_size: int | None = None) -> int:
-        """How many boxes training sees, see `account`."""
+        """The number of boxes that training sees; see `account`."""
         return int(self._seen(size, max_size).sum())
 
     def _seen(self, size: int | None, max_size: int | None) -> Bool[np.ndarray, " n"]:
         return self._table["gt"] & ~under_a_pixel(self._table, self.sizes, size, max_size)
 
     def _filled(self) -> int:
-        """How many images have a gt."""
+        """The number of images that have a gt."""
         return len(np.unique(self._table["place"][self._table["gt"]]))
 
     def keep_in_memory(self) -> None:
-        """Decode every image now, as `cache` does. Raises InputError, before the first, where memory has no room."""
+        """Decode and keep every image, as `cache=True` does. Raises InputError first if memory is too small."""
         need, free = 3 * int(self.sizes.prod(1).sum()), free_memory()
         if free is not None and need > free:
             raise InputError(
@@ -222,6 +228,6 @@ class CocoDataset(torch.utils.data.Dataset):
 
 
 def collate(batch: list[tuple[Tensor, dict]]) -> tuple[list[Tensor], list[dict]]:
-    """A batch as torchvision's detectors want it: a list of images and a list of targets."""
+    """A batch as torchvision's detectors expect it: a list of images and a list of targets."""
     images, targets = zip(*batch, strict=True)
     return list(images), list(targets)

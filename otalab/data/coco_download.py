@@ -1,4 +1,4 @@
-"""COCO 2017: all of a split, or a sample of its photos."""
+"""Download COCO 2017: all of a split, or a sample of its photos."""
 
 import json
 from collections import defaultdict
@@ -29,7 +29,7 @@ COCO_MD5 = {
     "annotations": "f4bbac642086de4f52a3fdda2de5fa2c",
 }
 
-_AT_ONCE = 8  # photos
+_AT_ONCE = 8  # photos fetched in parallel
 
 
 def fetch_coco(
@@ -44,16 +44,17 @@ def fetch_coco(
 ) -> Path:
     """Fetch a split of COCO 2017 into `folder`; return the folder. What is already there is not fetched again.
 
-    All of it: the official layout, `annotations/instances_{split}2017.json` beside `{split}2017/` (val 0.8 GB, train
-    19 GB, annotations 0.25 GB). With `max_images`, `categories` or `ids` only some photos, several at once, as
-    `{split}/instances.json` beside `{split}/images/`; `longest_side` shrinks them and their boxes to that many px.
+    By default it fetches the whole split in the official layout, `annotations/instances_{split}2017.json` beside
+    `{split}2017/` (val 0.8 GB, train 19 GB, annotations 0.25 GB). With `max_images`, `categories` or `ids` it fetches
+    only some photos, several at once, and writes `{split}/instances.json` beside `{split}/images/`. `longest_side` then
+    shrinks larger photos and their boxes to that many px.
 
-    `max_images` are drawn by `seed` as `stratified` has it, from those that show one of the `categories` (None: any
-    category). Boxes of other categories are not in the set. `{split}/ids.json` is its manifest; `ids`, such a file,
-    asks for the very photos and categories of one. The same seed and options give the same ids and hash everywhere.
+    `stratified` draws `max_images` photos by `seed` from those that show one of the `categories` (None: any category).
+    Boxes of other categories are left out. The set's manifest is `{split}/ids.json`. Given as `ids`, such a file asks
+    for exactly its photos and categories. The same seed and options give the same ids and hash everywhere.
 
-    Each photo is decoded before it takes its place: one that is cut, damaged or of another size than annotated is
-    fetched once more, then InputError names it. The annotation file comes last.
+    Each photo of such a set is decoded before it is put in its place. One that is cut, damaged or of another size than
+    annotated is fetched once more, then InputError names it. The annotation file and the manifest come last.
     """
     folder = Path(folder)
     if split not in ("train", "val"):
@@ -92,10 +93,13 @@ def fetch_coco(
 def _fetch_archive(
     name: str, folder: Path, there: bool, progress: bool, choose: Callable[[str], bool] | None = None
 ) -> None:
-    """Fetch one of COCO's archives, or take the one in `folder`; extract and remove it, unless its files are there."""
+    """Fetch one of COCO's archives, or take the one in `folder`; extract and remove it.
+
+    Do nothing if its files are `there`, unless an earlier extraction was interrupted.
+    """
     url = COCO_URLS[name]
     archive = folder / url.rpartition("/")[2]
-    held = archive.with_name(f".{archive.name}")  # while it is extracted: still there, a process was killed meanwhile
+    held = archive.with_name(f".{archive.name}")  # its name during extraction; if it exists, one was interrupted
     if there and not held.exists():
         return
     if not held.exists():
@@ -107,7 +111,7 @@ def _fetch_archive(
 def _fetch_subset(
     content: dict, path: Path, folder: Path, manifest: Manifest, longest_side: int | None, progress: bool
 ) -> None:
-    """Fetch the photos of a manifest, then write the annotation file that makes them a data set, and the manifest."""
+    """Fetch a manifest's photos, then write the annotation file that makes them a data set, and last the manifest."""
     for place in (folder, folder / "images"):
         sweep(place)
     known = {row["id"]: row for row in content["images"]}
@@ -119,7 +123,7 @@ def _fetch_subset(
     for row in rows:
         width, height = shrunk(sizes[row["id"]], longest_side)
         images.append({**row, "width": width, "height": height})
-    with ThreadPoolExecutor(_AT_ONCE) as pool:  # the first fault ends it
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # the first fault ends the work
         work = pool.map(partial(_fetch_image, folder / "images"), rows, images)
         list(progress_bar(work, desc=f"{folder.name} images", total=len(images), unit="image", disable=not progress))
     after = {row["id"]: (row["width"], row["height"]) for row in images}
@@ -128,14 +132,14 @@ def _fetch_subset(
         for row in content["annotations"]
         if row["image_id"] in after
     ]
-    (folder / NAME).unlink(missing_ok=True)  # never that of another sample beside the annotations
+    (folder / NAME).unlink(missing_ok=True)  # it must never belong to another sample than the annotations
     with write_whole(folder / "instances.json") as part:
         part.write_text(json.dumps({**content, "images": images, "annotations": annotations}))
     manifest.write(folder / NAME)
 
 
 def _shrunk_row(row: dict, before: tuple[int, int], after: tuple[int, int]) -> dict:
-    """An annotation of an image that is resized, without its segmentation."""
+    """An annotation scaled to its resized image, without the segmentation."""
     rest = {key: value for key, value in row.items() if key != "segmentation"}
     scale = after[0] / before[0] * after[1] / before[1]
     area = row.get("area", row["bbox"][2] * row["bbox"][3]) * scale
@@ -143,14 +147,14 @@ def _shrunk_row(row: dict, before: tuple[int, int], after: tuple[int, int]) -> d
 
 
 def _fetch_image(folder: Path, stored: dict, wanted: dict) -> None:
-    """Fetch an image by its `coco_url`, check it, and shrink it to the width and height of the wanted row."""
+    """Fetch an image from its `coco_url`, check it, and shrink it to the width and height of the `wanted` row."""
     path, size, url = folder / wanted["file_name"], (wanted["width"], wanted["height"]), wanted.get("coco_url")
-    with suppress(InputError):  # none yet, or half of one
+    with suppress(InputError):  # no photo yet, or half of one
         if photo_size(path) == size:
             return
     if not isinstance(url, str):
         raise InputError(f"image {quoted(wanted['id'])} has coco_url {quoted(url)}, no address to fetch it from")
-    fresh = path.with_name(f".{path.name}.new")  # nobody takes it for a photo before it is checked
+    fresh = path.with_name(f".{path.name}.new")  # a name that is not taken for a photo before it is checked
     for _ in range(2):
         fetch(url, fresh, progress=False)
         fault = _fault(fresh, (stored["width"], stored["height"]))
@@ -169,7 +173,7 @@ def _fetch_image(folder: Path, stored: dict, wanted: dict) -> None:
 
 
 def _fault(path: Path, size: tuple[int, int]) -> str | None:
-    """What is wrong with an image file that should have this width and height, None if nothing is."""
+    """What is wrong with an image file that should have this width and height; None if nothing is."""
     try:
         height, width = read_image(path).shape[:2]
     except InputError as error:

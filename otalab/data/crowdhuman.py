@@ -1,4 +1,4 @@
-"""CrowdHuman's annotations: an .odgt file holds one JSON dictionary a line, of one photo each."""
+"""CrowdHuman's annotations: each line of an .odgt file is a JSON dictionary for one photo."""
 
 from pathlib import Path
 
@@ -15,7 +15,9 @@ SPLITS = ("train", "val")
 def read_crowdhuman(folder: str | Path, boxes: str = "full", clip: bool = False) -> dict[str, Split]:
     """The splits of a folder with `annotation_train.odgt` or `annotation_val.odgt`, or both, and photos in `Images/`.
 
-    boxes, clip: as in `read_odgt`. Raises InputError when neither file is there, or no photos are.
+    boxes, clip: as in `read_odgt`
+
+    Raises InputError if neither file is there, or no folder `Images/`, and as `read_odgt` does.
     """
     folder = require_folder(folder)
     files = {split: folder / f"annotation_{split}.odgt" for split in SPLITS}
@@ -28,15 +30,17 @@ def read_crowdhuman(folder: str | Path, boxes: str = "full", clip: bool = False)
 
 
 def read_odgt(path: Path, images: Path, boxes: str = "full", clip: bool = False) -> Split:
-    """The photos of an .odgt file; that of a line is `images/ID.jpg`.
+    """The photos of an .odgt file; the photo of a line is `images/ID.jpg`.
 
-    boxes: "full" (`fbox`: the whole person, also what is hidden or beyond the photo), "visible" (`vbox`) or "head"
-    (`hbox`). A region to ignore is a box whose `tag` is not "person" ("mask": a crowd, a statue), one with
-    `extra.ignore` 1 and, of heads, one with `head_attr.ignore` 1; so has it the benchmark's own program. Boxes beyond
-    the photo stay as they are. `clip` cuts them at its edges, and drops what lies outside.
+    boxes: which box of a person to read: "full" (`fbox`: the whole person, including what is hidden or beyond the
+           photo), "visible" (`vbox`) or "head" (`hbox`)
+    clip:  whether to cut boxes at the edges of the photo and to drop boxes outside it; otherwise they stay as they are
 
-    Left out and counted: lines whose photo is not there, boxes of zero area, rows without the box that is asked for.
-    Raises InputError with the file, the line and the ID for what is not as the format has it.
+    A box is a region to ignore if its `tag` is not "person" ("mask": a crowd, a statue) or its `extra.ignore` is 1. A
+    head is also ignored if its `head_attr.ignore` is 1. The benchmark's own program does the same.
+
+    Left out and counted are lines without a photo, boxes of zero area, and rows without the kind of box that is asked
+    for. Raises InputError with the file, the line and the ID if a line does not follow the format.
     """
     if boxes not in BOXES:
         raise InputError(f"boxes must be one of {', '.join(BOXES)}, got {boxes!r}")
@@ -64,7 +68,7 @@ def read_odgt(path: Path, images: Path, boxes: str = "full", clip: bool = False)
 
 
 def _photo(row: object, where: str) -> tuple[str, list]:
-    """The ID and the list of gts of a line."""
+    """The ID and the list of gts in a line's dictionary."""
     if not isinstance(row, dict):
         raise InputError(f"{where} holds a {type(row).__name__}, not a dictionary")
     name, rows = row.get("ID"), row.get("gtboxes")
@@ -76,7 +80,7 @@ def _photo(row: object, where: str) -> tuple[str, list]:
 
 
 def _mark(gt: object, boxes: str, where: str, split: Split) -> Mark | None:
-    """The box of a gt; None, counted, where it has none of the kind."""
+    """The box of a gt; None if it has no box of this kind, which `split` then counts."""
     if not isinstance(gt, dict) or type(gt.get("tag")) is not str:
         raise InputError(f"{where} has no 'tag'")
     ignored = gt["tag"] != PERSON or _flag(gt, "extra", where) or (boxes == "head" and _flag(gt, "head_attr", where))
@@ -88,7 +92,7 @@ def _mark(gt: object, boxes: str, where: str, split: Split) -> Mark | None:
 
 
 def _flag(gt: dict, part: str, where: str) -> bool:
-    """Whether `part` of a gt says "ignore": 1."""
+    """Whether the dictionary `part` of a gt has "ignore": 1."""
     inner = gt.get(part, {})
     value = inner.get("ignore", 0) if isinstance(inner, dict) else None
     if type(value) is not int or value not in (0, 1):

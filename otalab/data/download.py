@@ -1,4 +1,4 @@
-"""Downloads that resume, are checked and appear whole; archives that are extracted safely."""
+"""Downloads that resume, are checked and appear whole, and safe extraction of archives."""
 
 import hashlib
 import http.client
@@ -22,10 +22,10 @@ _PASSING = (429, 500, 502, 503, 504)  # HTTP statuses worth another attempt
 def fetch(url: str, path: str | Path, md5: str | None = None, progress: bool = True, attempts: int = 3) -> Path:
     """Download `url` (http or https) to `path`; return the path.
 
-    A file already there is kept if it has the MD5 sum, or if none is given. Bytes arrive in `path` + ".part", and are
-    renamed to `path` when complete and checked. With a sum, which tells whether old and new bytes belong together, the
-    next attempt or call continues where the last one stopped. Raises InputError with the URL and the HTTP status, or
-    the bytes received, or the sums.
+    A file that is already there is kept if it has the MD5 sum, or if no sum is given. Bytes are written to `path` +
+    ".part", which is renamed to `path` when it is complete and checked. With a sum, the next attempt or call continues
+    where the last one stopped, because the sum shows whether old and new bytes belong together. Raises InputError with
+    the URL and the HTTP status, or the bytes received, or the sums.
     """
     path = Path(path)
     if not url.startswith(("http://", "https://")):
@@ -42,7 +42,7 @@ def fetch(url: str, path: str | Path, md5: str | None = None, progress: bool = T
             fault, passing = f"HTTP {error.code} {error.reason}", error.code in _PASSING
         except (OSError, http.client.HTTPException) as error:
             fault, passing = error, True
-        except ValueError as error:  # no room for it, or an address that is none
+        except ValueError as error:  # no room on the disk, or an invalid address
             fault, passing = error, False
         if attempt == attempts or not passing:
             raise InputError(f"cannot fetch {url}: {fault}")
@@ -54,14 +54,14 @@ def fetch(url: str, path: str | Path, md5: str | None = None, progress: bool = T
 
 
 def _receive(url: str, part: Path, resume: bool, progress: bool) -> None:
-    """Write the file, or what is missing of it, to `part`. Raises OSError when it comes short."""
+    """Download the file, or what is missing of it, to `part`. Raises OSError if the response ends early."""
     have = part.stat().st_size if resume and part.exists() else 0
     headers = {"User-Agent": "otalab"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416 and have:  # nothing is missing, or this is another file: its sum will tell
+        if error.code == 416 and have:  # nothing is missing, or this is another file: the sum will tell
             return
         raise
     with response:
@@ -84,7 +84,7 @@ def _md5(path: Path) -> str:
 
 
 def require_room(source: str | Path, need: int, folder: Path) -> None:
-    """Raise InputError unless the disk of a folder, which exists, has so many bytes free."""
+    """Raise InputError unless the disk of an existing folder has `need` bytes free; `source` is for the message."""
     free = shutil.disk_usage(folder).free
     if need > free:
         raise InputError(f"{source} needs {need / 1e9:.1f} GB but {folder} has {free / 1e9:.1f} GB free")
@@ -93,11 +93,11 @@ def require_room(source: str | Path, need: int, folder: Path) -> None:
 def safe_extract(
     archive: str | Path, folder: str | Path, choose: Callable[[str], bool] | None = None, progress: bool = True
 ) -> list[Path]:
-    """Extract the files of a zip archive into `folder`, all or those whose name `choose` accepts.
+    """Extract the files of a zip archive into `folder`: all, or those whose name `choose` accepts.
 
-    Every member is looked at before the first is written: a link, or a path that is absolute or climbs out of the
-    folder, raises InputError with its name, and nothing is written. (`zipfile` would write it elsewhere without a
-    word.) So does an archive larger than the free disk space. Each file appears whole. Returns the paths written.
+    Every member is checked before the first is written. A link, or a path that is absolute or leads out of the folder,
+    raises InputError with its name, and nothing is written. (`zipfile` would silently write it elsewhere.) An archive
+    larger than the free disk space raises InputError too. Each file appears whole. Returns the paths written.
     """
     archive, folder = Path(archive), Path(folder)
     try:
@@ -113,7 +113,7 @@ def safe_extract(
             return [_extract(file, member, folder / member.filename) for member in bar]
     except InputError:
         raise
-    except Exception as error:  # zipfile raises whatever the damage leads it to
+    except Exception as error:  # a damaged archive can make zipfile raise anything
         raise InputError(f"cannot extract {archive} to {folder}: {error or type(error).__name__}") from error
 
 

@@ -1,4 +1,4 @@
-"""The image files that a user means: files, folders of them, and patterns."""
+"""The image files that a user names: as files, folders and patterns."""
 
 import glob
 import logging
@@ -15,11 +15,12 @@ logger = logging.getLogger(__name__)
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The image files that paths stand for, in the order given.
+    """The image files that paths stand for, in the order of the paths.
 
-    A folder stands for the image files directly in it. A pattern stands for those that it matches ("frames/*.jpg"; **
-    is folders of any depth). Both come in natural order: frame2 before frame10. Every other path stands for itself,
-    whether or not there is such a file. A warning says once how many files are left out since they are no images.
+    A folder stands for the image files directly in it. A pattern such as "frames/*.jpg" stands for the image files that
+    it matches, where ** matches folders of any depth. The files of each are in natural order: frame2 before frame10.
+    Every other path stands for itself, whether or not such a file exists. One warning says how many files are left out
+    because they are not images.
 
     Raises InputError for a folder or a pattern without an image.
     """
@@ -27,7 +28,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             where, files = f"directly in folder {path}", path.iterdir()
-        elif glob.has_magic(str(path)) and not os.path.lexists(path):  # photo[1].jpg may be a file's name
+        elif glob.has_magic(str(path)) and not os.path.lexists(path):  # photo[1].jpg may be the name of a file
             where, files = f"matches {path}", map(Path, glob.glob(str(path), recursive=True))
         else:
             found.append(path)
@@ -45,9 +46,10 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def images_by_name(folder: Path) -> dict[str, Path]:
-    """The image files directly in a folder by their names without ending, in natural order.
+    """The image files directly in a folder, by their names without the ending, in natural order.
 
-    Raises InputError where two share such a name: a file of annotations with that name could not tell them apart.
+    Raises InputError if two files share such a name: it would not be clear to which of them the annotation file of that
+    name belongs.
     """
     found: dict[str, Path] = {}
     for path in sorted(filter(looks_like_image, folder.iterdir()), key=natural):
@@ -59,12 +61,12 @@ def images_by_name(folder: Path) -> dict[str, Path]:
 
 
 def looks_like_image(path: Path) -> bool:
-    """Whether a file has the ending of an image format that Pillow reads, and is not hidden."""
-    kind = Image.registered_extensions().get(path.suffix.lower())  # registered: Pillow's MPEG is no image
+    """Whether a file has the ending of an image format that Pillow can read, and is not hidden."""
+    kind = Image.registered_extensions().get(path.suffix.lower())  # Pillow also registers MPEG, which is no image
     return kind in Image.OPEN and Image.MIME.get(kind, "").startswith("image/") and not path.name.startswith(".")
 
 
 def natural(path: Path) -> list:
-    """A key by which numbers in names sort as numbers: frame2 before frame10, frame02 beside frame2."""
+    """A sort key that orders numbers in names as numbers: frame2 before frame10, frame02 beside frame2."""
     pieces = re.split("([0-9]+)", str(path))
     return [[int(piece) if i % 2 else piece.casefold() for i, piece in enumerate(pieces)], str(path)]

@@ -1,4 +1,4 @@
-"""Photos with their boxes as other formats have them, written as a COCO-format folder."""
+"""Photos and boxes that were read from other formats, written as a COCO-format folder."""
 
 import json
 import os
@@ -41,14 +41,14 @@ class Photo(NamedTuple):
 
 @dataclass
 class Split:
-    """The photos of a split as they are read, and how many photos and boxes are left out, by the reason."""
+    """The photos of a split as they are read, and how many photos and boxes are left out for each reason."""
 
     photos: list[Photo] = field(default_factory=list)
     photos_left_out: Counter[str] = field(default_factory=Counter)
     boxes_left_out: Counter[str] = field(default_factory=Counter)
 
     def add(self, file: Path, size: tuple[int, int], marks: Iterable[Mark], clip: bool = False) -> None:
-        """Take a photo with those of its boxes that have an area; `clip` cuts them at the photo's edges first."""
+        """Add a photo with those of its boxes that have an area; `clip` first cuts them at the photo's edges."""
         kept = []
         for mark in marks:
             box = _cut(mark.box, size) if clip else mark.box
@@ -59,7 +59,7 @@ class Split:
         self.photos.append(Photo(file, size, kept))
 
     def account(self) -> list[str]:
-        """Two lines of text: the photos and the boxes, and those left out, and why; the numbers add up."""
+        """Two lines of text: how many photos and boxes are used, and how many are left out and why; they add up."""
         marks = [mark for photo in self.photos for mark in photo.marks]
         ignored = sum(mark.ignored for mark in marks)
         more = f", {ignored:,} of them regions to ignore" if ignored else ""
@@ -78,10 +78,11 @@ def write_folder(
 ) -> Path:
     """Write `folder/SPLIT/instances.json` and `folder/SPLIT/images/` of each split that has a photo; return the folder.
 
-    Categories are numbered 1, 2, ... in the order of `class_names`, photos in theirs. An image file is linked to (a
-    hard link, which takes no room), or copied where the disk is another. With `longest_side` photos that are larger
-    are written anew, shrunk to so many px with their boxes. The folder is whole or absent. Raises InputError where it
-    holds something already, where no photo is left, and for an image that cannot be read.
+    Categories are numbered 1, 2, ... in the order of `class_names`, and photos in their own order. Image files are hard
+    links, which take no room, or copies if the folder is on another disk. With `longest_side`, larger photos are
+    shrunk to that many px, with their boxes, and encoded again. The folder is written whole or not at all. Raises
+    InputError if the folder already holds something, if no photo is left, if a class name is empty or holds a control
+    character, and for an image that cannot be read or written.
     """
     require_new(folder)
     folder = Path(folder)
@@ -101,14 +102,14 @@ def write_folder(
 
 
 def require_new(folder: str | Path) -> None:
-    """Raise InputError for a folder that holds something already."""
+    """Raise InputError if the folder exists, unless it is empty."""
     folder = Path(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise InputError(f"{folder} exists already; remove it, or choose another folder")
 
 
 def require_box(values: Sequence[object], where: str) -> Box:
-    """Four finite numbers with sides that are not negative, as x, y, width, height; else raises InputError."""
+    """The values as x, y, width, height. Raises InputError unless they are four finite numbers, no side negative."""
     numbers = [value for value in values if type(value) in (int, float) and abs(value) <= MOST]  # NaN compares false
     if len(values) != 4 or len(numbers) != 4 or numbers[2] < 0 or numbers[3] < 0:
         fault = f"needs four finite px, at most {MOST:g}, its sides not negative"
@@ -117,13 +118,13 @@ def require_box(values: Sequence[object], where: str) -> Box:
 
 
 def shrunk(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
-    """Width and height, px, of an image whose longest side is limited; None leaves it."""
+    """Width and height, px, after an image is shrunk to at most `longest_side`; None leaves them as they are."""
     scale = 1.0 if longest_side is None else min(1.0, longest_side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def scaled(box: Sequence[float | int], before: tuple[int, int], after: tuple[int, int]) -> list[float]:
-    """A box (x, y, width, height) of an image that is resized, to a hundredth of a px."""
+    """A box (x, y, width, height) scaled to its resized image, rounded to a hundredth of a px."""
     x, y = after[0] / before[0], after[1] / before[1]
     return [round(value * scale, 2) for value, scale in zip(box, (x, y, x, y), strict=True)]
 
@@ -151,7 +152,7 @@ def _write_split(folder: Path, photos: list[Photo], names: list[str], longest_si
 
 
 def _place(photo: Photo, path: Path, size: tuple[int, int]) -> None:
-    """Link to a photo, or copy it where that cannot be; write it anew where it shrinks."""
+    """Link to a photo, or copy it if a link is impossible; if its size changes, write it shrunk."""
     if size == photo.size:
         try:
             os.link(photo.file.resolve(), path)
@@ -161,5 +162,5 @@ def _place(photo: Photo, path: Path, size: tuple[int, int]) -> None:
     pixels = read_shrunk(photo.file, size)
     try:
         pixels.save(path, quality=90)
-    except (ValueError, KeyError) as error:  # a format that Pillow reads and does not write
+    except (ValueError, KeyError) as error:  # a format that Pillow can read but not write
         raise InputError(f"cannot write {photo.file.name} shrunk: {error}") from None

@@ -1,4 +1,4 @@
-"""Reading image files of every kind that people have."""
+"""Reading image files of all common kinds."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,39 +13,39 @@ from otalab.data.reading import require_file
 from otalab.errors import InputError
 
 MOST_PIXELS = 178_956_970
-"""Pixels of the largest image that is taken: 13,377 x 13,377, 0.5 GB as RGB. Pillow refuses those beyond it."""
+"""Most pixels of an image that is accepted: 13,377 x 13,377, 0.5 GB as RGB. Pillow refuses larger images."""
 
 
 def read_image(path: Path, upright: bool = False) -> UInt8[np.ndarray, "h w 3"]:
-    """The file's pixels as RGB: the first frame; grey of 16 bits scaled from 0..65535; transparency left out.
+    """The pixels of an image file as RGB: the first frame, 16-bit grey scaled from 0..65535, transparency dropped.
 
-    They lie as they are stored, since COCO's boxes refer to them so; `upright=True` turns them as EXIF asks, the way a
-    viewer shows the photo. Raises InputError for what is no regular file or no whole image, for more than `MOST_PIXELS`
-    pixels, and for 32-bit and float pixels, whose range is not defined.
+    The pixels keep the orientation in which they are stored, because COCO's boxes refer to it. `upright=True` turns
+    them as EXIF asks, as a viewer does. Raises InputError if the path is not a regular file or not a whole image, for
+    more than `MOST_PIXELS` pixels, and for 32-bit and float pixels, whose range is not defined.
     """
     with open_image(path) as image:
-        image.verify()  # the checksums of a PNG, which decoding passes over
+        image.verify()  # checks a PNG's checksums, which decoding ignores
     with open_image(path) as image:
         _require_range(image)
         return _as_rgb(ImageOps.exif_transpose(image) if upright and orientation(image) != 1 else image)
 
 
 def read_shrunk(path: Path, size: tuple[int, int]) -> Image.Image:
-    """The image as `read_image` has it, at another width and height. Raises InputError alike."""
+    """The image that `read_image` reads, resized to `size` (width, height). Raises InputError as `read_image` does."""
     return Image.fromarray(read_image(path)).resize(size, Image.Resampling.LANCZOS)
 
 
 def photo_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file as stored, px. Raises InputError for what is no image."""
+    """Width and height of an image file as stored, px. Raises InputError if it is not an image."""
     with open_image(path) as image:
         return image.size
 
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """The image, not yet decoded; what goes wrong with it in the block raises InputError.
+    """Yield the image, not yet decoded; any error with it in the block becomes an InputError.
 
-    Pillow's warnings are kept back: of large images, and of metadata we do not read.
+    Pillow's warnings about large images, and about metadata that is not read here, are suppressed.
     """
     try:
         require_file(path)
@@ -55,28 +55,28 @@ def open_image(path: Path) -> Iterator[Image.Image]:
                 yield image
     except InputError:
         raise
-    except Exception as error:  # Pillow's readers raise whatever the damage leads them to
+    except Exception as error:  # a damaged file can make Pillow's readers raise anything
         what = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"cannot read image {path}: {what}") from None
 
 
 def orientation(image: Image.Image) -> int:
-    """How EXIF asks to turn the image, 1..8; 1, not at all, where it says nothing or is damaged."""
+    """How EXIF asks to turn the image, 1..8; 1 means not at all, as when EXIF is absent or damaged."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow's reader raises whatever the damage leads it to
+    except Exception:  # damaged EXIF can make Pillow's reader raise anything
         return 1
     return value if value in range(1, 9) else 1
 
 
 def is_turned(path: Path) -> bool:
-    """Whether EXIF asks to turn an image file by a quarter, so that a viewer shows it with its sides swapped."""
+    """Whether EXIF asks for a quarter turn of an image file, so that a viewer shows it with its sides swapped."""
     with open_image(path) as image:
         return orientation(image) >= 5
 
 
 def _require_range(image: Image.Image) -> None:
-    whole = image.mode == "I" and image.format in ("PNG", "PPM")  # 16 bits, which Pillow hands over as 32
+    whole = image.mode == "I" and image.format in ("PNG", "PPM")  # 16 bits, which Pillow returns as 32
     if image.mode in ("I", "F") and not whole:
         kind = "floats" if image.mode == "F" else "signed or 32-bit numbers"
         raise ValueError(f"its pixels are {kind}, which have no defined range; save it with 8 or 16 bits")
@@ -86,4 +86,4 @@ def _as_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
         grey = np.round(np.asarray(image).clip(0, 65535) / 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # no copy of a large photo
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))  # convert would copy an RGB photo

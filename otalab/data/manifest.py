@@ -1,4 +1,4 @@
-"""Manifests: which photos of COCO a set is made of, with a hash by which two people see that theirs are the same."""
+"""Manifests: which photos of COCO a set consists of, with a hash that shows whether two sets are the same."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from otalab.errors import InputError, quoted
 from otalab.files import write_json
 
 SOURCE = "COCO 2017"
-NAME = "ids.json"  # of the file beside a split's instances.json
+NAME = "ids.json"  # name of the manifest beside a split's instances.json
 _MOST_ID = 2**53
 
 
@@ -20,25 +20,25 @@ class Manifest:
     split: str
     """train or val"""
     ids: list[int]
-    """Of the photos, in their order; none twice."""
+    """Ids of the photos, in ascending order, without repeats."""
     categories: list[str] | None = None
-    """The categories that the set was made for; None: all."""
+    """Names of the categories that the set was made for; None: all."""
     seed: int | None = None
-    """Of the sample; None where it was chosen otherwise."""
+    """Seed of the sample; None if the photos were not drawn by a seed."""
 
     @property
     def sha256(self) -> str:
-        """Of the ids in decimal, one a line: `sha256sum` of such a file says the same."""
+        """SHA-256 of the ids in decimal, one per line; `sha256sum` of a file with these lines gives the same."""
         return hashlib.sha256("".join(f"{i}\n" for i in self.ids).encode()).hexdigest()
 
     def write(self, path: Path) -> None:
-        """Write the manifest as JSON, whole."""
+        """Write the manifest as JSON, whole or not at all."""
         said = {"source": SOURCE, "split": self.split, "categories": self.categories, "seed": self.seed}
         write_json(path, said | {"count": len(self.ids), "sha256": self.sha256, "ids": self.ids})
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """The manifest of a file. Raises InputError for one that is damaged: its count and its hash must fit its ids."""
+    """Read a manifest. Raises InputError if it is damaged: its count and its hash must fit its ids."""
     path = Path(path)
     content = parse_json(read_file(path), path, "a manifest")
     if not isinstance(content, dict) or content.get("source") != SOURCE:

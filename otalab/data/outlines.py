@@ -1,4 +1,4 @@
-"""The six shapes: their outlines, and one of them drawn as an anti-aliased mask."""
+"""The outlines of the six shapes, and a function that draws one as an anti-aliased mask."""
 
 import math
 
@@ -8,11 +8,11 @@ from PIL import Image, ImageDraw
 
 CLASS_NAMES = ("circle", "square", "triangle", "star", "ring", "cross")
 
-_SUPERSAMPLING = 4  # sub-pixels a side that are averaged into a pixel
+_SUPERSAMPLING = 4  # sub-pixels along each side of a pixel, which are averaged
 
 
 def _spokes(count: int, *radii: float) -> np.ndarray:
-    """`count` points about the origin, the radii taking turns, the first point up."""
+    """`count` points (x, y) at equal angles about the origin, from the top on, with the radii in turn."""
     turns = np.arange(count) * (2 * np.pi / count)
     return np.stack([np.sin(turns), -np.cos(turns)], 1) * np.resize(radii, count)[:, None]
 
@@ -33,9 +33,9 @@ def draw_mask(
 ) -> tuple[Float[np.ndarray, "h w"], int, int]:
     """Draw a shape: its coverage of each pixel, float32 in 0..1, and the left and top of that patch in the image.
 
-    `size` is the diameter of the circle the outline is drawn about, px, and `centre` its (x, y); `stretch` widens the
-    upright shape and flattens it by the same factor; `turn` is the rotation in radians. An empty margin of at least
-    2 px, room for a shadow, surrounds the shape.
+    `size` is the nominal diameter of the shape, px, and `centre` its (x, y). `stretch` is a factor by which the upright
+    shape gets wider and, at the same time, flatter. `turn` is the rotation in radians. An empty margin of at least 2 px
+    around the shape leaves room for a shadow.
     """
     half = size / 2 * max(stretch, 1 / stretch) * 1.21 + 3
     corner = np.floor(centre - half)

@@ -1,4 +1,4 @@
-"""Reading people's files and folders: what is none, or none of the kind, is told in one line."""
+"""Reading the user's files and folders; what is missing or of the wrong kind raises an InputError of one line."""
 
 import json
 import stat
@@ -9,7 +9,7 @@ from otalab.errors import InputError, quoted
 
 
 def require_folder(folder: str | Path) -> Path:
-    """The path of a folder. Raises InputError where there is none."""
+    """The path of an existing folder. Raises InputError if there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
@@ -17,14 +17,17 @@ def require_folder(folder: str | Path) -> Path:
 
 
 def require_file(path: Path) -> None:
-    """Raise InputError for a pipe or a device, which could keep a reader waiting for ever; OSError if there is none."""
+    """Raise InputError unless the path is a regular file, and OSError if it does not exist.
+
+    A pipe or a device could keep a reader waiting for ever.
+    """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise InputError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}")
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a file. Raises InputError where it cannot be read."""
+    """The content of a file. Raises InputError if it cannot be read."""
     try:
         require_file(path)
         return path.read_bytes()
@@ -33,7 +36,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8. Raises InputError where it cannot be read, or is none."""
+    """The text of a file in UTF-8. Raises InputError if the file cannot be read or is not such a text."""
     data = read_file(path)
     try:
         return data.decode("utf-8-sig")
@@ -42,16 +45,16 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(data: bytes, where: str | Path, what: str) -> object:
-    """The value of a JSON text in any Unicode encoding.
+    """The value of a JSON text in UTF-8, UTF-16 or UTF-32.
 
-    Raises InputError, which begins with `where`, for what is no JSON, is nested too deep to be `what`, or has a key
-    twice in one dictionary.
+    Raises InputError, whose message begins with `where`, if the text is not JSON, if it is nested too deep to be
+    `what`, or if a dictionary in it has the same key twice.
     """
     try:
         return json.loads(data, object_pairs_hook=_without_repeats)
     except RecursionError:
         raise InputError(f"{where} is not {what}: its brackets are nested too deep") from None
-    except ValueError as error:  # no JSON, no Unicode, a key given twice, a number of thousands of digits
+    except ValueError as error:  # not JSON, not Unicode, a repeated key, or a number of thousands of digits
         fault = "compressed, unpack it first" if data[:2] == b"\x1f\x8b" else error
         raise InputError(f"{where} is not JSON: {fault}" if data.strip() else f"{where} is empty") from None
 

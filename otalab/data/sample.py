@@ -1,4 +1,4 @@
-"""Drawing lots that fall alike everywhere: by SHA-256, not by a library's generator, which may change."""
+"""Random samples that are the same everywhere: SHA-256 decides, not a library's generator, which may change."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
@@ -8,19 +8,22 @@ T = TypeVar("T")
 
 
 def by_lot(items: Iterable[T], seed: int) -> list[T]:
-    """The items in an order that the seed and each one's text decide: the same on every machine.
+    """The items in a random order that is the same on every machine.
 
-    So an item's rank among others does not depend on which others there are, or on their order.
+    They are sorted by the SHA-256 of the seed and the item's text. Which of two items comes first therefore does not
+    depend on the other items, or on the order in which they are given.
     """
     return sorted(items, key=lambda item: hashlib.sha256(f"{seed} {item}".encode(errors="replace")).digest())
 
 
 def stratified(holders: Mapping[object, Collection[int]], most: int | None, seed: int) -> list[int]:
-    """At most so many ids (None: all), sorted: a sample in which every category has its share.
+    """Draw at most `most` ids (None: all), sorted, so that every category has its share.
 
-    holders: of each category the ids that show it. The categories take turns, the rarest first, and each takes the
-    first of its ids by lot that none has taken yet. So a category has as many as any other, as far as it goes, and a
-    smaller sample is part of a larger one of the same seed. An id without a category is never drawn.
+    holders: the ids of the images that show each category
+
+    The categories take turns, the rarest first. In its turn a category takes the first of its ids, in the order of
+    `by_lot`, that no category has taken yet. All categories therefore draw equally many ids until their own run out,
+    and a smaller sample is part of a larger one with the same seed. An id without a category is never drawn.
     """
     order = sorted(holders, key=lambda category: (len(holders[category]), str(category)))
     queues = [iter(by_lot(holders[category], seed)) for category in order]

@@ -1,7 +1,7 @@
 """Draw one scene of the shapes set.
 
-Six kinds of shape on textured grounds, at sizes spread over a log scale, rotated, overlapping, sometimes in
-clusters of one kind. Shapes are arranged back to front on masks alone, and painted once their places are settled.
+A scene shows six kinds of shape on a textured ground. Shapes are rotated, may overlap, have log-uniform sizes, and
+sometimes form clusters of one kind. They are first arranged back to front as masks only, and then painted.
 """
 
 import math
@@ -17,7 +17,7 @@ from torchvision.ops import masks_to_boxes
 from otalab.data.outlines import CLASS_NAMES, draw_mask
 from otalab.errors import InputError
 
-_TRIES = 24  # placements tried for one object before it is left out
+_TRIES = 24  # placements that are tried for an object before it is left out
 _PALETTE = (  # red orange yellow leaf green teal blue, navy purple pink cream brown slate ink
     "e4574b f28f3b f4c95d 8fb355 3c916e 2fa8a8 4a90d9 344e86 7a5ca8 c96ba1 f3e9d8 8c6a56 6f7c8a 2b2d3a"
 )
@@ -26,7 +26,7 @@ _COLOURS = np.array([list(bytes.fromhex(colour)) for colour in _PALETTE.split()]
 
 @dataclass(frozen=True)
 class ShapesConfig:
-    """How hard the pictures are. Sizes are in pixels of the finished image, probabilities and strengths in 0..1.
+    """How hard the pictures are. Sizes are in pixels of the final image, probabilities and strengths in 0..1.
 
     Raises InputError for a value outside its range.
     """
@@ -34,30 +34,31 @@ class ShapesConfig:
     image_size: int = 128
     """Side of the square image, px."""
     min_objects: int = 2
-    """Fewest objects drawn for a scene."""
+    """Fewest objects that are drawn for a scene; see `max_objects`."""
     max_objects: int = 11
-    """Most objects drawn for a scene; a scene too full to place them all keeps fewer."""
+    """Most objects that are drawn for a scene; a scene too full to place them all keeps fewer."""
     min_size: float = 10.0
     """Smallest diameter of a shape, px. Diameters are log-uniform, so small shapes are common."""
     max_size: float = 64.0
     """Largest diameter of a shape, px."""
     spread: float = 1.0
-    """Side of the square in which a scene's shapes have their centres, as a share of the image's; in (0, 1]. Below 1
-    the square has a place of its own in each scene, and the shapes lie in a heap."""
+    """Side of the square in which a scene's shapes have their centres, as a share of the image's side; in (0, 1]. Below
+    1, each scene has its square at a random place, and the shapes lie in a heap."""
     crowd: float = 0.3
     """Probability that a scene holds a cluster of overlapping shapes of one class."""
     min_visible: float = 0.3
-    """Least visible share of a shape, in 0..1; a placement that would leave less is drawn anew."""
+    """Least visible share of a shape, in (0, 1]; a placement that would leave less is drawn again."""
     aspect: float = 1.3
     """Largest ratio of a shape's stretch along its two axes, in 1..3."""
     contrast: float = 0.12
-    """Least RGB distance (unit cube) from a shape's colour to the mean ground, in 0..0.5; 0 asks for none."""
+    """Least RGB distance (unit cube) from a shape's colour to the mean ground, in 0..0.5; 0 sets no limit. In a
+    cluster it limits the first shape's colour; those of the others vary around it."""
     texture: float = 0.5
     """Strength of the ground's texture and of the stripes on shapes, in 0..1."""
     noise: float = 3.0
     """Standard deviation of the pixel noise, in 8-bit grey levels, in 0..64."""
     seed: int = 0
-    """Seed of the set. Image i of a split depends on (seed, split, i) and this configuration alone."""
+    """Seed of the set. Image i of a split depends only on (seed, split, i) and this configuration."""
 
     def __post_init__(self) -> None:
         objects, sizes = (self.min_objects, self.max_objects), (self.min_size, self.max_size, self.image_size)
@@ -81,7 +82,7 @@ class ShapesConfig:
 
 
 class Scene(NamedTuple):
-    """A picture and its truth, objects from back to front."""
+    """A picture and its ground truth, with the objects from back to front."""
 
     image: UInt8[np.ndarray, "h w 3"]
     boxes: Float[np.ndarray, "m 4"]
@@ -91,12 +92,12 @@ class Scene(NamedTuple):
     masks: Bool[np.ndarray, "m h w"]
     """The visible pixels: those that the object covers by half or more."""
     visible: Float[np.ndarray, " m"]
-    """float32 in 0..1: visible pixels over all pixels of the shape, those outside the image included."""
+    """float32 in 0..1: visible pixels divided by all pixels of the shape, including those outside the image."""
 
 
 @dataclass
 class _Shape:
-    """One placed shape: its anti-aliased mask, float32 in 0..1, with (left, top) of its patch in the image."""
+    """A shape in its place: an anti-aliased mask, float32 in 0..1, and the (left, top) of this patch in the image."""
 
     label: int
     size: float
@@ -104,10 +105,10 @@ class _Shape:
     left: int
     top: int
     colour: np.ndarray
-    pixels: int  # of the whole shape, those outside the image included
+    pixels: int  # of the whole shape, including those outside the image
 
     def window(self, side: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Index of the patch in the image, and of that part in the patch."""
+        """Index of the patch's part inside the image: in the image, and in the patch."""
         high, wide = self.alpha.shape
         (rows, own_rows), (columns, own_columns) = _overlap(self.top, high, side), _overlap(self.left, wide, side)
         return (rows, columns), (own_rows, own_columns)
@@ -125,7 +126,7 @@ def draw_scene(config: ShapesConfig, rng: np.random.Generator) -> Scene:
     light = rng.uniform(0, 2 * np.pi)
     for shape in shapes:
         _paint(ground, shape, light, config, rng)
-    grain = rng.standard_normal(ground.shape[:2], dtype=np.float32) * config.noise  # grey, as film has
+    grain = rng.standard_normal(ground.shape[:2], dtype=np.float32) * config.noise  # grey, like film grain
     image = (ground * 255 + (grain + 0.5)[..., None]).clip(0, 255).astype(np.uint8)
 
     masks = coverage >= 0.5
@@ -144,7 +145,7 @@ def _arrange(config: ShapesConfig, ground: np.ndarray, rng: np.random.Generator)
     shapes: list[_Shape] = []
     coverage = np.zeros((count, side, side), dtype=np.float32)
     seen = np.zeros(count)  # visible pixels of each shape
-    need = np.zeros(count)  # and the least it must keep
+    need = np.zeros(count)  # pixels of each shape that must stay visible
     for i in range(count):
         for _ in range(_TRIES):
             m = len(shapes)
@@ -167,7 +168,7 @@ def _arrange(config: ShapesConfig, ground: np.ndarray, rng: np.random.Generator)
 def _propose(
     config: ShapesConfig, ground: np.ndarray, corner: np.ndarray, leader: _Shape | None, rng: np.random.Generator
 ) -> _Shape:
-    """One random shape in the square at that corner; with a leader, one of its class, near its size, colour, place."""
+    """One random shape in the square at `corner`; with a leader, one of its class, near its size, colour and place."""
     label = int(rng.integers(len(CLASS_NAMES)))
     size = float(np.exp(rng.uniform(np.log(config.min_size), np.log(config.max_size))))
     centre = corner + config.spread * rng.uniform(0, config.image_size, 2)
@@ -188,7 +189,7 @@ def _propose(
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
-    """A palette colour, a little off."""
+    """A palette colour, varied a little."""
     colour = _COLOURS[rng.integers(len(_COLOURS))] * rng.uniform(0.8, 1.12) + rng.normal(0, 0.03, 3)
     return colour.clip(0, 1).astype(np.float32)
 
@@ -209,7 +210,7 @@ def _ground(config: ShapesConfig, rng: np.random.Generator) -> np.ndarray:
 
 
 def _ramp(shape: tuple[int, int], turn: float, length: float) -> np.ndarray:
-    """A plane through the middle of a picture that rises by 1 over `length` px in the direction `turn`; float32."""
+    """A plane that is 0 in the middle of a picture and rises by 1 per `length` px in direction `turn`; float32."""
     y, x = (np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape)
     return (y * (math.sin(turn) / length))[:, None] + x * (math.cos(turn) / length)
 

@@ -17,7 +17,7 @@ from otalab.files import folder_beside
 from otalab.progress import progress_bar
 
 SPLITS = ("train", "val")
-VERSION = 1  # of the drawing: raised when the same configuration would give other pictures
+VERSION = 1  # of the drawing; raise it when the same configuration gives other pictures
 
 
 def make_shapes(
@@ -30,10 +30,10 @@ def make_shapes(
 ) -> Path:
     """Write `folder/{train,val}/instances.json` and `folder/{train,val}/images/*.png`; return the folder.
 
-    The set is made beside `folder` and renamed onto it, so that it is whole or absent; what killed processes left
-    beside it is removed. A folder that holds this very set is reused. One that holds another set raises InputError,
-    unless `overwrite`; one that holds anything else raises InputError and is never touched. `folder/shapes.json` states
-    the configuration and the counts.
+    The set is made beside `folder` and renamed onto it, so that it is whole or absent. What killed processes left
+    beside it is removed. A folder that holds exactly this set is reused. One that holds another set, or a part of one,
+    raises InputError. With `overwrite`, any shapes set there is replaced. A folder that holds anything else raises
+    InputError and is never touched. `folder/shapes.json` states the configuration and the counts.
     """
     folder, config = Path(folder), config or ShapesConfig()
     target = folder.absolute()
@@ -48,7 +48,7 @@ def make_shapes(
             _write_split(whole / split, index, statement[split], config, progress)
         (whole / "shapes.json").write_text(json.dumps(statement, indent=1) + "\n")
         if overwrite and target.exists():
-            target.rename(partial / "old")  # at once: half a set would be taken for somebody else's folder
+            target.rename(partial / "old")  # in one step: a half-removed set would not pass for a shapes set
         try:
             whole.rename(target)
         except OSError:  # another process may have made the same set meanwhile
@@ -58,12 +58,12 @@ def make_shapes(
 
 
 def _holds(folder: Path, statement: dict, overwrite: bool) -> bool:
-    """Whether the folder holds this very set; raises InputError when it must not be replaced."""
+    """Whether the folder holds exactly this set. Raises InputError if it holds anything that must not be replaced."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
         held = dict(json.loads((folder / "shapes.json").read_text()))
-        held["config"] = asdict(ShapesConfig()) | held["config"]  # a set from before a setting existed had its default
+        held["config"] = asdict(ShapesConfig()) | held["config"]  # an older set without a setting has its default
     except (OSError, ValueError, TypeError, KeyError):
         raise InputError(f"{folder} exists and is not a shapes set; choose another folder") from None
     if overwrite:

@@ -1,6 +1,6 @@
-"""The annotations of a COCO file as an array, and the account of those that are used, left out, and why.
+"""The annotations of a COCO file as an array, and an account of those that are used, those left out, and why.
 
-An array, for a million dicts would be copied into every loader process when it counts references.
+Reference counts would make every loader process copy a million dicts; an array has no such counts.
 """
 
 import logging
@@ -15,29 +15,29 @@ from otalab.errors import InputError, one_line, quoted
 
 BOX = np.dtype(
     [
-        ("place", np.int64),  # of its image, counted from 0
+        ("place", np.int64),  # number of its image, from 0
         ("label", np.int64),  # 0..C-1; -1 for a category that was not chosen
         ("annotated", np.float64, 4),  # xywh px, as the file has it
-        ("area", np.float64),  # px^2, by which the evaluation tells small from large
+        ("area", np.float64),  # px^2, by which the evaluation tells small from large objects
         ("xyxy", np.float32, 4),  # px, clipped to the image
-        ("clipped", bool),  # whether an edge moved by a pixel; less is rounding, not a fault
-        ("zero", bool),  # whether the file gives it no area
-        ("usable", bool),  # whether something is left of it
-        ("ignored", bool),  # a region to ignore: no gt, and no background
-        ("gt", bool),  # usable, of a chosen category, not to be ignored
+        ("clipped", bool),  # whether an edge moved by 1 px or more; less is rounding, not a fault
+        ("zero", bool),  # whether it has no area in the file
+        ("usable", bool),  # whether it has an area after clipping
+        ("ignored", bool),  # a region to ignore: neither gt nor background
+        ("gt", bool),  # usable, of a chosen category, and not ignored
     ],
-    align=True,  # as torch asks
+    align=True,  # torch needs aligned fields
 )
-_MOST_NAMED = 12  # classes; a line for 80 should still fit on a screen
+_MOST_NAMED = 12  # classes; a line for 80 classes should still fit on a screen
 
 log = logging.getLogger(__name__)
 
 
 def box_table(rows: list[dict], images: list[dict], label: dict[int | str, int], path: Path) -> np.ndarray:
-    """A `BOX` per annotation, in the order of their images.
+    """A `BOX` per annotation, in the order of the images.
 
-    `images` gives the places, `label` maps category ids; `path` is for messages. An area that contradicts its box is
-    replaced by width x height, and boxes that look normalised are told: a warning each.
+    `images` gives the places, `label` maps category ids to labels, and `path` is for messages. An area that contradicts
+    its box is replaced by width x height, with a warning. Another warning is logged if all boxes look normalised.
     """
     places = {row["id"]: i for i, row in enumerate(images)}
     rows = sorted(rows, key=lambda row: places[row["image_id"]])
@@ -64,7 +64,10 @@ def box_table(rows: list[dict], images: list[dict], label: dict[int | str, int],
 
 
 def _areas(rows: Sequence[dict], sides: Float[np.ndarray, " n"], path: Path) -> Float[np.ndarray, " n"]:
-    """The areas as annotated (COCO's are those of masks, at most the box's); where none or no possible one, `sides`."""
+    """The annotated areas, or width x height (`sides`) where an area is missing or impossible.
+
+    COCO's areas are those of masks, so they are at most those of the boxes.
+    """
     given = np.array([row.get("area", side) for row, side in zip(rows, sides, strict=True)], dtype=np.float64)
     wrong = (given > 1.01 * sides + 1) | (given < 0) | ((given < 1) & (sides >= 4))
     if wrong.any():
@@ -78,7 +81,10 @@ def _areas(rows: Sequence[dict], sides: Float[np.ndarray, " n"], path: Path) -> 
 
 
 def choose(items: Sequence, most: int | None, seed: int, name: str = "max_images", least: int = 1) -> list:
-    """At most so many of the items, in their order; a smaller choice is part of a larger one."""
+    """Choose at most `most` of the items (None: all), in their order; a smaller choice is part of a larger one.
+
+    Raises InputError if `most` is under `least`; `name` is for the message.
+    """
     if most is not None and most < least:
         raise InputError(f"{name} must be at least {least}, got {most}")
     if most is None or most >= len(items):
@@ -92,7 +98,8 @@ def choose_images(
 ) -> tuple[list[int], dict[str, int]]:
     """Choose from `count` images: all with a gt, at most `background` of the others, then at most `max_images` of both.
 
-    Returns their places, and how many others are left out, by the reason. Raises InputError for a negative number.
+    Returns the places of the chosen images, and how many others are left out for each reason. Raises InputError for
+    `background` under 0 and `max_images` under 1.
     """
     filled = np.bincount(table["place"][table["gt"]], minlength=count) > 0
     others = np.bincount(table["place"][table["usable"] & ~table["ignored"]], minlength=count) > 0
@@ -112,7 +119,10 @@ def choose_images(
 def under_a_pixel(
     table: np.ndarray, sizes: Int[np.ndarray, "i 2"], size: int | None, max_size: int | None
 ) -> Bool[np.ndarray, " n"]:
-    """Which boxes have a side under 1 px once their images (height, width) are resized, as the transforms drop them."""
+    """Which boxes have a side under 1 px after the resize, so that the transforms drop them.
+
+    `sizes` holds the images' heights and widths in px, `size` and `max_size` are as in `eval_transforms`.
+    """
     after = np.array([resized(*shape, size, max_size) for shape in sizes.tolist()], dtype=np.int64).reshape(-1, 2)
     scale = (after / sizes).astype(np.float32)[table["place"]]
     limit = after[table["place"]].astype(np.float32)
@@ -121,14 +131,14 @@ def under_a_pixel(
 
 
 def used_line(what: str, used: int, left_out: dict[str, int], more: str = "") -> str:
-    """How many images or boxes are used, and why others are not: numbers that add up."""
+    """A line of text: how many images or boxes are used and how many are left out for each reason; they add up."""
     reasons = ", ".join(f"{count:,} {why}" for why, count in left_out.items() if count)
     line = f"{what}: {used:,} of {used + sum(left_out.values()):,} used{more}"
     return f"{line}; left out: {reasons}" if reasons else line
 
 
 def classes_line(names: Sequence[str], counts: Sequence[int]) -> str:
-    """How many classes there are, the boxes of the most frequent and the sum of the others, and those without a box."""
+    """A line of text: the number of classes, the boxes of the most frequent ones, and the classes without a box."""
     order = sorted(range(len(names)), key=lambda label: -counts[label])
     there = [f"{one_line(names[label], 40)} {counts[label]:,}" for label in order if counts[label]]
     rest = sum(counts[label] for label in order[_MOST_NAMED:])

@@ -1,7 +1,7 @@
 """Augmentation of images with their boxes, on torchvision.transforms.v2.
 
-Every pipeline takes `(image, target)` as `CocoDataset` hands it over: crowd regions are rows of `target["boxes"]` with
-label -1, so that they travel with the others. Randomness is torch's global generator.
+Every pipeline takes `(image, target)` as `CocoDataset` passes it. Crowd regions are rows of `target["boxes"]` with
+label -1, so that they are transformed like the other boxes. Randomness comes from torch's global generator.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,10 @@ STRENGTHS = ("none", "flip", "light", "strong")
 class CropResize:
     """With probability `p`, cut out a random window and resize it to the size of the image.
 
-    The window's sides are drawn alone, each from `low`..1 of the image's, within a ratio of 1.25 of each other. A box
-    that keeps less than a quarter of its area inside the window is dropped, the others are cut; crowd regions
-    (label -1) are cut but never dropped for their share.
+    A share is drawn from `low`..1. One side of the window is that share of the image's side times a factor of at most
+    sqrt(1.25), the other is the share divided by the same factor; neither exceeds the image. A box that keeps less than
+    a quarter of its area inside the window is dropped, the others are cut. Crowd regions (label -1) are cut, but never
+    dropped because of their share.
     """
 
     low: float
@@ -55,11 +56,16 @@ class CropResize:
 def train_transforms(
     size: int | Sequence[int] | None = None, strength: str = "flip", max_size: int | None = None
 ) -> v2.Compose:
-    """Augmentation for training, then the resize of `eval_transforms`; a sequence of sizes is drawn from at random.
+    """Augmentation for training, followed by `eval_transforms`, which draws from a sequence of sizes at random.
 
-    none: the resize alone. flip: + mirrored half the time. light: + colours, and windows of 0.6..1 of the image.
-    strong: + stronger colours, zoom out, windows of 0.3..1. Boxes cut to under 25 % of their area or under 1 px are
-    dropped; an image may end without a box. Raises InputError for an unknown strength or size.
+    strength: how strong the augmentation is:
+        "none"    none at all
+        "flip"    mirror half of the images
+        "light"   also change colours, and crop half of the images by `CropResize` with shares of 0.6..1
+        "strong"  mirror half, change colours more, shrink 30 % onto a grey canvas, and crop 70 % with shares of 0.3..1
+
+    Boxes that are cut to under 25 % of their area, or to a side under 1 px, are dropped, so that an image may end
+    without a box. Raises InputError for an unknown strength, a size under 1 and a `max_size` under a size.
     """
     flip = v2.RandomHorizontalFlip(0.5)
     steps = {
@@ -74,7 +80,11 @@ def train_transforms(
 
 
 def eval_transforms(size: int | Sequence[int] | None = None, max_size: int | None = None) -> v2.Compose:
-    """Resize the shorter side to `size` px, the longer at most `max_size` (habitually 800 and 1333); None: leave it."""
+    """Resize the shorter side to `size` px, the longer to at most `max_size` (commonly 800 and 1333); None: leave it.
+
+    One of several sizes is drawn at random for each image. Boxes are clamped to the image, and those with a side under
+    1 px are dropped. Raises InputError for a size under 1 and for a `max_size` under a size.
+    """
     sizes = [] if size is None else [size] if isinstance(size, int) else list(size)
     if any(s < 1 for s in sizes) or (max_size is not None and sizes and max_size < max(sizes)):
         raise InputError(f"need 1 <= size <= max_size, got {size} and {max_size}")
@@ -90,15 +100,15 @@ def _zoom_out(image: Tensor, target: dict) -> tuple[Tensor, dict]:
 
 
 def _resize(sizes: Sequence[int], max_size: int | None, image: Tensor, target: dict) -> tuple[Tensor, dict]:
-    """Resize an image's shorter side to one of `sizes`, drawn at random, the longer to at most `max_size` px."""
+    """Resize an image's shorter side to one of `sizes`, drawn at random, and the longer to at most `max_size` px."""
     draw = int(torch.randint(len(sizes), ())) if len(sizes) > 1 else 0
     return v2.Resize(resized(*image.shape[-2:], sizes[draw], max_size))(image, target)
 
 
 def resized(high: int, wide: int, size: int | None, max_size: int | None = None) -> tuple[int, int]:
-    """Height and width, px, of an image after the resize: torchvision's rule, but no side ends under 1 px.
+    """Height and width, px, of an image after the resize: torchvision's rule, but no side becomes less than 1 px.
 
-    Raises InputError where the image would have more pixels than any that is read.
+    Raises InputError if the image would have more than `MOST_PIXELS` pixels.
     """
     if size is None:
         return high, wide

@@ -1,4 +1,4 @@
-"""Folders in PASCAL VOC's layout: an XML file a photo."""
+"""Folders in PASCAL VOC's layout: one XML file per photo."""
 
 import logging
 import math
@@ -20,18 +20,19 @@ log = logging.getLogger(__name__)
 
 
 def read_voc(folder: str | Path, one_based: bool = False, seed: int = 0) -> tuple[dict[str, Split], list[str]]:
-    """The splits of a folder, and its classes by name.
+    """The splits of a folder, and its classes, sorted by name.
 
-    XML files lie in `Annotations/`, photos of the same names in `JPEGImages/`; where these are not there, both in the
-    folder itself. The lists `ImageSets/Main/{train,val,test}.txt` say which are whose; without any of them a fifth,
-    drawn by the seed, is "val" and the rest "train".
+    XML files lie in `Annotations/` and photos of the same names in `JPEGImages/`. If one of these is missing, `folder`
+    itself takes its place. The lists `ImageSets/Main/{train,val,test}.txt` say which file belongs to which split.
+    Without any list, a fifth of the files, drawn by the seed, is "val" and the rest "train".
 
-    An `object` with `difficult` 1 is a region to ignore. `one_based`: the first pixel is 1 and a box holds its last
-    one, as in VOC's own sets; otherwise, as most programs write it, xmin and xmax are the edges.
+    An `object` whose `difficult` is not 0 is a region to ignore. With `one_based`, pixels are counted from 1 and a box
+    includes its last ones, xmax and ymax, as in VOC's own sets. Otherwise xmin and xmax are the edges of the box, as
+    most programs write it.
 
-    Left out and counted: names without an XML file or a photo, photos of another size than their XML says, boxes of
-    zero area. Warnings tell of XML files in none of the lists, and of photos without an XML file. Raises InputError
-    with the file for all else.
+    Left out and counted are names without an XML file or a photo, photos of another size than their XML says, and boxes
+    of zero area. Warnings count XML files that are in no list, and photos without an XML file. Any other fault raises
+    InputError, which names the file.
     """
     folder = require_folder(folder)
     parts = [folder / name if (folder / name).is_dir() else folder for name in ("Annotations", "JPEGImages")]
@@ -55,7 +56,7 @@ def read_voc(folder: str | Path, one_based: bool = False, seed: int = 0) -> tupl
 
 
 def read_voc_file(path: Path, one_based: bool = False) -> tuple[tuple[int, int], list[Mark]]:
-    """Width and height as an XML file says (0 where it does not), and its boxes; raises InputError, see `read_voc`."""
+    """Width and height stated in an XML file (0 if missing), and its boxes. Raises InputError as `read_voc` does."""
     root = parse_xml(path)
     if root.tag != "annotation":
         raise InputError(f"{path} holds <{one_line(root.tag, 40)}>, not VOC's <annotation>")
@@ -74,14 +75,14 @@ def read_voc_file(path: Path, one_based: bool = False) -> tuple[tuple[int, int],
 
 
 def parse_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file. A document type, and with it every entity, is refused before it is expanded."""
+    """The root of an XML file. Raises InputError for a document type, before any entity in it is expanded."""
     data, parser = read_file(path), ElementTree.XMLParser(target=_Builder())
     try:
         parser.feed(data)
         return parser.close()
     except _DocumentTypeError:
         raise InputError(f"{path} declares a document type, which may hold entities; remove it") from None
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # no XML; an encoding that there is not
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # not XML, or an unknown encoding
         raise InputError(f"{path} is not XML: {error}") from None
 
 
@@ -111,12 +112,12 @@ def _members(folder: Path, names: list[str], seed: int) -> dict[str, list[str]]:
 
 
 def _listed(path: Path) -> list[str]:
-    """The first word of each line; a class's own list has a 1 or -1 behind it."""
+    """The first word of each line; in the list of a single class, 1 or -1 follows it."""
     return [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
 
 
 def _take(split: Split, image: Path | None, size: tuple[int, int], marks: list[Mark]) -> None:
-    """Add a photo, or count why it is left out."""
+    """Add a photo to the split, or count why it is left out."""
     if image is None:
         why = NO_IMAGE
     elif size in (stored := photo_size(image), (0, 0)):
@@ -129,7 +130,7 @@ def _take(split: Split, image: Path | None, size: tuple[int, int], marks: list[M
 
 
 def _number(item: ElementTree.Element, path: str, where: object, missing: float | None = None) -> float:
-    """A finite number from the text of an element."""
+    """The finite number in an element's text; `missing` if there is no such element. Raises InputError otherwise."""
     text = item.findtext(path)
     if text is None and missing is not None:
         return missing

@@ -1,4 +1,4 @@
-"""Folders in YOLO's layout: a text file a photo, a line a box."""
+"""Folders in YOLO's layout: one text file per photo, one line per box."""
 
 import logging
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from otalab.errors import InputError, one_line, quoted
 
 SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 NAMES = ("data.yaml", "classes.txt", "obj.names")  # files that may hold the classes, in this order
-_SLACK = 0.01  # a box may reach so much beyond its photo: more is no rounding
+_SLACK = 0.01  # share of the photo's side by which a box may exceed it; more cannot be rounding
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +23,14 @@ def read_yolo(folder: str | Path, names: str | Path | None = None) -> tuple[dict
     """The splits of a folder, and its classes.
 
     Photos lie in `images/SPLIT/` and text files of the same names in `labels/SPLIT/`, or in `SPLIT/images/` and
-    `SPLIT/labels/`; SPLIT is train, val (also valid) or test. A line is "class x y width height", the class a number
-    from 0, the centre and the sides of the box in shares of the photo's. A photo without a text file has no box.
+    `SPLIT/labels/`, where SPLIT is train, val (also valid) or test. A line is "class x y width height": the class is a
+    number from 0, and the box's centre and sides are shares of the photo's sides. A photo without a text file has no
+    box.
 
-    names: a text file with a class a line, or a YAML file with `names`; else that in the folder, see `NAMES`.
-    Left out and counted: text files without a photo, boxes of zero area. A warning counts photos that EXIF turns by a
-    quarter. Raises InputError, with file and line, for all else.
+    names: a text file with one class per line, or a YAML file with `names`; None: the first of `NAMES` in the folder
+
+    Left out and counted are text files without a photo and boxes of zero area. A warning counts photos that EXIF turns
+    by a quarter. Any other fault raises InputError with the file and, where there is one, the line.
     """
     folder = require_folder(folder)
     classes = read_names(Path(names) if names else _names_file(folder))
@@ -45,9 +47,9 @@ def read_yolo(folder: str | Path, names: str | Path | None = None) -> tuple[dict
 
 
 def read_names(path: Path) -> list[str]:
-    """The classes of a text file, one a line, or of a YAML file's `names`, a list or numbered from 0.
+    """The classes in a text file, one per line, or in `names` of a YAML file, a list or a dictionary numbered from 0.
 
-    Raises InputError for what holds no such names.
+    Raises InputError if the file holds no such names, or a name twice.
     """
     text = read_text(path)
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -61,7 +63,7 @@ def read_names(path: Path) -> list[str]:
 
 def _yaml_names(text: str, path: Path) -> list[str]:
     try:
-        content = yaml.load(text, yaml.BaseLoader)  # all texts: a class may be called "no" or 1
+        content = yaml.load(text, yaml.BaseLoader)  # keeps all values as texts: a class may be called "no" or 1
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {one_line(str(error))}") from None
     names = content.get("names") if isinstance(content, dict) else None
@@ -101,7 +103,7 @@ def _read_split(images: Path, labels: Path, classes: Sequence[str]) -> Split:
 
 
 def read_yolo_file(path: Path, size: tuple[int, int], classes: Sequence[str]) -> list[Mark]:
-    """The boxes of a text file, for a photo of that width and height; raises InputError, see `read_yolo`."""
+    """The boxes of a text file, for a photo of `size` (width, height) px. Raises InputError as `read_yolo` does."""
     marks = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
