@@ -13,7 +13,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-HOMES = {  # public name -> its module, imported when the name is first used: `otalab --help` costs no torch
+HOMES = {  # public name -> its module, imported on first use, so that `otalab --help` does not import torch
     "METHODS": "otalab.transport",
     "TransportProblem": "otalab.transport",
     "TransportSolution": "otalab.transport",

@@ -1,4 +1,4 @@
-"""What options must be: a rule in words, and InputError for a value that breaks it."""
+"""Rules for the values of options, each in words, and InputError for a value that breaks one."""
 
 from math import inf
 from operator import index
@@ -22,18 +22,18 @@ RULES = {
 
 
 def require(rule: str, **options) -> None:
-    """Raise InputError unless each option keeps the rule, one of `RULES`."""
+    """Raise InputError unless every option satisfies the rule, one of `RULES`."""
     for name, value in options.items():
         try:
             kept = RULES[rule](value)
-        except TypeError:  # a word where a number is due, or a number where several are
+        except TypeError:  # a text instead of a number, or one number instead of several
             kept = False
         if not kept:
             raise InputError(f"{name} must {rule}, not {value!r}")
 
 
 def require_known(known, **options: str) -> None:
-    """Raise InputError unless each option is one of the known words."""
+    """Raise InputError unless every option is one of the known words."""
     for name, value in options.items():
         if value not in known:
             raise InputError(f"{name} {value!r} is none of {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""Files and folders are written whole or not at all, and what killed processes left of them is swept up."""
+"""Write files and folders whole or not at all, and remove what killed processes left of them."""
 
 import glob
 import json
@@ -14,11 +14,11 @@ from otalab.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # Windows; there nothing is swept
+except ImportError:  # Windows, where nothing is swept
     fcntl = None
 
-MARK = ".otalab-"  # in the name of what is being written: .NAME.otalab-RANDOM
-ENOUGH = 40  # letters of NAME, so that the name of a file may be as long as the system allows
+MARK = ".otalab-"  # in the name of what is being written: .NAME.otalab-RANDOM, then the suffix
+ENOUGH = 40  # characters of NAME that are kept, so that a file's name may be as long as the system allows
 
 
 @contextmanager
@@ -26,8 +26,8 @@ def write_whole(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` when the block ends without an exception.
 
     A reader therefore sees the old file or the new one, never a part. The parent folder is made if needed.
-    Raises InputError, which names the path, when the folder cannot be written, the disk is full, or the path is
-    something else than a file (renaming onto /dev/stdout would replace it).
+    Raises InputError, which names the path, if the folder cannot be written, if the disk is full, or if the path exists
+    and is not a regular file (renaming onto /dev/stdout would replace it).
     """
     path = Path(path)
     try:
@@ -36,16 +36,16 @@ def write_whole(path: str | os.PathLike) -> Iterator[Path]:
         with _claimed(path, Path.touch) as temporary:
             yield temporary
             with temporary.open("r+b") as file:
-                os.fsync(file.fileno())  # a rename may reach the disk before the data it names
+                os.fsync(file.fileno())  # a rename may reach the disk before the data of the file
             temporary.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def require_writable(path: Path) -> None:
-    """Raise InputError, which names the path, where `write_whole` would not get so far as to write.
+    """Raise InputError, which names the path, if `write_whole` could not start to write there.
 
-    What takes minutes to reckon asks this first.
+    A computation that takes minutes calls this first.
     """
     require_regular(path)
     folder = next(each for each in path.absolute().parents if each.exists())
@@ -56,17 +56,18 @@ def require_writable(path: Path) -> None:
 
 
 def require_regular(path: Path) -> None:
-    """Raise InputError where something else than a file is in the way, such as a folder or /dev/stdout."""
+    """Raise InputError if the path exists and is not a regular file, for example a folder or /dev/stdout."""
     if path.exists() and not path.is_file():
         raise InputError(f"cannot write {path}: it exists and is not a regular file")
 
 
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`, to be renamed onto it; what is left of it is removed when the block ends.
+    """Yield a new folder beside `path`, in which the caller makes what it then renames onto `path`.
 
-    First removes what killed processes left of such folders. Raises InputError, which names the path, when no folder
-    can be made, and in place of an OSError in the block.
+    The folder, and what is left in it, is removed when the block ends. Before it is made, folders that killed processes
+    left for the same path are removed. Raises InputError, which names the path, if no folder can be made, and in place
+    of an OSError in the block.
     """
     target = path.absolute()
     try:
@@ -79,9 +80,9 @@ def folder_beside(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
-    """Remove from `folder` what killed processes left of `write_whole` and `folder_beside`: of all names, or of `name`.
+    """Remove from `folder` what killed processes left of `write_whole` and `folder_beside`, for `name` or any name.
 
-    What a living process still writes is locked by it, and stays.
+    A living process holds a lock on what it is still writing, and that stays. On Windows nothing is removed.
     """
     if fcntl is None:
         return
@@ -97,7 +98,7 @@ def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
 
 @contextmanager
 def _claimed(path: Path, make: Callable[..., None]) -> Iterator[Path]:
-    """A new file or folder beside `path`, locked while this process lives, and removed when the block ends."""
+    """Make a file or folder beside `path`, locked while this process lives; remove it when the block ends."""
     temporary, handle = _locked(path, make)
     try:
         yield temporary
@@ -113,7 +114,7 @@ def _locked(path: Path, make: Callable[..., None]) -> tuple[Path, int | None]:
         make(temporary, exist_ok=False)
         if fcntl is None:
             return temporary, None
-        with suppress(FileNotFoundError):  # swept between its making and its locking: make another
+        with suppress(FileNotFoundError):  # another process swept it before it was locked: make another
             handle = os.open(temporary, os.O_RDONLY)
             _lock(handle)
             if temporary.exists():
@@ -129,29 +130,32 @@ def _remove(path: Path) -> None:
 
 
 def _lock(handle: int, how: int = 0) -> bool:
-    """Whether this process holds the file now; the system lets go of it when the process ends, however it ends."""
+    """Lock a file; return whether this process holds it.
+
+    The system releases the lock when the process ends, however it ends.
+    """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | how)
-    except OSError:  # another holds it, or this file system has no locks
+    except OSError:  # another process holds it, or this file system has no locks
         return False
     return True
 
 
 def write_json(path: str | os.PathLike, value) -> None:
-    """Write JSON, whole; see `to_json`."""
+    """Write a value as JSON, whole or not at all; see `to_json`."""
     with write_whole(path) as temporary:
         temporary.write_text(to_json(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> object:
-    """The value of a JSON file; None where there is none, or it is no JSON."""
+    """The value of a JSON file; None if the file cannot be read or is not JSON."""
     with suppress(OSError, ValueError, RecursionError):
         return json.loads(path.read_bytes())
     return None
 
 
 def to_json(value, indent: int | None = None) -> str:
-    """JSON in which numbers that are not finite, for which JSON has no word, are null."""
+    """The value as JSON. Numbers that are not finite become null, because JSON cannot express them."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 

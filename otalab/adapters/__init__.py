@@ -1,7 +1,7 @@
-"""otalab's assigners inside other detection frameworks: one file for each, imported only when asked for.
+"""otalab's assigners inside other detection frameworks: one module per framework, imported only on request.
 
 from otalab.adapters.torchvision import use_assigner
 use_assigner(model, "ota")
 
-None of the frameworks is a dependency of otalab's but torchvision. docs/adapters.md says what each adapter replaces.
+Of the frameworks, only torchvision is a dependency of otalab. docs/adapters.md says what each adapter replaces.
 """

@@ -1,4 +1,4 @@
-"""What the adapters share: an assigner whose labels, and nothing else, go into a loss of somebody else's."""
+"""What the adapters share: an assigner whose labels, and nothing else, enter the loss of another framework."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,14 +13,15 @@ Watch = Callable[[list[Assignment]], object]
 
 
 class Matching:
-    """Labels of a batch, for a loss that needs labels.
+    """The labels of a batch, for a loss that needs nothing else.
 
-    assigner: any but those whose assignments bring losses of their own (`freeanchor`, `autoassign`); or its name, which
-              may bring options along as in `build_assigner`
-    watch:    called with the assignments of each batch, to see that it works: their counts, deficits, certificates
-    options:  of an assigner given by name
+    assigner: an assigner, or its name, which may include options as in `build_assigner`. `freeanchor` and `autoassign`
+              are excluded, because they bring losses of their own in place of labels
+    watch:    called with the assignments of each batch, for example to look at their counts, deficits and certificates
+    options:  options of the assigner, if it is given by name
 
-    Raises InputError for an unknown name or option, and if the assigner has losses in place of labels.
+    Raises InputError for an unknown name or option, for options beside an assigner that is not given by name, and for
+    an assigner that brings losses of its own.
     """
 
     def __init__(self, assigner: str | Assigner, watch: Watch | None = None, **options) -> None:
@@ -35,7 +36,7 @@ class Matching:
     def __call__(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> list[Assignment]:
-        """`Assigner.assign_batch`."""
+        """Assign a batch as `Assigner.assign_batch` does, and show the result to `watch`."""
         assignments = self.assigner.assign_batch(points, predictions, targets)
         if self.watch is not None:
             self.watch(assignments)
@@ -43,5 +44,5 @@ class Matching:
 
 
 def as_logits(probability: Tensor) -> Tensor:
-    """Finite ones, also of a probability that was rounded to 0 or 1."""
+    """The logits of probabilities, in float64, and finite even where a probability was rounded to 0 or 1."""
     return torch.logit(probability.double().clamp(1e-30, 1 - 2**-24))

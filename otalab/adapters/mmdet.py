@@ -1,7 +1,7 @@
 """otalab's assigners in mmdetection's dense heads, by configuration:
 
 custom_imports = dict(imports=["otalab.adapters.mmdet"])
-assigner = dict(type="OtalabAssigner", name="ota", scores="root")  # in train_cfg, of a YOLOX head here
+assigner = dict(type="OtalabAssigner", name="ota", scores="root")  # in train_cfg; these scores are for a YOLOX head
 """
 
 from dataclasses import replace
@@ -18,7 +18,7 @@ from otalab.assign import ATSS, FCOS, AnchorPoints, FoveaBox, MaxIoU, Prediction
 from otalab.checks import require, require_known
 from otalab.errors import InputError
 
-STATIC = MaxIoU, ATSS, FCOS, FoveaBox  # which look at no predictions
+STATIC = MaxIoU, ATSS, FCOS, FoveaBox  # these do not look at predictions
 SCORES = {
     "probability": as_logits,
     "root": lambda scores: as_logits(scores.double().square()),
@@ -29,17 +29,19 @@ PRIORS = ("points", "anchors")
 
 @TASK_UTILS.register_module()
 class OtalabAssigner(BaseAssigner):
-    """An assigner for a head that assigns images one by one: those of YOLOX, RTMDet, TOOD, ATSS and RetinaNet.
+    """An assigner for heads that assign images one by one: those of YOLOX, RTMDet, TOOD, ATSS and RetinaNet.
 
-    name:    of the assigner, which may bring options along
-    scores:  what the head says of classes: "probability" (TOOD), "root" (YOLOX: the square root of class x objectness,
-             and their product is then the probability) or "logit" (RTMDet)
-    priors:  what the head calls priors: "points" (x, y, stride, stride: YOLOX, RTMDet) or "anchors" (xyxy: the others)
-    scale:   side of an anchor in strides, where each point has one; several anchors a point suit `max-iou` alone
-    watch:   called with a list of one assignment for each image
-    options: of the assigner
+    name:    name of the assigner, which may include options as in `build_assigner`
+    scores:  what the head passes as class scores: "probability" (TOOD), "root" (YOLOX: the square root of class x
+             objectness; the product itself is taken as the probability) or "logit" (RTMDet)
+    priors:  what the head passes as priors: "points" (x, y, stride, stride: YOLOX, RTMDet) or "anchors" (xyxy: the
+             other heads)
+    scale:   side of an anchor in strides, for heads with one anchor per point; with several anchors per point, only
+             `max-iou` is suitable
+    watch:   called for each image with a list of its one assignment
+    options: options of the assigner
 
-    Raises InputError for unknown names, words and options.
+    Raises InputError for unknown names, words and options, and for a scale that is not positive and finite.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class OtalabAssigner(BaseAssigner):
         *others,
         **unused,
     ) -> AssignResult:
-        """Gts by number from 1, 0 for background, -1 for ignored; labels; IoUs of predicted box and gt.
+        """Assign one image: the gt of each point, its label, and the IoU of its predicted box and its gt.
 
-        ATSS' head puts the number of its anchors a level before the gts; TOOD's adds alpha and beta, and asks for the
-        alignments s^alpha * IoU^beta. Raises InputError if the assigner looks at predictions and the head has none yet.
+        Gts are numbered from 1; 0 is background and -1 ignored. The label of a point that is not positive is -1 and its
+        IoU 0. ATSS's head passes its numbers of anchors per level before the gts. TOOD's head also passes alpha and
+        beta, and asks for the alignments s^alpha * IoU^beta, where s is the predicted probability of the gt's class.
+        Raises InputError if the assigner looks at predictions and the head has none yet.
         """
         if isinstance(gt_instances, list):
             gt_instances, gt_instances_ignore, *others = gt_instances_ignore, *others
@@ -92,7 +96,7 @@ class OtalabAssigner(BaseAssigner):
         return result
 
     def points_of(self, priors: Tensor) -> AnchorPoints:
-        """The priors (n, 4) as points, level after level."""
+        """The priors (n, 4) as points, one level after another."""
         if self.priors == "points":
             xy, stride, anchors = priors[:, :2], priors[:, 2], None
         else:
@@ -101,7 +105,7 @@ class OtalabAssigner(BaseAssigner):
         return AnchorPoints(xy, stride, (stride.diff(prepend=stride[:1]) != 0).cumsum(0), anchors=anchors)
 
     def predictions(self, instances: InstanceData, targets: Targets) -> Predictions:
-        """What the head predicts; of one that says nothing yet, its priors, for an assigner that does not look."""
+        """The head's predictions; if it has none yet, its priors as boxes, which suffice for the `STATIC` assigners."""
         if "scores" in instances:
             return Predictions(SCORES[self.scores](instances.scores.detach()), instances.bboxes.detach())
         if not isinstance(self.match.assigner, STATIC):

@@ -1,6 +1,7 @@
 """otalab's assigners in torchvision's FCOS and RetinaNet: use_assigner(model, "ota").
 
-Only who learns what is replaced. Weights, losses, transforms and inference stay torchvision's, and so does the loop.
+Only the rule that says what each point learns is replaced. Weights, losses, transforms and inference stay
+torchvision's. The training loop stays the user's own.
 """
 
 from functools import partial
@@ -26,15 +27,15 @@ def use_assigner(
     watch: Watch | None = None,
     **options,
 ) -> nn.Module:
-    """The same model, whose anchors from now on learn what `assigner` says; `del model.compute_loss` undoes it.
+    """Make the model's anchors learn what `assigner` says, and return it; `del model.compute_loss` undoes this.
 
-    quality: what FCOS's branch beside the boxes learns: "centre-ness", 0 at a point outside its gt, or "iou" of
-             predicted box and gt
+    quality: what FCOS's centre-ness branch learns: "centre-ness", which is 0 at a point outside its gt, or "iou", the
+             IoU of the predicted box and the gt
     watch:   called with the list of assignments of each batch
-    options: of the assigner, if it is given by name
+    options: options of the assigner, if it is given by name
 
-    FCOS's loss knows no ignored points: they count as background. RetinaNet's leaves them out. Scores and weights that
-    an assignment may carry are not used. Raises InputError for other models, unknown names and options.
+    FCOS's loss cannot ignore points: ignored ones count as background. RetinaNet's loss leaves them out. Scores and
+    weights that an assignment may carry are not used. Raises InputError for other models, unknown names and options.
     """
     require_known(QUALITIES, quality=quality)
     if not isinstance(model, FCOS | RetinaNet):
@@ -58,7 +59,7 @@ def fcos_losses(
     anchors: list[Tensor],
     num_anchors_per_level: list[int],
 ) -> dict[str, Tensor]:
-    """`FCOS.compute_loss`. Each anchor is a point; its width is the stride, as for torchvision's own rule."""
+    """`FCOS.compute_loss`. Each anchor is a point, whose stride is the anchor's width, as in torchvision's own rule."""
     stacked = torch.stack(anchors)  # (B, n, 4)
     boxes = model.box_coder.decode(outputs["bbox_regression"].detach(), stacked)
     width = anchors[0][:, 2] - anchors[0][:, 0]
@@ -71,7 +72,7 @@ def fcos_losses(
     gts = torch.cat([t["boxes"][a.matched_gt[a.positive]] for t, a in zip(targets, assignments, strict=True)])
     if quality == "iou":
         wanted = box_ops.iou(boxes[positive], gts)
-    else:  # torchvision's own is NaN at a point outside its gt, which its own rule never makes
+    else:  # torchvision's own is NaN at a point outside its gt, which its own rule never assigns
         wanted = centre_ness(box_ops.centres(stacked[positive]), gts)
     logits = outputs["bbox_ctrness"].squeeze(2)[positive]
     total = F.binary_cross_entropy_with_logits(logits, wanted.to(logits), reduction="sum")
@@ -79,7 +80,7 @@ def fcos_losses(
 
 
 def centre_ness(xy: Tensor, boxes: Tensor) -> Tensor:
-    """How near points (p, 2) lie to the middle of boxes (p, 4): 1 there, 0 on the border and outside. FCOS, Eq. 3."""
+    """Centre-ness of points (p, 2) in boxes (p, 4): 1 at the middle, 0 on the border and outside. FCOS, Eq. 3."""
     left, top, right, bottom = box_ops.ltrb(xy, boxes).clamp(min=0).unbind(dim=1)
     across, along = (torch.minimum(a, b) / torch.maximum(a, b) for a, b in ((left, right), (top, bottom)))
     return (across * along).sqrt()
@@ -92,7 +93,7 @@ def retinanet_losses(
     outputs: dict[str, Tensor],
     anchors: list[Tensor],
 ) -> dict[str, Tensor]:
-    """`RetinaNet.compute_loss`. Each anchor is a point with an anchor box; nine of them lie in one place."""
+    """`RetinaNet.compute_loss`. Each anchor is a point with an anchor box, and by default nine share one place."""
     sizes, strides = model.anchor_generator.layout
     level = levels(sizes, anchors[0].device)
     stride = torch.tensor(strides, dtype=anchors[0].dtype, device=level.device)[level]
@@ -104,7 +105,7 @@ def retinanet_losses(
 
 
 def remember_layout(generator: nn.Module, inputs: tuple, anchors: list[Tensor]) -> None:
-    """Keep how many anchors each level has, and its px step, which the loss is not told."""
+    """Store each level's number of anchors and stride in px on the generator: the loss is not given them."""
     images, maps = inputs
     (height, width), per_cell = images.tensors.shape[-2:], generator.num_anchors_per_location()
     sizes = [x.shape[-2] * x.shape[-1] * a for x, a in zip(maps, per_cell, strict=True)]

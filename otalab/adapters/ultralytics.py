@@ -1,6 +1,7 @@
 """otalab's assigners in Ultralytics' detectors: use_assigner(YOLO("yolo11n.yaml"), "ota").
 
-Only who learns what is replaced, in the detection loss. Models, losses, trainer and inference stay Ultralytics'.
+Only the rule that says what each point learns is replaced, in the detection loss. Models, losses, trainer and inference
+stay Ultralytics'.
 """
 
 import torch
@@ -19,10 +20,10 @@ SCORES = ("aligned", "hard")
 
 
 class OtalabAssigner(TaskAlignedAssigner):
-    """A drop-in for a TaskAlignedAssigner: the same arguments, the same five outputs.
+    """A drop-in replacement for a TaskAlignedAssigner (TAL): the same arguments, the same five outputs.
 
-    scores: what a positive's class should get: "aligned", as TAL normalises it, which is 0 where the predicted box
-            misses its gt; or "hard", 1
+    scores: target of a positive's class score: "aligned", normalised as TAL does it, and 0 where the predicted box
+            misses its gt; or "hard", always 1
     """
 
     def __init__(self, theirs: TaskAlignedAssigner, match: Matching, scores: str = "aligned") -> None:
@@ -40,12 +41,15 @@ class OtalabAssigner(TaskAlignedAssigner):
         gt_bboxes: Tensor,  # (B, M, 4)
         mask_gt: Tensor,  # (B, M, 1), 0 for padding
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Labels (B, n), boxes (B, n, 4), scores (B, n, C), mask of positives (B, n), gts (B, n); of gt 0 elsewhere."""
-        if gt_bboxes.shape[1] == 0:  # one of padding, so that there is a gt 0
+        """Labels (B, n), boxes (B, n, 4), scores (B, n, C), mask of positives (B, n) and gts (B, n).
+
+        A point that is not positive has the label, box and number of gt 0, and scores of 0.
+        """
+        if gt_bboxes.shape[1] == 0:  # add a gt of padding, so that gt 0 exists
             gt_labels, gt_bboxes, mask_gt = (
                 x.new_zeros(len(x), 1, x.shape[2]) for x in (gt_labels, gt_bboxes, mask_gt)
             )
-        real = [own[:, 0].nonzero()[:, 0] for own in mask_gt]  # of each image
+        real = [own[:, 0].nonzero()[:, 0] for own in mask_gt]  # gts of each image that are no padding
         targets = [Targets(b[r], c[r, 0].long()) for b, c, r in zip(gt_bboxes, gt_labels, real, strict=True)]
         points = points_of(anc_points, self.stride)
         assignments = self.match(points, [*map(Predictions, as_logits(pd_scores), pd_bboxes)], targets)
@@ -65,7 +69,7 @@ class OtalabAssigner(TaskAlignedAssigner):
         return labels, boxes, scores, positive, gt
 
     def target(self, probability: Tensor, gt_boxes: Tensor, boxes: Tensor, owner: Tensor) -> Tensor:
-        """The score that each positive's class should get, (p,), from those of equal owner, an index (p,)."""
+        """Target (p,) of each positive's class score; `owner` (p,) is equal for the positives of one gt."""
         if self.scores == "hard":
             return torch.ones_like(probability)
         overlap = self.iou_calculation(gt_boxes, boxes)
@@ -75,13 +79,16 @@ class OtalabAssigner(TaskAlignedAssigner):
 
 
 def most_of(values: Tensor, owner: Tensor) -> Tensor:
-    """For each of the values (p,) the highest of its owner's."""
+    """For each of the values (p,), the highest value with the same owner."""
     highest = values.new_zeros(int(owner.max()) + 1 if len(owner) else 0)
     return highest.scatter_reduce(0, owner, values, "amax")[owner]
 
 
 def points_of(xy: Tensor, strides: list[float]) -> AnchorPoints:
-    """The points (n, 2), of which the last lies half of the coarsest stride from the image's corner."""
+    """Points from their positions (n, 2).
+
+    The last one lies half the coarsest stride from the image's lower right corner, which gives the image's size.
+    """
     width, height = (int(side + strides[-1] / 2) for side in xy[-1].tolist())
     points = AnchorPoints.for_image((height, width), [*map(int, strides)], device=xy.device)
     if len(points) != len(xy):
@@ -96,19 +103,20 @@ def use_assigner(
     watch: Watch | None = None,
     **options,
 ) -> YOLO | BaseTrainer | nn.Module:
-    """The same YOLO (before `train`), trainer or detection model, whose points learn what `assigner` says.
+    """Make the points of a YOLO (before `train`), trainer or detection model learn what `assigner` says; return it.
 
-    scores:  what a positive's class should get, see `OtalabAssigner`
+    scores:  target of a positive's class score, see `OtalabAssigner`
     watch:   called with the list of assignments of each batch
-    options: of the assigner, if it is given by name
+    options: options of the assigner, if it is given by name
 
-    Of an end-to-end model the one-to-many branch alone: what says which box is kept stays Ultralytics'. So do the
-    losses that a validation shows. `train` over several GPUs starts other processes, which know nothing of it. Raises
-    InputError for unknown names and options, and for models whose loss asks more of its assigner than boxes.
+    In an end-to-end model only the one-to-many branch changes. The one-to-one branch, which decides which box is kept,
+    stays Ultralytics', as do the losses that a validation shows. `train` over several GPUs starts other processes, in
+    which nothing is replaced. Raises InputError for unknown names and options, and for models whose loss uses another
+    assigner than TaskAlignedAssigner, for example one for rotated boxes.
     """
     require_known(SCORES, scores=scores)
     match = Matching(assigner, watch, **options)
-    if isinstance(model, YOLO):  # whose trainer makes a model of its own, and after a loss of NaN new losses
+    if isinstance(model, YOLO):  # its trainer makes its own model, and new losses after a NaN
         model.add_callback("on_train_epoch_start", lambda trainer: replace_assigner(trainer.model, match, scores))
     else:
         replace_assigner(model.model if isinstance(model, BaseTrainer) else model, match, scores)

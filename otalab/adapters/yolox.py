@@ -1,6 +1,6 @@
 """otalab's assigners in YOLOX: use_assigner(model, "ota").
 
-Only who learns what is replaced. Models, losses, trainer and inference stay YOLOX's.
+Only the rule that says what each point learns is replaced. Models, losses, trainer and inference stay YOLOX's.
 """
 
 from functools import partial
@@ -18,14 +18,14 @@ from otalab.errors import InputError
 def use_assigner(
     model: nn.Module, assigner: str | Assigner = "ota", watch: Watch | None = None, **options
 ) -> nn.Module:
-    """The same model or head, whose points learn what `assigner` says; `del head.get_assignments` undoes it.
+    """Make the points of a model or head learn what `assigner` says; return it. `del head.get_assignments` undoes this.
 
-    watch:   called with a list of one assignment for each image that has gts: YOLOX asks for no others
-    options: of the assigner, if it is given by name
+    watch:   called with a list of one assignment for each image that has gts: YOLOX assigns no others
+    options: options of the assigner, if it is given by name
 
-    The class of a positive should get the IoU of predicted box and gt, as in YOLOX. Scores and weights that an
-    assignment may carry are not used, and its ignored points count as background. Raises InputError for another model,
-    an unknown name or option.
+    The target of a positive's class score is the IoU of predicted box and gt, as in YOLOX. Scores and weights that an
+    assignment may carry are not used, and its ignored points count as background. Raises InputError for other models,
+    unknown names and options.
     """
     head = getattr(model, "head", model)
     if not isinstance(head, YOLOXHead):
@@ -51,7 +51,7 @@ def get_assignments(
     obj_preds: Tensor,  # (B, n, 1) logits
     *unused: object,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    """`YOLOXHead.get_assignments`: of the positives (p,) class, IoU and gt; their mask (n,) and number."""
+    """`YOLOXHead.get_assignments`: class of the positives (p,), their mask (n,), IoU (p,), gt (p,) and number p."""
     stride = expanded_strides[0]
     xy = (torch.stack((x_shifts[0], y_shifts[0]), dim=1) + 0.5) * stride[:, None]
     level = (stride.diff(prepend=stride[:1]) != 0).cumsum(0)
@@ -64,5 +64,5 @@ def get_assignments(
 
 
 def as_corners(boxes: Tensor) -> Tensor:
-    """Centre and size as xyxy, in float32 at least."""
+    """Boxes given as centre and size, as xyxy in float32."""
     return box_ops.around(boxes[:, :2].float(), boxes[:, 2:].float().repeat(1, 2) / 2)
