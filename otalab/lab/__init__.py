@@ -1,1 +1,1 @@
-"""What makes otalab believable: cases, simulated scenes, verification, timing, comparisons of assigners, studies."""
+"""The evidence behind otalab: cases, simulated scenes, verification, timing, comparisons of assigners, studies."""

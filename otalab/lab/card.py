@@ -1,4 +1,4 @@
-"""The card of a run: what a study keeps of a trained detector, small enough to lie in a repository."""
+"""The card of a run: what a study keeps of a trained detector, small enough to commit to a repository."""
 
 import json
 import platform
@@ -25,15 +25,16 @@ from otalab.lab.run_record import part_seconds, read_run
 class Card:
     """One run of a study.
 
-    settings: all that decide the weights, folders aside
-    source:   of drawn scenes how they are drawn, see `Scenes`; None for a folder
-    scenes:   images and boxes of the training and the held-out split
-    metrics:  COCO's on the held-out images, AP in 0..1; NaN (null in the file) where there was nothing to measure
-    crowding, size: `GtBin`s of the held-out gts, as dicts by the name of the bin
-    epochs:   of each epoch the mean loss, positives per gt, the share of gts left empty, and the share of labels that
-              changed since the epoch before (None after the first, or where the run was stopped in between)
-    seconds:  of training, by the part of a step
-    versions: of what computed it, the processor's kind included
+    settings: all settings that determine the weights, without the data folder
+    source:   how the scenes are drawn, see `Scenes`; None for a folder
+    scenes:   images, boxes and a hash of the image ids (`counts`), of the training and of the held-out split
+    metrics:  COCO metrics on the held-out images, AP in 0..1; NaN (null in the file) where there was nothing to measure
+    crowding, size: the `GtBin`s of the held-out gts as dicts, by the name of the bin
+    epochs:   for each epoch the mean loss, positives per gt, the share of gts left empty, and the share of labels that
+              changed since the previous epoch. That share is None for the first epoch. In a run that was stopped and
+              resumed, it is None up to and including the first epoch that ended after the resumption.
+    seconds:  training time, by part of a step
+    versions: of the software that trained and measured, and the machine's architecture
     """
 
     data: str
@@ -50,7 +51,7 @@ class Card:
     versions: dict[str, str]
 
     def value(self, path: str) -> float:
-        """A number of the card by its path, as "metrics/AP/cat", "crowding/0.5 or more/AP" or "size/under 16/recall".
+        """A number of the card by its path: "metrics/AP/cat", "crowding/0.5 or more/AP", "size/under 16/recall".
 
         Raises InputError when the card holds no such number.
         """
@@ -59,7 +60,7 @@ class Card:
             if name in ("crowding", "size"):
                 name_of_bin, number = key.split("/")
                 found = getattr(self, name)[name_of_bin][number]
-            else:  # a metric's name may have a slash, as that of a class
+            else:  # the name of a metric may have a slash: AP/cat
                 found = getattr(self, name)[key]
             return float("nan") if found is None else float(found)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -67,22 +68,22 @@ class Card:
 
     @property
     def name(self) -> str:
-        """By which its file is called."""
+        """The name of its file without the suffix, see `card_name`."""
         return card_name(self.data, self.method, self.seed)
 
 
 def card_name(data: str, method: str, seed: int) -> str:
-    """DATA/METHOD-SEED, with nothing in it that a file system takes amiss."""
+    """DATA/METHOD-SEED, with colons written as spaces because some file systems forbid colons."""
     return f"{data}/{method.replace(':', ' ')}-{seed}"
 
 
 def card_path(folder: str | Path, job: Job) -> Path:
-    """Where a job's card lies."""
+    """The path of a job's card."""
     return Path(folder) / f"{card_name(job.data, job.method, job.seed)}.json"
 
 
 def make_card(job: Job, run_folder: str | Path, trainset: CocoDataset, heldout: CocoDataset, changed: list) -> Card:
-    """The card of a finished run; `changed` has of each epoch the share of labels that changed."""
+    """The card of a finished run; `changed` is that of a `LabelChanges`: a share for each epoch."""
     run, truth = read_run(run_folder), heldout.ground_truth()
     results = json.loads((Path(run_folder) / "detections.json").read_bytes())
     return Card(
@@ -100,17 +101,17 @@ def make_card(job: Job, run_folder: str | Path, trainset: CocoDataset, heldout: 
 
 
 def shown_settings(job: Job) -> dict:
-    """The settings of a job that decide its weights, as JSON holds them, without the folder of the data."""
+    """The settings of a job that determine its weights, as JSON holds them, without the data folder."""
     return {name: value for name, value in kept_settings(job.config()).items() if name != "data"}
 
 
 def bin_numbers(each) -> dict:
-    """A `GtBin` without its name."""
+    """A `GtBin` as a dict without its name."""
     return {name: value for name, value in asdict(each).items() if name != "name"}
 
 
 def epoch_lines(steps: Sequence[dict], changed: Sequence[float | None]) -> list[dict]:
-    """A line for each epoch, from the log's lines of steps."""
+    """One dict per epoch, summed up from the log's lines of steps; see `Card.epochs`."""
     lines = []
     for epoch in sorted({step["epoch"] for step in steps}):
         own = [step for step in steps if step["epoch"] == epoch]
@@ -127,14 +128,14 @@ def epoch_lines(steps: Sequence[dict], changed: Sequence[float | None]) -> list[
 
 
 def versions() -> dict[str, str]:
-    """Of otalab, Python and what computes."""
+    """Versions of otalab, PyTorch, torchvision, NumPy and Python, and the machine's architecture."""
     own = {"otalab": otalab, "torch": torch, "torchvision": torchvision, "numpy": numpy}
     of_packages = {name: module.__version__ for name, module in own.items()}
     return of_packages | {"python": platform.python_version(), "machine": platform.machine()}
 
 
 def write_card(folder: str | Path, card: Card) -> Path:
-    """Write a card into the folder, whole; returns its path."""
+    """Write a card into the folder, whole or not at all; returns its path."""
     path = Path(folder) / f"{card.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, asdict(card))
@@ -142,7 +143,7 @@ def write_card(folder: str | Path, card: Card) -> Path:
 
 
 def read_card(path: str | Path) -> Card:
-    """A card from its file. Raises InputError for a file that is none."""
+    """Read a card from its file. Raises InputError for a file that is not a card."""
     try:
         return parse_card(json.loads(Path(path).read_bytes()))
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
@@ -150,6 +151,9 @@ def read_card(path: str | Path) -> Card:
 
 
 def parse_card(content: dict) -> Card:
-    """A card as JSON holds it, metrics that were not measured as null. Raises what comes of other content."""
+    """A card from its JSON content, in which metrics that were not measured are null.
+
+    Content that is not a card raises whatever the conversion raises: TypeError, AttributeError or KeyError.
+    """
     metrics = {name: float("nan") if value is None else value for name, value in content["metrics"].items()}
     return Card(**{**content, "metrics": metrics})

@@ -1,4 +1,4 @@
-"""The problems to verify solvers on: small ones, random ones, images', and files that hold one."""
+"""The problems that solvers are verified on: a toy, random ones, those of images, and problems read from files."""
 
 import io
 import json
@@ -21,12 +21,12 @@ from otalab.transport import TransportProblem
 KINDS = ("toy", "random", "image")
 KEYS = ("cost", "supply", "demand")
 MOST_ROUTES = 10**8  # 0.8 GB of costs
-MOST_BYTES = 8 * MOST_ROUTES + 2**20  # that a .npz file may unpack to
+MOST_BYTES = 8 * MOST_ROUTES + 2**20  # limit on the unpacked size of a .npz file
 
 
 @dataclass(frozen=True)
 class Case:
-    """A problem to verify on; `labels` are the labels that the `ota` assigner gives, where it comes from an image."""
+    """A problem to verify on; `labels` are those of the `ota` assigner if the problem comes from an image."""
 
     title: str
     problem: TransportProblem
@@ -36,7 +36,7 @@ class Case:
 def case_of(name: str, seed: int = 0) -> Case:
     """The case that a name stands for: toy, random, image, or the path of a problem (see `load_problem`).
 
-    Raises InputError for a name that is neither, and what `load_problem` raises.
+    Raises InputError for any other name, and whatever `load_problem` raises.
     """
     made = {"toy": toy_case, "random": partial(random_case, seed=seed), "image": partial(simulated_case, seed=seed)}
     if name in made:
@@ -56,9 +56,9 @@ def toy_case() -> Case:
 
 
 def random_case(num_rows: int = 13, num_columns: int = 400, seed: int = 0) -> Case:
-    """Uniform costs in [0, 10) and whole supplies; the last row supplies what the others leave.
+    """Uniform costs in [0, 10) and whole supplies; the last row supplies what the other rows leave over.
 
-    Raises InputError for no row, for more rows than columns, and for more than MOST_ROUTES routes.
+    Raises InputError if there is no row, if there are more rows than columns, and for more than MOST_ROUTES routes.
     """
     if not 1 <= num_rows <= num_columns:
         raise InputError(f"a random problem of {num_rows} rows needs so many columns or more, not {num_columns}")
@@ -67,7 +67,7 @@ def random_case(num_rows: int = 13, num_columns: int = 400, seed: int = 0) -> Ca
     generator = seeded(seed)
     cost = 10 * torch.rand(num_rows, num_columns, generator=generator, dtype=torch.float64)
     others = num_rows - 1
-    most = max(2, num_columns // max(1, others))  # so that they never offer more than the columns want
+    most = max(2, num_columns // max(1, others))  # so that the other rows never supply more than the demand
     supply = torch.randint(1, most, (others,), generator=generator).double()
     supply = torch.cat((supply, (num_columns - supply.sum()).reshape(1)))
     title = f"random: {num_rows} suppliers, {num_columns} demanders, seed {seed}"
@@ -75,14 +75,17 @@ def random_case(num_rows: int = 13, num_columns: int = 400, seed: int = 0) -> Ca
 
 
 def image_case(title: str, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Case:
-    """The problem that `ota` solves for one image, every point and forbidden pair included, and its labels."""
+    """The whole problem that `ota` solves for one image, forbidden pairs included, and the labels that `ota` gives."""
     assignment = build_assigner("ota")(points, predictions, targets)
     problem = TransportProblem(assignment.cost, assignment.supply, torch.ones(len(points)))
     return Case(title, problem, assignment.matched_gt)
 
 
 def simulated_case(size: tuple[int, int] = (256, 320), num_gt: int = 12, num_classes: int = 80, seed: int = 0) -> Case:
-    """An image in the middle of training, simulated."""
+    """The problem of one simulated image, with predictions as in the middle of training.
+
+    Raises InputError for more than MOST_ROUTES pairs of a gt and an anchor point.
+    """
     generator = seeded(seed)
     points = AnchorPoints.for_image(size)
     if num_gt * len(points) > MOST_ROUTES:
@@ -94,7 +97,7 @@ def simulated_case(size: tuple[int, int] = (256, 320), num_gt: int = 12, num_cla
 
 
 def detector_cases(model, dataset, count: int) -> Iterable[Case]:
-    """The problems that a detector meets on the first `count` images of a data set that have gts."""
+    """Yield the problems that a detector's predictions pose, for the first `count` images that have gts."""
     filled = ((image, target) for image, target in dataset if len(target["labels"]))
     for image, target in islice(filled, count):
         points, (predictions,) = model.predict([image])
@@ -104,10 +107,10 @@ def detector_cases(model, dataset, count: int) -> Iterable[Case]:
 
 
 def load_problem(path: str | Path) -> TransportProblem:
-    """One problem, in float64, of a .npz or .json file with cost (m, n), supply (m,) and demand (n,).
+    """Load one problem, in float64, from a .npz or .json file with cost (m, n), supply (m,) and demand (n,).
 
-    A forbidden route costs +inf: in JSON null, "Infinity" or the bare Infinity that Python writes. Raises InputError,
-    which names the path, for a file that cannot be read, lacks a key or holds no problem.
+    A forbidden route costs +inf. In JSON it is null, "Infinity" or the bare Infinity that Python writes. Raises
+    InputError, which names the path, for a file that cannot be read, lacks a key or does not hold a problem.
     """
     path = Path(path)
     if path.suffix not in READERS:
@@ -125,12 +128,12 @@ def load_problem(path: str | Path) -> TransportProblem:
         raise InputError(f"{path}: {error}") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # zipfile, zlib, json and NumPy have ten kinds of them for a damaged file
+    except Exception as error:  # zipfile, zlib, json and NumPy raise many different exceptions for a damaged file
         raise InputError(f"{path} is not a whole {path.suffix} file of numbers: {first_line(error)}") from error
 
 
 def read_npz(packed: bytes) -> Mapping[str, np.ndarray]:
-    """The arrays by name, unpacked one by one as they are asked for."""
+    """The arrays of a .npz file by name; each is unpacked when it is accessed."""
     content = np.load(io.BytesIO(packed), allow_pickle=False)
     if not isinstance(content, np.lib.npyio.NpzFile):
         raise InputError(f"it holds one array without a name; a problem has {', '.join(KEYS)}")
@@ -140,7 +143,7 @@ def read_npz(packed: bytes) -> Mapping[str, np.ndarray]:
 
 
 def read_json(text: bytes) -> dict:
-    """The values by name."""
+    """The values of a JSON object by name."""
     content = json.loads(text)
     if not isinstance(content, dict):
         raise InputError(f"it holds no object with {', '.join(KEYS)}")
@@ -151,10 +154,10 @@ READERS = {".npz": read_npz, ".json": read_json}
 
 
 def numbers(key: str, values) -> Float[np.ndarray, "..."]:
-    """`values` as float64, in C order; what JSON has for +inf, null in `cost` among it, is +inf."""
+    """`values` as float64 in C order. The text "Infinity" becomes +inf, and in `cost` so does None (JSON's null)."""
     try:
         array = values if isinstance(values, np.ndarray) else np.array(values, dtype=object)
-        if array.dtype.kind in "cmM":  # NumPy would drop a part, or take dates and times for numbers
+        if array.dtype.kind in "cmM":  # NumPy would drop the imaginary part, or read dates and times as numbers
             raise ValueError(f"it is {array.dtype}")
         if key == "cost" and array.dtype.kind == "O":
             array = np.where(np.equal(array, None), np.inf, array)
@@ -164,9 +167,9 @@ def numbers(key: str, values) -> Float[np.ndarray, "..."]:
 
 
 def save_problem(path: str | Path, problem: TransportProblem) -> None:
-    """Write a problem, whole or not at all, so that `load_problem` reads it; .json has null for forbidden routes.
+    """Write a problem, whole or not at all, for `load_problem` to read; .json has null for forbidden routes.
 
-    Raises InputError for another ending and for a path that cannot be written.
+    Raises InputError for any other suffix and for a path that cannot be written.
     """
     arrays = {key: getattr(problem, key).cpu().numpy() for key in KEYS}
     if Path(path).suffix == ".json":

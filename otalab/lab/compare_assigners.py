@@ -1,4 +1,4 @@
-"""One image, many assigners: who gets how much, who gets nothing, and how far each is from the exact optimum."""
+"""Many assigners on one image: positives per gt, gts left empty, and the agreement with the exact optimum."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,14 +15,16 @@ from otalab.errors import InputError
 
 @dataclass(frozen=True)
 class Row:
-    """What one assigner did.
+    """The result of one assigner.
 
-    positives: points that learn a gt
-    counts:    the same by gt
-    empty:     gts without a positive
-    settled:   ambiguous points by what became of them: as in the optimum, another gt, background or ignored
-    agreement: positives labelled as in the optimum over points that are positive in either, 1 where there are none
-    fault:     why there is no assignment; then the others are zero or empty
+    positives: number of points that learn a gt
+    counts:    positives of each gt
+    empty:     indices of the gts without a positive
+    settled:   numbers of ambiguous points labelled as in the optimum, with another gt than there, and as background
+               or ignored where the optimum differs
+    agreement: positives labelled as in the optimum, over the points that are positive in either assignment; 1 if no
+               point is
+    fault:     why the assigner gave no assignment; all other figures are then zero or empty
     """
 
     name: str
@@ -36,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class FamilyComparison:
-    """A row an assigner, their assignments, and the ambiguous points: those in the centre priors of several gts."""
+    """One row per assigner, the assignments, and the ambiguous points: those in the centre priors of several gts."""
 
     rows: list[Row]
     assignments: dict[str, Assignment]
@@ -47,7 +49,7 @@ class FamilyComparison:
         return "\n".join(table(self))
 
     def as_dict(self) -> dict:
-        """All figures, for JSON: rows, and who got each ambiguous point. Gts and points count from 0 here."""
+        """All figures for JSON: the rows, and the label of each ambiguous point. Gts and points are numbered from 0."""
         points = self.ambiguous.tolist()
         owners = {name: a.matched_gt[self.ambiguous].tolist() for name, a in self.assignments.items()}
         optimal = self.optimum.matched_gt[self.ambiguous].tolist()
@@ -63,9 +65,9 @@ class FamilyComparison:
 def compare_assigners(
     points: AnchorPoints, predictions: Predictions, targets: Targets, assigners: dict[str, Assigner]
 ) -> FamilyComparison:
-    """Let each assigner label the image, and set them beside the exact optimum of the transport problem (`ota`).
+    """Let each assigner label the image, and compare the labels with the exact transport optimum (that of `ota`).
 
-    An assigner that refuses the image gets a row that says why. Raises InputError for input that no assigner takes.
+    An assigner that refuses the image gets a row that says why. Raises InputError for input that `ota` refuses.
     """
     optimum = OTA()(points, predictions, targets)
     ambiguous = (RadiusPrior()(points, targets.boxes.to(points.xy)).sum(dim=0) > 1).nonzero().squeeze(1)
@@ -81,7 +83,7 @@ def compare_assigners(
 
 
 def compare(name: str, found: Assignment, optimum: Assignment, ambiguous: Int[Tensor, " a"]) -> Row:
-    """The row of one assignment."""
+    """The row of one assigner, whose assignment is compared with the optimum."""
     counts = found.counts.tolist()
     same = found.matched_gt == optimum.matched_gt
     either = found.positive | optimum.positive
@@ -98,7 +100,7 @@ def compare(name: str, found: Assignment, optimum: Assignment, ambiguous: Int[Te
 
 
 def table(family: FamilyComparison) -> Iterable[str]:
-    """The comparison as lines of text; up to a dozen gts get a column each, more are summed up."""
+    """The comparison as lines of text. Up to 12 gts have a column each; more are summed up as least, median, most."""
     num_gt = len(family.optimum.deficit)
     each = num_gt <= 12
     heads = [f"gt {i + 1}" for i in range(num_gt)] if each else ["least", "median", "most"]

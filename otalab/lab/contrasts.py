@@ -1,9 +1,9 @@
-"""What the cards of a study say: means, the share of luck, and the plan's contrasts with intervals that hold together.
+"""The statistics of a study's cards: means, the spread due to chance, and the plan's contrasts with joint intervals.
 
-The model behind it: AP = what the method does + what the seed does + the rest. A difference of two methods is judged
-by the rest, which all methods of a data set estimate together: five seeds of six methods give 20 degrees of freedom,
-where a pair alone has 4. It takes for granted that the rest varies alike in all methods; each pair's own spread stands
-beside its interval, so that one can see where it does not.
+The model is AP = effect of the method + effect of the seed + rest. A difference of two methods is judged by the size of
+the rest, which all methods of a data set estimate together. Five seeds of six methods give 20 degrees of freedom, where
+a pair alone has 4. The model assumes that the rest has the same variance for all methods. To show where it does not,
+each answer also has an interval from the spread of its own pairs alone.
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from otalab.errors import InputError
 from otalab.lab.card import Card
 from otalab.lab.plan import Contrast, Plan
 
-POWER = 0.8  # the chance at which a difference counts as one that would have been seen
+POWER = 0.8  # the probability of detection for which `Answer.detectable` is computed
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference and its confidence interval, in the unit of what was compared."""
+    """A mean difference and its confidence interval, in the unit of the values compared."""
 
     mean: float
     low: float
@@ -30,7 +30,7 @@ class Difference:
 
     @property
     def separated(self) -> bool:
-        """Whether the interval leaves out 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
@@ -39,10 +39,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class TwoWay:
-    """A two-way table of one data set, a row a seed and a column a method: how much each moves the values.
+    """How much seeds and methods move the values of one data set: a table, one row per seed and one column per method.
 
-    seed, method, rest: standard deviations, those of the means of seeds and of methods, and of what is left of a value
-                        when both are taken away (with its degrees of freedom)
+    seed, method: standard deviations of the means of the seeds and of the means of the methods
+    rest:         standard deviation of what is left of a value without the effects of its seed and its method
+    freedom:      degrees of freedom of the rest
     """
 
     data: str
@@ -56,11 +57,12 @@ class TwoWay:
 
 @dataclass(frozen=True)
 class Answer:
-    """A contrast on one data set, or across two.
+    """The answer to a contrast on one data set, or across two.
 
-    found:      mean difference; its interval holds together with those of all other answers
-    alone:      the same, by the spread of these pairs alone, in place of the rest of all methods
-    detectable: the difference that these seeds would have told from 0 with a chance of 80 %
+    found:      mean difference, with an interval that holds jointly with those of all other answers
+    alone:      the same mean; its interval comes from the spread of these pairs alone, not from the rest of all methods
+    detectable: the true difference that these seeds would have told from 0 with a probability of 80 %
+    seeds:      number of seeds; across two data sets, the smaller number
     """
 
     contrast: Contrast
@@ -72,13 +74,13 @@ class Answer:
 
     @property
     def ahead(self) -> tuple[str, str]:
-        """The two methods, the one with the higher mean first."""
+        """The two methods, with the one of higher mean first."""
         pair = (self.contrast.a, self.contrast.b)
         return pair if self.found.mean > 0 else pair[::-1]
 
     @property
     def verdict(self) -> str:
-        """In words. "Cannot be told" is not "equal"."""
+        """The answer in words. "Cannot be told" does not mean "equal"."""
         if not self.found.separated:
             return "cannot be told"
         across = self.contrast.across
@@ -86,7 +88,7 @@ class Answer:
 
 
 def values(cards: Sequence[Card], data: str, method: str, what: str = "metrics/AP") -> dict[int, float]:
-    """A number of a method's cards on a data set, by seed. Raises InputError where there is no card."""
+    """One number of each of a method's cards on a data set, by seed. Raises InputError if there is no card."""
     found = {card.seed: card.value(what) for card in cards if (card.data, card.method) == (data, method)}
     if not found:
         raise InputError(f"no card of {method!r} on {data!r}")
@@ -94,7 +96,7 @@ def values(cards: Sequence[Card], data: str, method: str, what: str = "metrics/A
 
 
 def table(cards: Sequence[Card], data: str, what: str = "metrics/AP") -> tuple[list[str], Float[np.ndarray, "s m"]]:
-    """The methods of a data set, and a number of their cards: a row for each seed of which all methods have a card."""
+    """The methods of a data set, and a number of each card: one row per seed for which all methods have a card."""
     methods = list(dict.fromkeys(card.method for card in cards if card.data == data))
     each = [values(cards, data, method, what) for method in methods]
     seeds = sorted(set.intersection(*map(set, each))) if each else []
@@ -102,7 +104,7 @@ def table(cards: Sequence[Card], data: str, what: str = "metrics/AP") -> tuple[l
 
 
 def two_way(cards: Sequence[Card], data: str, what: str = "metrics/AP") -> TwoWay:
-    """Seed, method and the rest, told apart. Raises InputError for fewer than two seeds or methods."""
+    """Separate the effects of seed, method and rest. Raises InputError for fewer than two seeds or methods."""
     methods, x = table(cards, data, what)
     s, m = x.shape
     if s < 2 or m < 2:
@@ -114,11 +116,11 @@ def two_way(cards: Sequence[Card], data: str, what: str = "metrics/AP") -> TwoWa
 
 
 def answers(plan: Plan, cards: Sequence[Card], what: str = "metrics/AP") -> list[Answer]:
-    """All contrasts of the plan on all their data sets, as far as there are cards of two seeds at least.
+    """Answer all contrasts of the plan on all their data sets, where two seeds or more have the cards of all methods.
 
-    Each interval is Student's, by the rest of the two-way table, at a level that leaves each an equal part of the
-    plan's 5 %: by Bonferroni's inequality all hold together at `plan.level`. Across two data sets, whose rests may
-    differ, the degrees of freedom are Satterthwaite's.
+    Each interval is Student's, with the rest of the two-way table as standard deviation. The plan's error rate (5 %) is
+    shared equally among all intervals, so that by Bonferroni's inequality they hold together at `plan.level`. The rests
+    of two data sets may differ, so a contrast across two has Satterthwaite's degrees of freedom.
     """
     asked = [(contrast, data) for contrast in plan.contrasts for data in asked_of(plan, contrast)]
     level = 1 - (1 - plan.level) / max(1, len(asked))
@@ -127,12 +129,12 @@ def answers(plan: Plan, cards: Sequence[Card], what: str = "metrics/AP") -> list
 
 
 def asked_of(plan: Plan, contrast: Contrast) -> list[tuple[str, ...]]:
-    """The data sets, or the pair of them, that a contrast is asked of."""
+    """The data sets on which a contrast is asked, one at a time; or the one pair that it compares."""
     return [contrast.across] if contrast.across else [(name,) for name in contrast.data or plan.data]
 
 
 def answer(contrast: Contrast, data: tuple[str, ...], cards: Sequence[Card], what: str, level: float) -> Answer | None:
-    """One contrast with an interval of that level; None where there are too few cards."""
+    """Answer one contrast with an interval of that level; None if there are too few cards."""
     means, rests, pairs, seeds = [], [], [], []
     for name in data:
         methods, x = table(cards, name, what)
@@ -149,7 +151,10 @@ def answer(contrast: Contrast, data: tuple[str, ...], cards: Sequence[Card], wha
 
 
 def judged(mean: float, parts: Sequence[tuple[float, int]], level: float) -> tuple[Difference, float]:
-    """The interval of a mean, and what would have been seen; the mean's variance is a sum of (variance, freedom)."""
+    """The interval of a mean, and the detectable difference.
+
+    parts: (variance, degrees of freedom) of each term of the mean; its variance is the sum of these variances
+    """
     variance = sum(variance for variance, _ in parts)
     freedom = variance**2 / max(sum(variance**2 / freedom for variance, freedom in parts), 1e-300)
     error, critical = float(np.sqrt(variance)), float(stats.t.ppf((1 + level) / 2, max(freedom, 1)))
@@ -158,7 +163,7 @@ def judged(mean: float, parts: Sequence[tuple[float, int]], level: float) -> tup
 
 
 def interval(sample: Sequence[float] | np.ndarray, level: float = 0.95) -> Difference:
-    """Mean of independent values and its confidence interval by Student's t. Raises InputError for fewer than two."""
+    """The mean of independent values and its Student's t confidence interval. Raises InputError for fewer than two."""
     if len(sample) < 2:
         raise InputError(f"an interval needs at least two values, got {len(sample)}")
     mean, spread = float(np.mean(sample)), float(np.std(sample, ddof=1))
@@ -169,10 +174,10 @@ def interval(sample: Sequence[float] | np.ndarray, level: float = 0.95) -> Diffe
 def paired_difference(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, level: float = 0.95
 ) -> Difference:
-    """How much larger `a` is than `b`, value by value (of equal seeds): mean and interval, by these pairs alone.
+    """Mean and interval of the differences a - b of paired values (of equal seeds), from these pairs alone.
 
-    What a seed does to both cancels, so the interval is often narrower than those of `a` and `b`. Raises InputError
-    for unequal numbers of values, and for fewer than two.
+    A seed's effect on both values cancels, so the interval is often narrower than those of `a` and `b`. Raises
+    InputError for unequal numbers of values, and for fewer than two.
     """
     if len(a) != len(b):
         raise InputError(f"pairs need equal numbers of values, got {len(a)} and {len(b)}")

@@ -1,4 +1,4 @@
-"""How entropic solvers converge, and when their labels are right: the curves behind `otalab verify --picture`."""
+"""How fast entropic solvers converge and when their labels are right: the curves of `otalab verify --picture`."""
 
 import warnings
 from collections.abc import Iterable
@@ -11,19 +11,19 @@ from otalab.errors import InputError
 from otalab.transport import TransportProblem, solve
 from otalab.transport.sinkhorn import check_options
 
-FACTORS = (10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05)  # of the eps asked for
-LONGER = 10  # times the iterations asked for: how far Sinkhorn is followed
+FACTORS = (10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05)  # times the eps asked for
+LONGER = 10  # Sinkhorn is followed for this many times the iterations asked for
 
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """Sinkhorn at one eps.
+    """The course of Sinkhorn at one eps.
 
     errors       (i,) largest error of a column sum after 1, 2, ..., i iterations, in units of the largest demand
-    checkpoints  (c,) numbers of iterations
-    wrong        (c,) columns whose label is not the exact plan's, after so many iterations
-    settled      the same at convergence, by Newton's method; None if it did not converge
-    newton       (j,) largest relative error of a row sum after 1, 2, ..., j steps of it
+    checkpoints  (c,) numbers of iterations after which labels are compared
+    wrong        (c,) number of columns at each checkpoint whose label differs from the exact plan's
+    settled      the same number at convergence, which Newton's method computes; None if Newton did not converge
+    newton       (j,) largest relative error of a row sum after 1, 2, ..., j Newton steps
     """
 
     eps: float
@@ -34,7 +34,7 @@ class Course:
     newton: Float[np.ndarray, " j"]
 
     def wrong_after(self, iterations: int) -> int:
-        """Wrong labels at a checkpoint."""
+        """The number of wrong labels at the checkpoint after `iterations` iterations."""
         return int(self.wrong[self.checkpoints == iterations].item())
 
 
@@ -42,8 +42,8 @@ class Course:
 class Convergence:
     """The courses of one problem, from the largest eps to the smallest.
 
-    eps, max_iter  those asked for; all courses have the checkpoints max_iter and LONGER * max_iter
-    positives      columns that the exact plan does not leave to the last row (the background)
+    eps, max_iter  as asked for; all courses have checkpoints at max_iter and LONGER * max_iter
+    positives      number of columns that the exact plan does not leave to the last row (the background)
     """
 
     eps: float
@@ -52,20 +52,21 @@ class Convergence:
     courses: list[Course]
 
     def as_dict(self) -> dict:
-        """For JSON."""
+        """The figures as a dict for JSON."""
         return asdict(self, dict_factory=lists)
 
 
 def lists(fields: Iterable[tuple[str, object]]) -> dict:
-    """Fields of a dataclass, arrays as lists."""
+    """A dict of a dataclass's fields, with arrays as lists."""
     return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in fields}
 
 
 def converge(problem: TransportProblem, eps: float = 0.1, max_iter: int = 50) -> Convergence:
     """Follow Sinkhorn at FACTORS times `eps` for LONGER * `max_iter` iterations and count the labels that are wrong.
 
-    Each checkpoint is a run of its own, together about as long as the longest. Where exact labels tie, others are just
-    as good: the figures are for problems of real costs. Raises InputError for faulty options and a batch.
+    Each checkpoint takes a separate run; the shorter runs together take about as long as the longest. Where optimal
+    labels tie, others are as good but count as wrong, so the counts are meaningful only for costs that rarely tie.
+    Raises InputError for faulty options and for a batch.
     """
     check_options(eps=eps, max_iter=max_iter, tol=0.0)
     if problem.batched:
@@ -79,22 +80,22 @@ def converge(problem: TransportProblem, eps: float = 0.1, max_iter: int = 50) ->
 
 
 def course(problem: TransportProblem, labels, eps: float, max_iter: int) -> Course:
-    """Sinkhorn at one eps, and where it leads."""
+    """Run Sinkhorn at one eps to each checkpoint, and Newton's method to convergence."""
     points = checkpoints(max_iter)
     wrong = []
     for point in points:
         solution = solve(problem, "sinkhorn", eps=eps, max_iter=point, check_every=1)
         wrong.append(int((solution.labels != labels).sum()))
-    with warnings.catch_warnings(action="ignore"):  # of not meeting a tolerance, which `converged` tells
+    with warnings.catch_warnings(action="ignore"):  # about a missed tolerance, which `converged` tells too
         newton = solve(problem, "newton", eps=eps)
     settled = int((newton.labels != labels).sum()) if bool(newton.converged) else None
-    steps = np.zeros(0) if newton.trace is None else newton.trace.numpy()  # none where there is nothing to choose
+    steps = np.zeros(0) if newton.trace is None else newton.trace.numpy()  # no trace if no column has a choice of rows
     errors = solution.trace / (problem.demand.max() or 1.0)
     return Course(eps, errors.numpy(), np.array(points), np.array(wrong), settled, steps)
 
 
 def checkpoints(max_iter: int) -> list[int]:
-    """1, 2, 5, 10, 20, 50, ... up to LONGER * max_iter, which is one itself, as is max_iter."""
+    """1, 2, 5, 10, 20, 50, ... below LONGER * max_iter, and also max_iter and LONGER * max_iter themselves."""
     last = LONGER * max_iter
     series = (step * 10**power for power in range(len(str(last))) for step in (1, 2, 5))
     return sorted({max_iter, last, *(point for point in series if point < last)})

@@ -1,4 +1,4 @@
-"""How well a detector finds the gts of each kind: recall and AP by their size, their crowding or another measure."""
+"""How well a detector finds gts of different kinds: recall and AP by size, crowding or another measure of the gts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from otalab.boxes import box_area, iou
 from otalab.detect.evaluate import coco_metrics
 from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, match
 
-OUTSIDE = -1.0  # px^2, an area that lies in none of COCO's ranges
-SIZES = ("under 16", "16 to 32", "32 to 64", "64 or more")  # px; its least value belongs to a bin
+OUTSIDE = -1.0  # px^2, an area outside all of COCO's area ranges
+SIZES = ("under 16", "16 to 32", "32 to 64", "64 or more")  # px; a bin includes its lower bound
 SIZE_EDGES = (16.0, 32.0, 64.0)
 CROWDING = ("0", "0 to 0.2", "0.2 to 0.5", "0.5 or more")  # the largest IoU with another gt
 CROWDING_EDGES = (np.nextafter(0, 1), 0.2, 0.5)
@@ -23,8 +23,11 @@ CROWDING_EDGES = (np.nextafter(0, 1), 0.2, 0.5)
 class GtBin:
     """How well the gts of a bin are found.
 
-    recall: share found by a detection of their class at IoU 0.5, whatever its score
-    AP:     COCO's, with the gts of other bins ignored (`gt_bins`); NaN where there is no gt, like recall and AP50
+    gts:    how many gts the bin has
+    recall: share of them found by a detection of their class at IoU >= 0.5, whatever its score
+    AP:     COCO's AP with the gts of other bins ignored, see `gt_bins`
+
+    Recall, AP and AP50 are NaN for a bin without gts.
     """
 
     name: str
@@ -35,20 +38,20 @@ class GtBin:
 
 
 def size_bins(ground_truth: dict, results: Sequence[dict], backend: str | None = None) -> list[GtBin]:
-    """Recall and AP by the size of gts: the square root of width times height, px; see `gt_bins`."""
+    """Recall and AP by the size of gts, the square root of width times height in px; see `gt_bins`."""
     return gt_bins(ground_truth, results, lambda boxes: box_area(boxes).sqrt(), SIZE_EDGES, SIZES, backend)
 
 
 def crowding_bins(ground_truth: dict, results: Sequence[dict], backend: str | None = None) -> list[GtBin]:
-    """Recall and AP by the crowding of gts: each one's largest IoU with another gt of its image, of any class.
+    """Recall and AP by the crowding of gts: each gt's largest IoU with another gt of its image, of any class.
 
-    `iscrowd` regions crowd none; see `gt_bins`.
+    `iscrowd` regions do not count as other gts. See `gt_bins`.
     """
     return gt_bins(ground_truth, results, crowding, CROWDING_EDGES, CROWDING, backend)
 
 
 def crowding(boxes: Float[Tensor, "m 4"]) -> Float[Tensor, " m"]:
-    """The largest IoU of each box, xyxy px, with another; 0 for one alone."""
+    """The largest IoU of each box (xyxy px) with another; 0 for a single box."""
     overlap = iou(boxes[:, None], boxes).fill_diagonal_(0)
     return torch.cat((overlap, overlap.new_zeros(len(boxes), 1)), dim=1).amax(dim=1)
 
@@ -61,18 +64,19 @@ def gt_bins(
     names: Sequence[str],
     backend: str | None = None,
 ) -> list[GtBin]:
-    """Recall and AP by a measure of the gts: a bin between every two of the `edges`, one below and one above them.
+    """Recall and AP by a measure of the gts, with a bin between neighbouring `edges`, one below all and one above all.
 
-    measure: of all gts of an image, given as boxes in xyxy px. `iscrowd` regions are no gts, and are not among them
+    measure: a function from the boxes of all gts of an image, xyxy px, to one value per gt. `iscrowd` regions are not
+             passed, as they are not gts
     ground_truth, results, backend: as `coco_metrics` takes them
 
-    The AP of a bin is measured as COCO measures that of an area range: gts outside the bin are ignored. A detection
-    takes one of these only where no gt of the bin is left for it, at the usual IoU, and each is taken once; the
-    detection is then neither right nor wrong. (`iscrowd` would ask for less overlap, and take many.) A detection that
-    takes no gt is wrong in every bin. So AP falls with a bin's share of the gts: compare detectors on one data set by
-    it, not bins.
+    The AP of a bin is measured as COCO measures AP by area: gts outside the bin are ignored. A detection takes an
+    ignored gt only if no gt of the bin is left for it. It must reach the usual IoU, each ignored gt is taken at most
+    once, and the detection is then neither right nor wrong. (Marking these gts as `iscrowd` would need less overlap,
+    and let each be taken many times.) A detection that takes no gt is wrong in every bin. So AP falls with a bin's
+    share of the gts: use it to compare detectors on one data set, not to compare bins.
 
-    The evaluator ignores gts of an area out of range, so those outside the bin get such an area in a copy.
+    The evaluator ignores gts whose area is out of range, so in a copy the gts outside the bin get such an area.
     """
     gts = [row for row in ground_truth["annotations"] if not row.get("iscrowd")]
     crowds = [row for row in ground_truth["annotations"] if row.get("iscrowd")]
@@ -96,11 +100,11 @@ def gt_bins(
 
 
 def found_gts(gts: Sequence[dict], results: Sequence[dict], own: bool = True) -> Bool[np.ndarray, " m"]:
-    """Which gts of an image a detection takes at IoU 0.5, see `match`: one of their `own` class, or of any."""
+    """Which gts of an image a detection takes at IoU >= 0.5, see `match`; with `own` only one of the gt's class."""
     (gt_boxes, gt_labels), (boxes, labels) = as_tensors(gts), as_tensors(results)
     overlap = iou(boxes[:, None], gt_boxes)  # (d, m)
     if own:
         overlap = overlap * (labels[:, None] == gt_labels)
     scores = torch.tensor([row["score"] for row in results], dtype=torch.float64)
-    near = (overlap >= FOUND_IOU).any(dim=1)  # few: the others take nothing
+    near = (overlap >= FOUND_IOU).any(dim=1)  # only these can take a gt, and they are few
     return np.isin(np.arange(len(gts)), match(overlap[near], scores[near]).numpy())

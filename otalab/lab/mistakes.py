@@ -1,4 +1,4 @@
-"""What became of every gt and of every detection: found, confused, poorly placed, missed, made up."""
+"""Outcomes of every gt and every detection: found, confused, poorly placed, missed, or nothing but background."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,16 +11,16 @@ from torchvision.ops import box_iou
 
 from otalab.boxes import box_area, intersection
 
-FOUND_IOU, NEAR_IOU = 0.5, 0.1  # a detection is in its place from the first, and near it from the second
+FOUND_IOU, NEAR_IOU = 0.5, 0.1  # least IoU of a detection that is well placed, and of one that is near
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers by kind; counts of one class can be added."""
+    """Counts by kind; two objects of the same subclass can be added."""
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum over all kinds."""
         return sum(astuple(self))
 
     def __add__(self, other):
@@ -29,26 +29,26 @@ class Counts:
 
 @dataclass(frozen=True)
 class GtCounts(Counts):
-    """What became of gts; each counts once, under the first that holds."""
+    """Outcomes of gts. Each gt counts once, under the first kind that holds."""
 
     found: int = 0
-    """A detection of its class took it, with IoU >= 0.5."""
+    """A detection of its class took it, with IoU >= 0.5, see `match`."""
     confused: int = 0
-    """A detection of another class that found nothing lies there, with IoU >= 0.5."""
+    """A wrong detection (neither found nor ignored) of another class has IoU >= 0.5 with it."""
     misplaced: int = 0
-    """Poorly placed: a detection of its class that found nothing lies near, with 0.1 <= IoU < 0.5."""
+    """Poorly placed: a wrong detection of its class has 0.1 <= IoU < 0.5 with it."""
     missed: int = 0
     """None of these."""
 
 
 @dataclass(frozen=True)
 class DetectionCounts(Counts):
-    """What became of detections; each counts once, under the first that holds."""
+    """Outcomes of detections. Each detection counts once, under the first kind that holds."""
 
     found: int = 0
     """It took a gt of its class, with IoU >= 0.5."""
     ignored: int = 0
-    """Half of it or more lies in a crowd region of its class: neither right nor wrong."""
+    """Half of its area or more lies in a crowd region of its class: neither right nor wrong."""
     duplicate: int = 0
     """IoU >= 0.5 with a gt of its class that a better detection took."""
     confused: int = 0
@@ -56,17 +56,17 @@ class DetectionCounts(Counts):
     misplaced: int = 0
     """Poorly placed: 0.1 <= IoU < 0.5 with a gt of its class."""
     background: int = 0
-    """None of these: nothing of the kind is there."""
+    """None of these: there is no gt for it."""
 
     @property
     def wrong(self) -> int:
-        """Those that neither found a gt nor lie in a crowd region."""
+        """Number of detections that neither found a gt nor are ignored."""
         return self.total - self.found - self.ignored
 
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Both counts, of one image or of many."""
+    """Counts of gts and of detections, of one image or of several."""
 
     gts: GtCounts
     detections: DetectionCounts
@@ -76,21 +76,21 @@ class Mistakes:
 
 
 def count_mistakes(ground_truth: dict, results: Sequence[dict], score_threshold: float) -> Mistakes:
-    """Mistakes on a data set, of detections with at least that score.
+    """Count the mistakes on a data set, considering detections with at least the score `score_threshold`.
 
     ground_truth, results: as `coco_metrics` takes them (`CocoDataset.ground_truth()`, `evaluate.detect`). `iscrowd`
-    regions are no gts: see `DetectionCounts.ignored`.
+    regions do not count as gts: see `DetectionCounts.ignored`.
     """
     return total_mistakes(mistakes_by_image(ground_truth, results, score_threshold).values())
 
 
 def total_mistakes(mistakes: Iterable[Mistakes]) -> Mistakes:
-    """Their sum."""
+    """The sum of several counts; zeros for none."""
     return sum(mistakes, start=Mistakes(GtCounts(), DetectionCounts()))
 
 
 def mistakes_by_image(ground_truth: dict, results: Sequence[dict], score_threshold: float) -> dict[int, Mistakes]:
-    """`count_mistakes` of each image, by its id."""
+    """`count_mistakes` for each image, by image id."""
     rows = by_image(ground_truth["annotations"])
     found = by_image(row for row in results if row["score"] >= score_threshold)
     each = {}
@@ -104,16 +104,16 @@ def mistakes_by_image(ground_truth: dict, results: Sequence[dict], score_thresho
 
 
 def worst_images(mistakes: Mapping[int, Mistakes], most: int) -> list[int]:
-    """Ids of up to `most` images with the most gts not found and detections that are wrong, the worst first.
+    """Ids of up to `most` images with the most mistakes (gts not found plus wrong detections), the worst first.
 
-    Images without such a mistake are left out.
+    Images without a mistake are left out. Among equals the earlier image comes first.
     """
     wrong = {i: m.gts.total - m.gts.found + m.detections.wrong for i, m in mistakes.items()}
     return sorted((i for i in wrong if wrong[i]), key=lambda i: -wrong[i])[:most]
 
 
 def by_image(rows: Iterable[dict]) -> dict[int, list[dict]]:
-    """COCO's rows, annotations or results, by the id of their image; an empty list for any other id."""
+    """Group COCO rows (annotations or results) by image id; any other id gives an empty list."""
     found = defaultdict(list)
     for row in rows:
         found[row["image_id"]].append(row)
@@ -121,7 +121,7 @@ def by_image(rows: Iterable[dict]) -> dict[int, list[dict]]:
 
 
 def as_tensors(rows: Sequence[dict]) -> tuple[Float[Tensor, "m 4"], Int[Tensor, " m"]]:
-    """Boxes xyxy px, float64, and category ids of COCO's rows."""
+    """The boxes (xyxy px, float64) and the category ids of COCO rows."""
     boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float64).reshape(-1, 4)
     labels = torch.tensor([row["category_id"] for row in rows], dtype=torch.int64)
     return torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1), labels
@@ -136,10 +136,10 @@ def judge(
     crowd_boxes: Float[Tensor, "c 4"],
     crowd_labels: Int[Tensor, " c"],
 ) -> Mistakes:
-    """Mistakes on one image; boxes are xyxy px.
+    """Count the mistakes on one image; boxes are xyxy px.
 
-    Detections take gts as `match` has it. The kinds of mistakes are those of Bolya et al., TIDE, ECCV 2020, without its
-    weights.
+    Detections take gts by the rule of `match`. The kinds of mistakes are those of Bolya et al., TIDE, ECCV 2020,
+    without its weights.
     """
     overlap = box_iou(boxes, gt_boxes)  # (d, m)
     same = labels[:, None] == gt_labels
@@ -158,9 +158,10 @@ def judge(
 
 
 def match(overlap: Float[Tensor, "d m"], scores: Float[Tensor, " d"], iou: float = FOUND_IOU) -> Int[Tensor, " d"]:
-    """The gt that each detection takes, -1 for none; `overlap` (IoU) is 0 where classes differ.
+    """The gt that each detection takes, or -1; the caller sets `overlap` (IoU) to 0 where classes differ.
 
-    The best score chooses first, of the free gts the one it overlaps most, as COCO has it at one IoU threshold.
+    Detections choose in order of score, the highest first. Each takes the free gt with which its IoU is largest, if
+    that is at least `iou`. This is COCO's rule at one IoU threshold.
     """
     free, found = overlap.clone(), torch.full((len(scores),), -1)
     if overlap.numel() == 0:
@@ -179,13 +180,13 @@ def in_crowd(
     crowd_boxes: Float[Tensor, "c 4"],
     crowd_labels: Int[Tensor, " c"],
 ) -> Bool[Tensor, " d"]:
-    """Which detections have half of their area or more in a crowd region of their class, as COCO measures it."""
+    """Which detections have half of their area or more in one crowd region of their class, which is COCO's measure."""
     inside = intersection(boxes, crowd_boxes) >= FOUND_IOU * box_area(boxes)[:, None]  # (d, c)
     return (inside & (labels[:, None] == crowd_labels)).any(dim=1)
 
 
 def first_that_holds(*kinds: Bool[Tensor, " n"]) -> Iterator[int]:
-    """How many fall under each kind and under none before it; at the end, how many under none."""
+    """Yield for each kind how many fall under it and under none before it; last, how many fall under none."""
     left = torch.ones_like(kinds[0])
     for kind in kinds:
         yield int((kind & left).sum())

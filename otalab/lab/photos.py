@@ -1,4 +1,4 @@
-"""The figures of a run on photos, as JSON holds them: totals, classes with their intervals, kinds of mistakes."""
+"""The figures of a run on photos, in a form for JSON: totals, classes with their intervals, kinds of mistakes."""
 
 import json
 import shlex
@@ -23,10 +23,10 @@ SHOWN_IOU = (0.5, 0.75, 0.9)
 
 
 def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: bool = False) -> dict:
-    """All that lesson 12 shows of a run, as JSON has it.
+    """Measure all that lesson 12 shows of a run; returns values for JSON.
 
-    run, data: a run's folder, and the COCO-format folder it was trained on. resamples: how often the held-out images
-    are drawn anew for the intervals of each class; 0 leaves those out.
+    run, data: a run's folder, and the COCO-format folder that it was trained on
+    resamples: how often the held-out images are resampled for the interval of each class; 0 leaves intervals out
     """
     record = read_run(run)
     settings = record.settings
@@ -40,7 +40,7 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
     metrics = coco_metrics(truth, results)
     curves = precision_curves(truth, results)
     again = evaluate(model, some, settings["batch_size"], progress)
-    score = score_of(counts(heldout)["boxes"], results)  # from here on there are as many detections as gts
+    score = score_of(counts(heldout)["boxes"], results)  # as many detections reach this score as there are gts
     steps = max(line["step"] for line in record.log)
     shown = ("backbone", "weights_backbone", "assigner", "augment", "epochs", "batch_size", "lr", "seed")
     return rounded(
@@ -61,7 +61,7 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
 
 
 def command(settings: dict) -> str:
-    """The command that trains with these settings; DATA stands for the folder of the data."""
+    """The command that trains with these settings; DATA stands for the data folder."""
     recipe = settings.get("recipe")
     usual = asdict(TrainConfig.from_recipe(recipe) if recipe else TrainConfig())
     flags = [] if recipe is None else ["--recipe", recipe]
@@ -73,18 +73,21 @@ def command(settings: dict) -> str:
 
 
 def counts(dataset: CocoDataset) -> dict[str, int | str]:
-    """Images and boxes of a split, crowd regions aside, and the hash of the images' ids, see `Manifest`."""
+    """Numbers of images and boxes (without crowd regions) of a split, and the hash of its image ids, see `Manifest`."""
     rows = dataset.ground_truth()["annotations"]
     boxes = sum(not row["iscrowd"] for row in rows)
     return {"images": len(dataset), "boxes": boxes, "ids_sha256": Manifest("", dataset.image_ids).sha256}
 
 
 def reach(truth: dict, results: Sequence[dict], score: float) -> dict[str, int]:
-    """How many gts some box lies on, with IoU >= 0.5: what was seen, however unsure and whatever it was called.
+    """How many gts are covered by a box with IoU >= 0.5, even if its score is low or its class is wrong.
 
-    sure_own, sure_any: boxes of at least `score`, of the gt's class or of any. all_own, all_any: whatever their score.
-    A box takes one gt, the best score first, see `match`. chance: `all_any`, had each image the boxes of the next one.
-    boxes: how many there are in all.
+    sure_own, sure_any: gts taken by boxes of at least `score`, of the gt's class or of any class
+    all_own, all_any:   the same for boxes of any score
+    chance:             `all_any` if each image is given the boxes of the next image
+    boxes:              number of all boxes
+
+    Each box takes at most one gt, the highest score first, see `match`.
     """
     ids = [image["id"] for image in truth["images"]]
     gts = by_image(row for row in truth["annotations"] if not row.get("iscrowd"))
@@ -106,9 +109,9 @@ def reach(truth: dict, results: Sequence[dict], score: float) -> dict[str, int]:
 
 
 def class_rows(seen: CocoDataset, heldout: CocoDataset, metrics: dict, intervals: dict) -> list[dict]:
-    """A row for each class that has a held-out gt, those with the most training images first.
+    """One row for each class that has a held-out gt; classes with the most training images come first.
 
-    A class with a single gt has no interval: drawing images anew says nothing about an AP that hangs on one object.
+    A class with a single gt has no interval, because resampling says nothing about an AP that depends on one object.
     """
     trained, measured = (
         [row for row in dataset.ground_truth()["annotations"] if not row["iscrowd"]] for dataset in (seen, heldout)
@@ -126,9 +129,10 @@ def class_rows(seen: CocoDataset, heldout: CocoDataset, metrics: dict, intervals
 
 
 def intervals(truth: dict, results: Sequence[dict], resamples: int, seed: int = 0) -> dict[str, list[float]]:
-    """Where 95 % of a class's APs lie when the images are drawn anew, with replacement (the bootstrap).
+    """95 % bootstrap intervals of each class's AP: images are resampled with replacement.
 
-    Of single classes only: the mean over classes is not to be had so, for a drawing loses the rare ones.
+    Only single classes have an interval. This does not work for the mean over classes, because a sample may contain no
+    gt of a rare class.
     """
     rng = np.random.default_rng(seed)
     drawn = defaultdict(list)
@@ -140,7 +144,7 @@ def intervals(truth: dict, results: Sequence[dict], resamples: int, seed: int = 
 
 
 def resample(truth: dict, results: Sequence[dict], rng: np.random.Generator) -> tuple[dict, list[dict]]:
-    """As many images, drawn with replacement, with their gts and detections; an image drawn twice counts twice."""
+    """Resample the images with replacement, with their gts and detections; an image drawn twice counts twice."""
     gts, found = by_image(truth["annotations"]), by_image(results)
     images, annotations, detections = [], [], []
     for new, index in enumerate(rng.integers(len(truth["images"]), size=len(truth["images"])).tolist()):
@@ -153,17 +157,17 @@ def resample(truth: dict, results: Sequence[dict], rng: np.random.Generator) -> 
 
 
 def rounded(value):
-    """JSON's values with floats of four digits, for a small file."""
+    """The same JSON value with floats rounded to four decimals, for a small file."""
     return json.loads(json.dumps(value), parse_float=lambda text: round(float(text), 4))
 
 
 def score_of(rank: int, results: Sequence[dict]) -> float:
-    """The score of the detection of that rank, 1 for the best; the lowest score if there are fewer, 0 if none."""
+    """The score of the detection of that rank (1 is the best); the lowest score if there are fewer, 0 if none."""
     best = sorted((row["score"] for row in results), reverse=True)[:rank]
     return best[-1] if best else 0.0
 
 
 def mistakes_of(record: dict) -> Mistakes:
-    """The mistakes in a record, of as many best detections as there are gts."""
+    """The mistakes in a record, which counts as many of the best detections as there are gts."""
     both = record["mistakes"]
     return Mistakes(GtCounts(**both["gts"]), DetectionCounts(**both["detections"]))

@@ -1,6 +1,6 @@
-"""The plan of a study: data, methods, seeds and settings, and the questions, written down before the first run.
+"""The plan of a study: data, methods, seeds, settings, and the questions, which are written before the first run.
 
-plan = read_plan("benchmarks/plans/shapes.toml")   # or Plan(...), with the same words
+plan = read_plan("benchmarks/plans/shapes.toml")   # or Plan(...), whose fields have the same names
 """
 
 import re
@@ -15,12 +15,12 @@ from otalab.data.scene import ShapesConfig
 from otalab.detect.config import TrainConfig
 from otalab.errors import InputError
 
-DECIDED = {"data", "out", "seed"}  # settings that a plan decides by its own words
+DECIDED = {"data", "out", "seed"}  # settings that the fields of a plan decide
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Drawn scenes: how many, how they look, and whether every shape is of one class, "shape"."""
+    """Scenes to be drawn: how many, how they look, and whether all shapes are of one class, "shape"."""
 
     train: int
     val: int
@@ -30,11 +30,11 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A question, and the difference that answers it: AP of method `a` minus that of `b`.
+    """A question, and the difference that answers it: AP of method `a` minus AP of method `b`.
 
-    data:   the data sets it is asked of, all of the plan's if none are named
-    across: two data sets instead: how much larger the difference is on the first than on the second
-    paper:  what the paper says of it
+    data:   the data sets on which it is asked; all data sets of the plan if none is named
+    across: two data sets instead; the answer is how much larger the difference is on the first than on the second
+    paper:  what the paper says about the question
     """
 
     a: str
@@ -48,7 +48,7 @@ class Contrast:
 class Job(NamedTuple):
     """One detector to train: the data set, the method, and all settings but the folders.
 
-    source: of drawn scenes how they are drawn, as JSON holds it; None for a folder
+    source: how the scenes are drawn, as JSON holds it; None for a folder
     """
 
     data: str
@@ -59,11 +59,11 @@ class Job(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """By which it differs from the other jobs of its plan."""
+        """Data set, method and seed, which identify the job within its plan."""
         return self[:3]
 
     def config(self, **folders: str) -> TrainConfig:
-        """The run's settings in full. Raises InputError for one that does not exist or cannot be."""
+        """The run's settings in full. Raises InputError for a setting that does not exist or has an invalid value."""
         own = self.settings | folders
         try:
             return TrainConfig.from_recipe(own.pop("recipe"), **own) if "recipe" in own else TrainConfig(**own)
@@ -73,15 +73,17 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A study: every method trained on every data set with every seed, all else equal.
+    """A study: every method is trained on every data set with every seed, all else equal.
 
-    seeds:    these, or so many from 0
-    settings: of `TrainConfig`, for all runs
-    data:     by name a folder in COCO format, or `Scenes` to be drawn
-    methods:  by name the settings in which it differs; its assigner is its name where none is given
-    level:    at which all intervals of the contrasts hold together
+    data:      the data sets by name, each a folder in COCO format or `Scenes` to be drawn
+    methods:   for each method, by name, the settings in which it differs; its assigner defaults to its name
+    seeds:     the seeds, or their number, counted from 0
+    settings:  settings of `TrainConfig` for all runs
+    contrasts: the questions
+    level:     confidence level at which all intervals of the contrasts hold together
 
-    Raises InputError for a name that is not there and a setting that does not exist or cannot be.
+    Raises InputError if data, methods or seeds are empty, if a level, seed, name or setting is not allowed, and for a
+    contrast whose methods or data sets the plan does not have.
     """
 
     title: str
@@ -119,7 +121,7 @@ class Plan:
             build_assigner(job.config().assigner)
 
     def jobs(self) -> list[Job]:
-        """All runs, seed by seed, so that a study that is stopped has all methods of its seeds."""
+        """All runs, seed by seed, so that a study that is stopped has all methods of the seeds it has finished."""
         sources = {name: asdict(of) if isinstance(of, Scenes) else None for name, of in self.data.items()}
         return [
             Job(data, method, seed, {"assigner": method, **self.settings, **own, "seed": seed}, source)
@@ -130,14 +132,14 @@ class Plan:
 
 
 def known(there: Mapping, what: str, *names: str) -> None:
-    """Raise InputError for a name that is not there."""
+    """Raise InputError for any of the names that is not in `there`."""
     for name in names:
         if name not in there:
             raise InputError(f"{name!r} is no {what} of the plan; there is {', '.join(there)}")
 
 
 def read_plan(path: str | Path) -> Plan:
-    """A plan from a TOML file, whose words are those of `Plan`. Raises InputError that names file and fault."""
+    """Read a plan from a TOML file with the fields of `Plan`. Raises InputError, which names the file and the fault."""
     try:
         return parse_plan(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -147,7 +149,7 @@ def read_plan(path: str | Path) -> Plan:
 
 
 def parse_plan(text: str) -> Plan:
-    """A plan from the text of its file. Raises InputError, and what tomllib raises for text that is no TOML."""
+    """A plan from the text of its file. Raises InputError, and tomllib.TOMLDecodeError for text that is not TOML."""
     content = table("the plan", tomllib.loads(text))
     seeds = content.get("seeds", 1)
     if not all(type(seed) is int for seed in (seeds if isinstance(seeds, tuple) else (seeds,))):
@@ -163,7 +165,7 @@ def parse_plan(text: str) -> Plan:
 
 
 def data_set(name: str, content: object) -> str | Scenes:
-    """A data set of a plan's file: `folder`, or `train`, `val`, `one_class` and `shapes`."""
+    """A data set of a plan's file: its `folder`, or `Scenes` from `train`, `val`, `one_class` and `shapes`."""
     content = table(f"data {name}", content)
     if "folder" in content:
         if len(content) > 1 or not isinstance(content["folder"], str):
@@ -174,7 +176,7 @@ def data_set(name: str, content: object) -> str | Scenes:
 
 
 def typed(kind: type, name: str, content: object):
-    """A dataclass from a table of a file. Raises InputError for fields that are missing, unknown or of another type."""
+    """A dataclass from a TOML table. Raises InputError for fields that are missing, unknown or of another type."""
     content = table(name, content)
     own = {f.name: f for f in fields(kind)}
     needed = [key for key, f in own.items() if f.default is MISSING and f.default_factory is MISSING]
@@ -192,7 +194,7 @@ def typed(kind: type, name: str, content: object):
 
 
 def table(name: str, content: object) -> dict:
-    """The content, a table of a file, its lists as tuples. Raises InputError for anything else."""
+    """The content, which must be a TOML table, with lists as tuples. Raises InputError for anything else."""
     if not isinstance(content, Mapping):
         raise InputError(f"{name} is {content!r}, not a table")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}

@@ -1,4 +1,4 @@
-"""What a run's folder says of the run: its settings, its log and the numbers made of them; runs side by side."""
+"""What a run's folder records: settings, log, and figures computed from them; and tables of several runs."""
 
 import json
 import math
@@ -19,7 +19,7 @@ PARTS |= {"backward": "backward_seconds"}  # name of each part of a step, and it
 class RunRecord:
     """A training run, finished or not.
 
-    settings: `TrainConfig` as a dict; what an old run does not say has its default
+    settings: `TrainConfig` as a dict; settings that the run did not record have their defaults
     log:      the lines of log.jsonl, see `read_log`
     """
 
@@ -39,26 +39,26 @@ class RunRecord:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Those of the last evaluation, see `coco_metrics`; empty before the first."""
+        """The metrics of the last evaluation, see `coco_metrics`; empty before the first evaluation."""
         return self.evaluations[-1]["metrics"] if self.evaluations else {}
 
     @property
     def best(self) -> tuple[float, int | None]:
-        """The largest AP and the step it was reached at; (NaN, None) if there is none."""
+        """The largest AP and the step at which it was reached; (NaN, None) if no AP was measured."""
         known = [line for line in self.evaluations if not math.isnan(line["metrics"]["AP"])]
         line = max(known, key=lambda line: line["metrics"]["AP"], default=None)
         return (line["metrics"]["AP"], line["step"]) if line else (math.nan, None)
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, evaluation left out: of all parts of all steps, or what each epoch says it lasted."""
+        """Seconds of training without evaluation: a sum over parts of steps, or over epochs if a log lacks parts."""
         if all(PARTS["forward"] in line for line in self.steps):
             return sum(part_seconds(self.steps).values(), 0.0)
         return sum({line["epoch"]: line.get("seconds", math.nan) for line in self.steps}.values(), 0.0)
 
 
 def read_run(folder: str | Path) -> RunRecord:
-    """The record of a run's folder. Raises InputError when it is no run's."""
+    """Read the record of a run. Raises InputError when the folder is not that of a run."""
     folder = Path(folder)
     if not is_config(folder / "config.json"):
         raise InputError(f"{folder} is no folder of a run: it has no config.json that says its settings")
@@ -67,13 +67,13 @@ def read_run(folder: str | Path) -> RunRecord:
 
 
 def part_seconds(log_lines: Sequence[dict]) -> dict[str, float]:
-    """Seconds of each of `PARTS`, summed over the steps that tell them."""
+    """Seconds of each of `PARTS`, summed over the steps whose log lines have them."""
     lines = [line for line in log_lines if PARTS["forward"] in line]
     return {name: sum((line[key] for line in lines), 0.0) for name, key in PARTS.items()}
 
 
 def duration(seconds: float | int) -> str:
-    """Seconds as a reader says them: "45 s", "3.2 min", "5.0 h"."""
+    """Seconds as readable text: "45 s", "3.2 min", "5.0 h"."""
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
@@ -81,7 +81,7 @@ def duration(seconds: float | int) -> str:
 
 
 def run_names(runs: Sequence[RunRecord]) -> list[str]:
-    """A name for each: of its folder, or the whole path where several folders have one name."""
+    """A name for each run: that of its folder, or the whole path for all if two folders have the same name."""
     names = [run.folder.resolve().name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
 

@@ -1,4 +1,4 @@
-"""What is in a data set: a table of its sizes, its classes and its crowding."""
+"""A summary of a data set: its box sizes, its crowding and its classes."""
 
 from collections.abc import Iterable
 
@@ -9,15 +9,15 @@ from otalab.errors import one_line
 from otalab.lab.gt_bins import CROWDING, CROWDING_EDGES, crowding
 from otalab.lab.mistakes import as_tensors, by_image
 
-SMALL, LARGE = 32, 96  # px, COCO's: an object is small below the first and large from the second
-MOST_CLASSES = 20  # of the table; the rest stand in one line
+SMALL, LARGE = 32, 96  # px, as in COCO: objects are small below the first and large from the second on
+MOST_CLASSES = 20  # rows of the table; the other classes share one line
 
 
 def set_table(dataset: CocoDataset) -> str:
     """Lines of text: images, boxes, sizes and crowding of the set, and a table of its classes.
 
-    The size of a box is the square root of its width times its height, px; its crowding the largest IoU with another
-    box of the image, of any class. Regions to ignore are no boxes, nor are those without an area.
+    The size of a box is the square root of its width times its height, in px. Its crowding is its largest IoU with
+    another box of the image, of any class. Regions to ignore and boxes without area do not count.
     """
     truth = dataset.ground_truth()
     rows = [r for r in truth["annotations"] if not r["iscrowd"] and r["bbox"][2] > 0 and r["bbox"][3] > 0]
@@ -56,7 +56,7 @@ def _class_line(name: str, own: np.ndarray, holders: np.ndarray, sizes: np.ndarr
 
 
 def _range(values: np.ndarray) -> str:
-    """The least, the middle and the largest."""
+    """The least, the largest and the median value, as text."""
     if not len(values) or values.min() == values.max():
         return f"{values[0]:.0f}" if len(values) else "-"
     return f"{values.min():.0f} to {values.max():.0f} (half up to {np.median(values):.0f})"

@@ -1,4 +1,4 @@
-"""Scenes and predictions as they are in the middle of a training run, made without one: for tests and timings."""
+"""Simulated scenes and predictions, as in the middle of a training run, for tests and timings."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from otalab.errors import InputError
 
 
 def simulate_scene(config: ShapesConfig, seed: int | Sequence[int]) -> tuple[Float[Tensor, "3 h w"], Targets]:
-    """A drawn scene of the shapes set: the image in 0..1, and its gts."""
+    """Draw a scene of the shapes set; returns the image in 0..1 and its gts."""
     scene = draw_scene(config, np.random.default_rng(seed))
     image = torch.from_numpy(scene.image).permute(2, 0, 1) / 255
     return image, Targets(torch.from_numpy(scene.boxes), torch.from_numpy(scene.labels))
@@ -24,11 +24,12 @@ def simulate_scene(config: ShapesConfig, seed: int | Sequence[int]) -> tuple[Flo
 def random_targets(
     size: tuple[int, int], num_gt: int, num_classes: int, generator: torch.Generator, crowd: float = 0.5
 ) -> Targets:
-    """`num_gt` boxes within an image of `size` (height, width) px, log-uniform from 2 % to 60 % of its shorter side.
+    """Draw `num_gt` boxes in an image of `size` (height, width) px.
 
-    A share `crowd` of them stands around one place, so that points are contested. A box that would have a side under
-    1 px is a square of 16 px in the middle instead, or as large as the image lets it. Raises InputError for a negative
-    number of gts and for no class.
+    Their sides are log-uniform between 2 % and 60 % of the image's shorter side. A share `crowd` of the boxes is placed
+    around one spot, so that gts compete for points. Boxes are clipped to the image. A box that then has a side below
+    1 px is replaced by a square of 16 px (or of the image's shorter side, if that is less) in the middle of the image.
+    Raises InputError for a negative number of gts and for fewer than one class.
     """
     require("be a whole number of at least 0", num_gt=num_gt)
     require("be a whole number of at least 1", num_classes=num_classes)
@@ -41,7 +42,7 @@ def random_targets(
     centre[:crowded] = place + 0.1 * min(size) * torch.randn(crowded, 2, generator=generator)
     boxes = torch.cat((centre - side / 2, centre + side / 2), dim=1)
     boxes = torch.minimum(boxes.clamp(min=0), extent.repeat(2))
-    tiny = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) < 1  # pushed out of the image, or too small in a small one
+    tiny = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) < 1  # clipped almost away, or too small because the image is
     half = min(16, *size) / 2
     boxes[tiny] = torch.cat((extent / 2 - half, extent / 2 + half))
     labels = torch.randint(num_classes, (num_gt,), generator=generator)
@@ -51,11 +52,11 @@ def random_targets(
 def simulate_predictions(
     points: AnchorPoints, targets: Targets, num_classes: int, generator: torch.Generator, skill: float = 0.6
 ) -> Predictions:
-    """What a detector of `skill` (0 untrained .. 1 perfect) might say at each point.
+    """Predictions that a detector of `skill` (0 untrained .. 1 perfect) might make at each point.
 
-    A point inside a gt predicts its sides, and its class, the better the higher the skill. A point inside several gts
-    predicts one of them, drawn at random, each as likely as the others: no rule for overlaps is built in, neither
-    FCOS's (the smallest gt) nor another. The other points predict boxes of a few strides and no class.
+    A point inside a gt predicts its sides and its class, more accurately the higher the skill. A point inside several
+    gts predicts one of them, drawn uniformly at random: no rule for overlaps is built in, neither that of FCOS (the
+    smallest gt) nor another. The other points predict boxes of a few strides, and no class.
     """
     n = len(points)
     noise = torch.rand(n, 4, generator=generator)
@@ -75,7 +76,7 @@ def simulate_predictions(
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator. Raises InputError for a seed that torch does not take."""
+    """A generator with that seed. Raises InputError for a seed below 0 or from 2**63 on."""
     if not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed}; it must be at least 0 and less than 2**63")
     return torch.Generator().manual_seed(seed)

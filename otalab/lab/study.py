@@ -1,4 +1,4 @@
-"""Does assignment matter? Train what a plan asks for, one card a run, and go on where it was stopped.
+"""Does assignment matter? Train all runs of a plan, keep one card per run, and resume a study that was stopped.
 
 cards = run_plan(read_plan("benchmarks/plans/shapes.toml"), "runs/study")
 """
@@ -30,7 +30,7 @@ from otalab.lab.card import Card, card_path, make_card, read_card, shown_setting
 from otalab.lab.plan import Job, Plan, Scenes
 from otalab.progress import progress_bar
 
-LOOKED_AT = 64  # training images whose labels are compared from epoch to epoch
+LOOKED_AT = 64  # number of training images whose labels are compared from epoch to epoch
 
 
 def run_plan(
@@ -41,16 +41,16 @@ def run_plan(
     hours: float | None = None,
     progress: bool = True,
 ) -> list[Card]:
-    """Train every run of the plan that has no card yet, and return all cards that there are.
+    """Train every run of the plan that has no card yet, and return all cards that exist at the end.
 
-    Runs of one seed share initial weights, order of images and augmentation. Each leaves its folder in `out`/runs and
-    its card in `cards` (`out`/cards if not given); a run that was stopped goes on after its last epoch. Drawn scenes
-    lie in `out`/data.
+    Runs of one seed share initial weights, order of images and augmentation. Each run has its folder in `out`/runs and
+    leaves its card in `cards` (`out`/cards if not given). A run that was stopped resumes after its last epoch. Scenes
+    are drawn into `out`/data.
 
-    processes: so many train side by side, on an equal share of the threads each
-    hours:     begin no run later than that
+    processes: number of runs trained at the same time, each with an equal share of the threads
+    hours:     start no run once this many hours have passed
 
-    Raises InputError for input at fault, a card of other settings included.
+    Raises InputError for faulty input, which includes a card with other settings.
     """
     if processes < 1:
         raise InputError(f"a study needs a process at least, not {processes}")
@@ -68,7 +68,10 @@ def run_plan(
 
 
 def side_by_side(work: Sequence[partial], processes: int, end: float) -> Iterator[None]:
-    """Call all, so many at once and none that would begin after `end`; yields after each that is done."""
+    """Call all of `work`, up to `processes` at a time, and yield after each call that ends.
+
+    end: a time of `time.monotonic`, after which no call is started
+    """
     if processes == 1:
         for call in work:
             if time.monotonic() < end:
@@ -88,7 +91,7 @@ def side_by_side(work: Sequence[partial], processes: int, end: float) -> Iterato
 
 
 def end_with_parent() -> None:
-    """Let this process end when the one that started it is killed; else it would train on, and then wait for ever."""
+    """End this process when its parent is killed; otherwise it would finish training and then wait for ever."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -99,20 +102,20 @@ def end_with_parent() -> None:
 
 
 def kept(cards: Path, job: Job) -> Card | None:
-    """The card of a job, if it is there. Raises InputError for one of other settings."""
+    """The card of a job, or None. Raises InputError for a card that was made with other settings."""
     path = card_path(cards, job)
     if not path.exists():
         return None
     card = read_card(path)
     made = card.settings | {"scenes": card.source}
     for name, asked in (shown_settings(job) | {"scenes": job.source}).items():
-        if name in made and made[name] != asked:  # a card from before a setting existed does not say it
+        if name in made and made[name] != asked:  # an older card lacks settings that were added after it
             raise InputError(f"{path} is of {name}={made[name]}, not {asked}; choose another folder")
     return card
 
 
 def read_cards(plan: Plan, cards: str | Path) -> list[Card]:
-    """The cards of a plan that lie in a folder, in the order of its jobs. Raises InputError for one at fault."""
+    """The cards of a plan that a folder holds, in the order of the plan's jobs. Raises InputError for a faulty card."""
     found = (kept(Path(cards), job) for job in plan.jobs())
     return [card for card in found if card is not None]
 
@@ -123,7 +126,7 @@ def run_path(out: Path, job: Job) -> Path:
 
 
 def data_folder(data: str | Scenes, folder: Path) -> str | Path:
-    """The folder of a data set, drawn into `folder` if the plan asks for scenes."""
+    """The folder of a data set. Scenes are first drawn into `folder`."""
     if isinstance(data, str):
         return data
     make_shapes(folder, data.train, data.val, data.shapes, progress=False)
@@ -137,7 +140,7 @@ def data_folder(data: str | Scenes, folder: Path) -> str | Path:
 
 
 def train_job(job: Job, data: str, out: str, cards: str, threads: int) -> None:
-    """Train and evaluate one detector on so many threads, and write its card."""
+    """Train and evaluate one detector with this number of threads, and write its card."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -147,7 +150,7 @@ def train_job(job: Job, data: str, out: str, cards: str, threads: int) -> None:
         train(config, resume=True, progress=False, each_epoch=labels.look)
         heldout = open_split(data, "val", trainset.class_names)
         write_card(cards, make_card(job, out, trainset, heldout, labels.changed))
-        (Path(out) / "checkpoint.pt").unlink()  # ten times the weights; the run is done
+        (Path(out) / "checkpoint.pt").unlink()  # ten times as large as the weights, and the run is done
     finally:
         torch.set_num_threads(before)
 
@@ -155,8 +158,8 @@ def train_job(job: Job, data: str, out: str, cards: str, threads: int) -> None:
 class LabelChanges:
     """How much the labels of the same training images change from one epoch to the next.
 
-    changed: after each epoch the share of labels that are others than before, of the points that learnt a gt before
-             or do now; None where nothing is known of the epoch before
+    changed: for each epoch the share of labels that differ from those of the previous epoch, see `share_changed`. None
+             for epochs before the first call of `look`, and for that first one, which has nothing to compare with
     """
 
     def __init__(self, trainset: CocoDataset) -> None:
@@ -166,7 +169,7 @@ class LabelChanges:
 
     @torch.inference_mode()
     def look(self, epoch: int, model: Detector) -> None:
-        """Label the images by the detector's predictions of this moment."""
+        """Label the images by the detector's current predictions, and compare the labels with the last ones."""
         device = next(model.parameters()).device
         model.eval()
         now = []
@@ -181,7 +184,7 @@ class LabelChanges:
 
 
 def share_changed(before: Sequence[Tensor], now: Sequence[Tensor]) -> float:
-    """Of the points that learn a gt before or now, the share that learn something else."""
+    """Changed labels over the points that learn a gt in `before` or `now`, which hold the labels (n,) of each image."""
     pairs = list(zip(before, now, strict=True))
     used = sum(int(((a >= 0) | (b >= 0)).sum()) for a, b in pairs)
     return round(sum(int((a != b).sum()) for a, b in pairs) / max(1, used), 5)

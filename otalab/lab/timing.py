@@ -1,4 +1,4 @@
-"""How long label assignment takes beside the textbook way: scenes, two baselines, and a timer that interleaves."""
+"""Time of label assignment compared with textbook code: scenes, two baselines, and an interleaving timer."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from otalab.lab.simulate import random_targets, seeded, simulate_predictions
 from otalab.transport.sinkhorn import log_sum_exp
 
 SIZE, NUM_CLASSES = (800, 1344), 80
-ENOUGH_SECONDS, MOST_RUNS = 0.03, 9  # a quick way is run again within its turn, and the median kept
+ENOUGH_SECONDS, MOST_RUNS = 0.03, 9  # a quick way is repeated within its turn up to these limits
 
 
 class Scene(NamedTuple):
@@ -42,7 +42,7 @@ def make_scene(
     crowd: float = 0.5,
     seed: int = 0,
 ) -> Scene:
-    """A scene of `otalab.lab.simulate`: in the middle of training by default, at its start with `skill` 0."""
+    """A scene from `otalab.lab.simulate`, as in the middle of training by default, or untrained with `skill` 0."""
     generator = seeded(seed)
     points = AnchorPoints.for_image(size)
     targets = random_targets(size, num_gt, num_classes, generator, crowd)
@@ -51,9 +51,9 @@ def make_scene(
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds of one way, and how many times faster it was than the textbook without and with clamped exponents.
+    """Median seconds of one way, and its speed-ups over the textbook without and with clamped exponents.
 
-    Speed-ups are medians of the ratios within each round.
+    A speed-up is the median over rounds of the ratio within each round.
     """
 
     head: ClassVar[str] = f"{'way':<58}{'seconds':>10}{'textbook':>11}{'clamped':>11}"
@@ -69,7 +69,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Table:
-    """What was measured, in how many rounds, and the rows."""
+    """A table of measurements: what was measured, in how many rounds, and one row per way."""
 
     name: str
     task: str
@@ -83,11 +83,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Timer:
-    """Takes ways in turn, on one thread, so that what else the machine does meets all of them.
+    """Times ways in turn on one thread, so that other load on the machine affects all of them.
 
-    rounds  how often each way has its turn; one more, which warms up, is not counted
-    budget  seconds in all after which a way sits the other rounds out
-    clock   seconds so far: `time.perf_counter`, or `time.process_time` where others use the machine too
+    rounds  how often each way is timed; a first call of each way warms up and is not timed
+    budget  a way whose times add up to this many seconds skips the remaining rounds
+    clock   a function that returns seconds: `time.perf_counter`, or `time.process_time` on a machine in shared use
     """
 
     rounds: int = 7
@@ -95,11 +95,11 @@ class Timer:
     clock: Callable[[], float] = time.perf_counter
 
     def at_most(self, rounds: int) -> "Timer":
-        """A timer of no more rounds than that."""
+        """The same timer with at most that many rounds."""
         return replace(self, rounds=min(rounds, self.rounds))
 
     def __call__(self, ways: dict[str, Callable]) -> dict[str, list[float]]:
-        """Seconds of each way in each round; every other round goes backwards, so that no drift favours a way."""
+        """Seconds of each way in each round. Every other round runs in reverse order, so that drift favours no way."""
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         with one_thread():
             for run in ways.values():
@@ -111,7 +111,7 @@ class Timer:
         return seconds
 
     def seconds_of(self, run: Callable) -> float:
-        """How long one call takes: the median of several, if it is quick."""
+        """Seconds of one call; for a quick call, the median of several."""
         taken: list[float] = []
         while not taken or (sum(taken) < ENOUGH_SECONDS and len(taken) < MOST_RUNS):
             start = self.clock()
@@ -121,12 +121,12 @@ class Timer:
 
 
 def bench_assign(rounds: int = 7) -> Table:
-    """What `otalab bench` shows: one image of SIZE with 20 gts, assigned by every way in turn."""
+    """The table of `otalab bench`: one image of SIZE with 20 gts, assigned by each way in turn."""
     return assign_table("one image", make_scene(num_gt=20), Timer(rounds))
 
 
 def assign_table(name: str, scene: Scene, timer: Timer, others: Sequence[str] = ("ota-official",)) -> Table:
-    """Assign one image by every way in turn: the textbook's two, `others` of ASSIGNERS, and `ota` in the last row."""
+    """Assign one image by each way in turn: two textbook ways, the assigners in `others`, and `ota` in the last row."""
     ways: dict[str, Callable] = {
         "textbook: (m, n, C) losses, 50 full Sinkhorn iterations": lambda: textbook(*scene),
         "textbook, exponents clamped at -80": lambda: textbook(*scene, log_sum_exp=log_sum_exp),
@@ -137,19 +137,19 @@ def assign_table(name: str, scene: Scene, timer: Timer, others: Sequence[str] = 
 
 
 def timings(seconds: dict[str, list[float]]) -> list[Timing]:
-    """A row for each way; the first is the textbook, the second the textbook with clamped exponents."""
+    """One row per way. The first must be the textbook, and the second the textbook with clamped exponents."""
     textbook, clamped = list(seconds.values())[:2]
     return [Timing(way, median(s), paired(textbook, s), paired(clamped, s)) for way, s in seconds.items()]
 
 
 def paired(reference: list[float], own: list[float]) -> float:
-    """The median, over the rounds that both took part in, of reference / own."""
+    """The median of the ratios reference / own over the rounds that both ways have."""
     return median(r / o for r, o in zip(reference, own, strict=False))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch on one thread."""
+    """Run PyTorch on one thread within the block."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -161,10 +161,10 @@ def one_thread() -> Iterator[None]:
 def textbook(
     points: AnchorPoints, predictions: Predictions, targets: Targets, log_sum_exp: Callable = torch.logsumexp
 ) -> Int[Tensor, " n"]:
-    """Label assignment as it is usually written, in float32: every loss of every pair, then Sinkhorn on all of it.
+    """Label assignment as it is usually written, in float32: the losses of all pairs, then Sinkhorn on the full matrix.
 
-    `transport.sinkhorn.log_sum_exp` clamps exponents at -80, below which PyTorch's CPU code is slow. Returns the
-    supplier of each point, the number of gts for the background.
+    With `transport.sinkhorn.log_sum_exp`, exponents are clamped at -80, below which PyTorch's CPU code is slow. Returns
+    the supplier of each point (n,): the index of a gt, or m, the number of gts, for the background.
     """
     return textbook_sinkhorn(*textbook_cost(points, predictions, targets), log_sum_exp)
 
@@ -172,7 +172,7 @@ def textbook(
 def textbook_cost(
     points: AnchorPoints, predictions: Predictions, targets: Targets
 ) -> tuple[Float[Tensor, "m1 n"], Float[Tensor, " m1"]]:
-    """Cost and supply, background last, from the focal loss of every gt, point and class; 1e6 outside the prior."""
+    """Cost and supply, the background last, from all (m, n, C) focal losses; 1e6 is added outside the prior."""
     m, (n, classes) = len(targets), predictions.logits.shape
     wanted = F.one_hot(targets.labels, classes).float()[:, None].expand(m, n, classes)
     cls = sigmoid_focal_loss(predictions.logits.expand(m, n, classes), wanted).sum(dim=-1)
@@ -190,7 +190,10 @@ def textbook_sinkhorn(
     log_sum_exp: Callable = torch.logsumexp,
     eps: float = 0.1,
 ) -> Int[Tensor, " n"]:
-    """50 log-domain iterations on the full matrix, rows rescaled to a maximum of 1, the largest share wins."""
+    """50 log-domain iterations on the full matrix; returns the label of each point.
+
+    Each row of the plan is rescaled to a maximum of 1. Then each point takes the row of its largest entry.
+    """
     u, v = torch.ones_like(supply), torch.ones_like(cost[0])
     for _ in range(50):
         v = -eps * log_sum_exp((u[:, None] - cost) / eps, dim=0)

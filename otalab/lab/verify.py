@@ -1,4 +1,4 @@
-"""The claim that the solvers are right, checked on toy, random, real and your own assignment problems."""
+"""Check the claim that the solvers are right, on toy, random, real and your own assignment problems."""
 
 import math
 import warnings
@@ -14,22 +14,22 @@ from otalab.transport.compare import tabulate, title
 from otalab.transport.methods import EXACT, RENAMED
 from otalab.transport.sinkhorn import check_options
 
-TIGHT = 1e-9  # relative: what float64 solvers reach
-# Entropic methods and the options they take from the command line; Newton decides by itself when it is done.
+TIGHT = 1e-9  # relative error that float64 solvers reach
+# Entropic methods, and which options they take from the command line. Newton itself decides when it is done.
 ENTROPIC = {"sinkhorn": ("eps", "max_iter"), "pot-sinkhorn": ("eps", "max_iter"), "newton": ("eps",)}
-SINKHORN_TOLERANCE = 1e-6  # plans of two implementations at equal eps and iterations, in the largest demand
-NEWTON_SUMS = 1e-8  # errors of row and column sums and of entries, in the largest supply and demand
-NEWTON_COST = 1e-7  # relative; what errors of the sums let the cost differ by, and a little more
+SINKHORN_TOLERANCE = 1e-6  # entries of two implementations' plans, in units of the largest demand
+NEWTON_SUMS = 1e-8  # errors of sums and entries, relative to the supply or demand of their row or column
+NEWTON_COST = 1e-7  # relative; a little more than what the errors of the sums can change the cost by
 
 
 @dataclass(frozen=True)
 class Check:
-    """One claim about one problem, the figure that was seen and the figure that is allowed."""
+    """One claim about one problem: the measured figure and the largest figure allowed."""
 
     claim: str
     figure: float
     allowed: float
-    note: str = ""  # which methods break it, or why there is no figure
+    note: str = ""  # which methods break the claim, or why there is no figure
 
     @property
     def passed(self) -> bool:
@@ -42,7 +42,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """The table of all solvers on one problem, the checks on it, and certificates in fractions if asked for."""
+    """The table of all solvers on one problem, the checks, and certificates in exact fractions if asked for."""
 
     title: str
     comparison: Comparison
@@ -58,7 +58,7 @@ class Verification:
         return "\n".join([self.title, "", str(self.comparison), "", *map(str, self.checks), *fractions])
 
     def as_dict(self) -> dict:
-        """For JSON; fractions are text."""
+        """The figures as a dict for JSON, with fractions as text."""
         exact = {method: certificate.as_dict() for method, certificate in self.exact.items()}
         return asdict(replace(self, exact={})) | {"exact": exact}
 
@@ -74,14 +74,17 @@ def verify(
 ) -> Verification:
     """Solve a case by each method (names in METHODS; all by default) and check what each promises.
 
-    Exact methods must agree, prove it and meet their sums; Sinkhorn must equal POT's; Newton must meet the sums at a
-    cost within the entropic bound. The first exact method is the reference, and linprog is added where there is none.
-    A method that refuses the problem is listed with its reason, one that fails or gives NaN fails a check. With `exact`
-    the plans of exact methods are also certified in fractions, without rounding or tolerance; that fails no check, for
-    a plan may be right to 1e-9 and not to the last bit.
+    Exact methods must agree with each other, prove their optimum and meet supplies and demands. Sinkhorn's plan must
+    equal POT's. Newton's plan must meet supplies and demands, have the form exp((f + g - cost) / eps), and have a cost
+    within the entropic bound. If the case has labels, their cost must be the optimum.
 
-    Raises InputError for an unknown method, for faulty options, for a method that was asked for by name and refuses,
-    and for a problem that no exact method can solve, e.g. an infeasible one.
+    The first exact method is the reference; linprog is added if there is none. A method that refuses the problem is
+    listed with its reason. One that breaks down or gives NaN fails a check. With `exact`, the plans of exact methods
+    are also certified in fractions, without rounding or tolerance. This result is not a check, because a plan may be
+    right to 1e-9 but not to the last bit.
+
+    Raises InputError for an unknown method, for faulty options, for a method that was asked for by name and refuses
+    the problem, and for a problem that no exact method can solve, e.g. an infeasible one.
     """
     check_options(eps=eps, max_iter=max_iter, tol=0.0)
     given = {"eps": eps, "max_iter": max_iter}
@@ -114,11 +117,11 @@ def verify(
 
 
 class NoAnswer(Exception):
-    """A solver broke down, or what it returned is NaN."""
+    """Raised when a solver breaks down, or returns NaN."""
 
 
 def in_order(methods: Sequence[str] | None) -> list[str]:
-    """The methods, each once, after an exact one to compare them with. Raises InputError for an unknown name."""
+    """The methods without repetitions, with the exact reference first. Raises InputError for an unknown name."""
     chosen = list(dict.fromkeys(METHODS if methods is None else methods))
     for method in chosen:
         if method not in METHODS:
@@ -128,21 +131,25 @@ def in_order(methods: Sequence[str] | None) -> list[str]:
 
 
 def answers(problem: TransportProblem, method: str, options: dict, repeats: int) -> list[TransportSolution]:
-    """Solutions that can be judged. Raises NoAnswer for others, and InputError where the method refuses."""
+    """Solve the problem `repeats` times.
+
+    Raises NoAnswer if the solver breaks down or its solution cannot be judged, and InputError if it refuses the
+    problem.
+    """
     try:
-        with warnings.catch_warnings(action="ignore"):  # a tolerance that was missed fails a check
+        with warnings.catch_warnings(action="ignore"):  # a missed tolerance fails a check below
             repeated = [solve(problem, method, **options) for _ in range(repeats)]
     except RuntimeError as error:  # e.g. HiGHS gave up
         raise NoAnswer(" ".join(str(error).split())) from error
     try:
-        repeated[0].certificate  # noqa: B018  worked out here, where its fault has a name
+        repeated[0].certificate  # noqa: B018  computed here, where a fault can still be blamed on the method
     except InputError as error:
         raise NoAnswer(str(error)) from error
     return repeated
 
 
 def exact_checks(found: dict[str, TransportSolution], reference: TransportSolution) -> list[Check]:
-    """Exact methods agree with the reference, their prices prove it, and their plans meet the sums."""
+    """Check that exact methods agree with the reference, prove their optimum, and meet supplies and demands."""
     optimum, paid = reference.objective, reference.certificate.paid
     claims = {
         "exact solvers agree (relative)": lambda s: over((s.objective - optimum).abs(), paid),
@@ -160,9 +167,9 @@ def exact_checks(found: dict[str, TransportSolution], reference: TransportSoluti
 def entropic_checks(
     found: dict[str, TransportSolution], reference: TransportSolution | None, eps: float
 ) -> list[Check]:
-    """Two Sinkhorns of equal steps hold equal plans; Newton's plan solves the entropic problem.
+    """Check that both Sinkhorns reach the same plan in equal steps, and that Newton's plan solves the entropic problem.
 
-    Of all plans with the right sums one alone has the form exp((f + g - cost) / eps): the solution.
+    Of all plans with the right sums, exactly one has the form exp((f + g - cost) / eps): the entropic optimum.
     """
     checks = []
     if {"sinkhorn", "pot-sinkhorn"} <= found.keys():
@@ -181,10 +188,11 @@ def entropic_checks(
 
 
 def sums_missed(solution: TransportSolution) -> float:
-    """Worst error of a row or column sum over its own supply or demand, and of an entry below 0 over the lesser one.
+    """The largest relative error of a plan's row and column sums, or of a negative entry.
 
-    Beyond the rounding of the sum, and beyond what supply and demand differ by, which no plan can help. Where there
-    are no units, errors are over all goods.
+    An error of a sum is relative to the supply of its row or the demand of its column, and a negative entry to the
+    lesser of the two. Where that is 0, the error is relative to all goods. An error of a sum counts only beyond the
+    rounding of the sum and beyond the difference between total supply and total demand, which no plan can avoid.
     """
     problem, plan = solution.problem, solution.certificate.plan
     supply, demand = problem.supply.double(), problem.demand.double()
@@ -201,9 +209,10 @@ def sums_missed(solution: TransportSolution) -> float:
 
 
 def off_prices(solution: TransportSolution, eps: float) -> float:
-    """The largest |P - exp((f + g - cost) / eps)| where there are units, over the demand of its column.
+    """The largest |P - exp((f + g - cost) / eps)|, relative to the demand of its column.
 
-    Beyond what the rounding of f + g - cost does to the exponential.
+    Rows and columns without units are left out. A difference counts only beyond what the rounding of f + g - cost does
+    to the exponential.
     """
     problem = solution.problem
     cost, demand = problem.cost.double(), problem.demand.double()
@@ -216,9 +225,10 @@ def off_prices(solution: TransportSolution, eps: float) -> float:
 
 
 def beyond_entropic_bound(solution: TransportSolution, exact: TransportSolution, eps: float) -> float:
-    """By how much 0 <= <P, C> - <P*, C> <= eps (H(P) - H(P*)) is broken, relative to the cost; 0 if it is not.
+    """By how much 0 <= <P, C> - <P*, C> <= eps (H(P) - H(P*)) is violated, relative to the cost; 0 if it holds.
 
-    P minimises <P, C> - eps H(P), H(P) = -sum P (log P - 1), over plans of exact sums; the exact plan P* is one.
+    P minimises <P, C> - eps H(P), with H(P) = -sum P (log P - 1), over all plans with the right sums. The exact plan P*
+    is one of these.
     """
     more = (solution.objective - exact.objective).item()
     ours, theirs = ((plan - torch.xlogy(plan, plan)).sum().item() for plan in (solution.plan.double(), exact.plan))
@@ -228,17 +238,20 @@ def beyond_entropic_bound(solution: TransportSolution, exact: TransportSolution,
 
 
 def over(figures: torch.Tensor, scale: torch.Tensor) -> float:
-    """The largest of figures / scale; 0 / 0 is 0."""
+    """The largest |figures / scale|, where 0 / 0 is 0."""
     return worst(torch.where(figures == 0, 0.0, figures / scale).flatten().tolist() or [0.0])
 
 
 def worst(figures: Iterable[float]) -> float:
-    """The largest figure by size; NaN if one is NaN, which Python's max may pass over."""
+    """The largest absolute value, or NaN if any figure is NaN (which Python's max may miss)."""
     return torch.tensor(list(figures), dtype=torch.float64).abs().max().item()
 
 
 def excess(case: Case, optimum: float) -> float:
-    """By how much the labels of a case cost more than the optimum, over what they pay; labels, not plans, may tie."""
+    """How far the cost of a case's labels is from the optimum, relative to the sum of their absolute costs.
+
+    Costs are compared because different labels may both be optimal.
+    """
     cost = case.problem.cost
     owner = torch.where(case.labels >= 0, case.labels, len(cost) - 1)
     each = cost.gather(0, owner[None]).double()
