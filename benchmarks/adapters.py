@@ -23,9 +23,9 @@ CLASSES, GTS = 80, 20
 
 @dataclass(frozen=True)
 class AdapterTiming:
-    """Median and least seconds of a step, and how much longer it is than with the framework's own rule.
+    """Median and least seconds of a step, and how much longer it takes than with the framework's own rule.
 
-    The first percentage is that of the median of the paired ratios, the second that of the least seconds.
+    `percent_longer` comes from the median of the paired ratios, `least_percent_longer` from the least seconds.
     """
 
     way: str
@@ -42,7 +42,7 @@ class AdapterTiming:
 
 
 def batch(size: int, num_images: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Noise of `size` px with 20 gts an image, half of them around one place."""
+    """Images of noise, `size` x `size` px, and their targets: 20 gts per image, half of them around one place."""
     generator = torch.Generator().manual_seed(0)
     targets = [random_targets((size, size), GTS, CLASSES, generator) for _ in range(num_images)]
     images = [torch.rand(3, size, size, generator=generator) for _ in targets]
@@ -50,7 +50,7 @@ def batch(size: int, num_images: int) -> tuple[list[Tensor], list[dict[str, Tens
 
 
 def step_of(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """Forward, losses and backward."""
+    """A training step without an optimiser: forward, losses and backward."""
 
     def step() -> None:
         model.zero_grad(set_to_none=True)
@@ -60,7 +60,7 @@ def step_of(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
 
 
 def torchvision_steps(size: int) -> dict[str, Callable[[], None]]:
-    """FCOS-ResNet-50 with torchvision's matching and with `ota`, one image."""
+    """Steps of FCOS-ResNet-50 on one image, with torchvision's own matching and with `ota`."""
     from torchvision.models.detection import fcos_resnet50_fpn
 
     from otalab.adapters.torchvision import use_assigner
@@ -73,7 +73,7 @@ def torchvision_steps(size: int) -> dict[str, Callable[[], None]]:
 
 
 def ultralytics_steps(size: int, num_images: int) -> dict[str, Callable[[], None]]:
-    """YOLO11n from scratch with TAL and with `ota`."""
+    """Steps of YOLO11n from scratch, with TAL (its own assigner) and with `ota`."""
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils import DEFAULT_CFG
 
@@ -95,7 +95,7 @@ def ultralytics_steps(size: int, num_images: int) -> dict[str, Callable[[], None
 
 
 def adapter_table(name: str, task: str, timer: Timer, steps: dict[str, Callable[[], None]]) -> Table:
-    """The framework's own rule first."""
+    """One row per way; the first way must be the framework's own rule."""
     seconds = timer(steps)
     first = seconds[next(iter(steps))]
     rows = [
@@ -108,7 +108,7 @@ def adapter_table(name: str, task: str, timer: Timer, steps: dict[str, Callable[
 
 
 def tables(timer: Timer, quick: bool) -> list[Table]:
-    """torchvision's FCOS, and Ultralytics' smallest YOLO where it is installed."""
+    """Tables for torchvision's FCOS, and for Ultralytics' YOLO11n if Ultralytics is installed."""
     size, yolo, images = (64, 64, 1) if quick else (512, 640, 4)
     task = f"FCOS-ResNet-50, one image of {size} px, {GTS} gts"
     found = [shown(adapter_table("torchvision", task, timer, torchvision_steps(size)))]

@@ -27,11 +27,11 @@ from otalab.lab.timing import (
 from otalab.transport.sinkhorn import log_sum_exp
 
 OTHERS = ("ota-official", "fcos")
-SLOW_ROUNDS = 3  # at most, where the textbook takes ten seconds and more
+SLOW_ROUNDS = 3  # at most, where the textbook takes ten seconds or more
 
 
 def batch_table(name: str, images: list[Scene], timer: Timer) -> Table:
-    """A batch in one call beside loops over its images."""
+    """Time a batch in one call, and loops over its images."""
     ota = build_assigner("ota")
     ways: dict[str, Callable] = {
         "a loop of textbooks": lambda: [textbook(*scene) for scene in images],
@@ -44,12 +44,12 @@ def batch_table(name: str, images: list[Scene], timer: Timer) -> Table:
 
 
 def assign_batch(assigner: Assigner, images: list[Scene]) -> list[Assignment]:
-    """All images in one call; they share the points."""
+    """Assign all images in one call; they share the anchor points."""
     return assigner.assign_batch(images[0].points, [s.predictions for s in images], [s.targets for s in images])
 
 
 def deficit_table(scene: Scene, timer: Timer) -> Table:
-    """An image whose gts want more than their priors hold, beside the textbook's Sinkhorn with its matrix given."""
+    """Time an image whose gts want more points than their priors hold, also with Sinkhorn on a given cost matrix."""
     drop, relax = build_assigner("ota"), build_assigner("ota", deficits="relax")
     cost, supply = textbook_cost(*scene)
     missing = int(drop(*scene).deficit.sum())
@@ -66,7 +66,7 @@ def deficit_table(scene: Scene, timer: Timer) -> Table:
 
 @dataclass(frozen=True)
 class Ops:
-    """Operations that PyTorch dispatches in one call, and for one image."""
+    """Number of operations that PyTorch dispatches in one call, in total and per image."""
 
     way: str
     ops: int
@@ -79,7 +79,7 @@ class Ops:
 
 
 class CountOps(TorchDispatchMode):
-    """Counts what is dispatched while it is on."""
+    """Counts the operations that are dispatched while the mode is active."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,14 +91,14 @@ class CountOps(TorchDispatchMode):
 
 
 def count_ops(call: Callable[[], object]) -> int:
-    """Operations dispatched by a call."""
+    """Number of operations that a call dispatches."""
     with CountOps() as counter:
         call()
     return counter.count
 
 
 def ops_table(images: list[Scene]) -> Table:
-    """What one image dispatches, a batch, and a loop over the images of the batch."""
+    """Count the operations for one image, for a batch, and for a loop over the images of the batch."""
     ota = build_assigner("ota")
     ways = {
         "ota, one image": (lambda: ota(*images[0]), 1),
@@ -110,7 +110,7 @@ def ops_table(images: list[Scene]) -> Table:
 
 
 def tables(timer: Timer, quick: bool) -> list[Table]:
-    """Few gts and many, a batch, a deficit, and the count of operations."""
+    """Tables for few gts, many gts, a batch and a deficit, and the numbers of operations."""
     size = SMALL if quick else {}
     some, many, crowd = (4, 8, 24) if quick else (20, 100, 40)
     images = [scene for name, part in scenes(quick).items() if name.startswith("batch") for scene in part]

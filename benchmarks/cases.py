@@ -1,4 +1,4 @@
-"""The images that the benchmarks assign, and their cost matrices."""
+"""The simulated images that the benchmarks assign, and their cost matrices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ SMALL = {"size": (256, 320), "num_classes": 8}  # for --quick
 
 @dataclass(frozen=True)
 class Case:
-    """Cost matrices of images, (B, m + 1, n) float32, with off-prior pairs at 1e6; supplies (B, m + 1)."""
+    """Cost matrices of images, (B, m + 1, n) float32, with off-prior pairs at about 1e6, and supplies (B, m + 1)."""
 
     name: str
     task: str
@@ -31,14 +31,14 @@ class Case:
 
 
 def make_case(name: str, scenes: Sequence[Scene]) -> Case:
-    """Stack the matrices of images with equally many gts."""
+    """Stack the cost matrices of images that have equal numbers of gts."""
     parts = [matrix(scene) for scene in scenes]
     task = f"{len(scenes)} image{'s' * (len(scenes) > 1)}, {scenes[0]}"
     return Case(name, task, *(torch.stack(part) for part in zip(*parts, strict=True)))
 
 
 def matrix(scene: Scene, at_once: int = 10) -> tuple[Float[Tensor, "m1 n"], Float[Tensor, " m1"]]:
-    """`textbook_cost`, a few gts at a time, which keeps the (m, n, C) losses small."""
+    """`textbook_cost`, computed for a few gts at a time to keep the (m, n, C) losses small."""
     points, predictions, targets = scene
     costs, supplies = [], []
     for start in range(0, len(targets), at_once):
@@ -52,7 +52,7 @@ def matrix(scene: Scene, at_once: int = 10) -> tuple[Float[Tensor, "m1 n"], Floa
 
 
 def pile(num_gt: int, seed: int = 0, **size) -> Scene:
-    """All gts around one place: together they want more points than their priors hold."""
+    """A scene with all gts around one place, where together they want more points than their priors hold."""
     scene = make_scene(num_gt, seed=seed, **size)
     generator = torch.Generator().manual_seed(seed)
     centres = scene.points.xy.mean(dim=0) + 4 * torch.randn(num_gt, 2, generator=generator)
@@ -64,7 +64,7 @@ def pile(num_gt: int, seed: int = 0, **size) -> Scene:
 
 
 def scenes(quick: bool) -> dict[str, list[Scene]]:
-    """Name -> images: 20 and 100 gts, a crowd, a detector that has learnt nothing, a deficit, a batch of 8."""
+    """Images by name: 20 and 100 gts, a crowd, an untrained detector, a deficit, and a batch of 8."""
     size = SMALL if quick else {}
     some, many, crowd, piled, images = (4, 8, 12, 24, 2) if quick else (20, 100, 200, 40, 8)
     return {

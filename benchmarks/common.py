@@ -1,4 +1,4 @@
-"""What the benchmark commands share: flags, a statement of the machine, and a file that is written whole."""
+"""What the benchmark commands share: flags, a description of the machine, and a JSON file with the results."""
 
 import argparse
 import os
@@ -38,13 +38,13 @@ def run(
 
 
 def shown(table: Table) -> Table:
-    """The table, printed as soon as it is there."""
+    """Print a table at once, and return it."""
     print(table, end="\n\n", flush=True)
     return table
 
 
 def as_json(command: str, clock: str, tables: list[Table]) -> dict:
-    """The tables, and what they were measured with."""
+    """The tables, and the command, machine and versions with which they were measured."""
     return {
         "command": command,
         "machine": f"{cpu()}, {os.cpu_count()} cores, {platform.system()}",
@@ -58,7 +58,7 @@ def as_json(command: str, clock: str, tables: list[Table]) -> dict:
 
 
 def cpu() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The name of the processor, or at least its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median of one way, and how many times as good as the first row's it is: the median of paired ratios."""
+    """The median figure of one way, and how many times the first row's it is, by the median of paired ratios."""
 
     way: str
     value: float
@@ -40,7 +40,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Share:
-    """Median seconds of a training step and of its assignment, and its share."""
+    """Median seconds of a training step and of its assignment, and the share of the assignment."""
 
     way: str
     seconds: float
@@ -54,18 +54,18 @@ class Share:
 
 
 def our_fcos(backbone: str = "resnet50", assigner: str = "fcos") -> nn.Module:
-    """A detector with frozen norms and first layers, as with pretrained weights; the weights are random."""
+    """A detector with frozen norms and first layers, as with pretrained weights, but its weights are random."""
     return place(frozen_detector(Setting(backbone), assigner), CPU)
 
 
 def unfolded(backbone: str) -> nn.Module:
-    """The same with norms that stay layers of their own."""
+    """The same detector with norms as separate layers, not folded into the convolutions."""
     with patch("otalab.detect.backbone.fold_frozen_norms", lambda body: None):
         return our_fcos(backbone)
 
 
 def batch(size: tuple[int, int], number: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Images of noise of `size` (height, width) px, and targets."""
+    """A number of images of noise, `size` (height, width) px, and their targets."""
     generator = torch.Generator().manual_seed(0)
     images = [torch.rand(3, *size, generator=generator) for _ in range(number)]
     truths = [random_targets(size, Setting.num_gt, Setting.classes, generator) for _ in range(number)]
@@ -73,7 +73,7 @@ def batch(size: tuple[int, int], number: int) -> tuple[list[Tensor], list[dict[s
 
 
 def make_inference(model: nn.Module, images: list[Tensor]) -> Callable[[], None]:
-    """Images to detections."""
+    """A call that turns the images into detections."""
 
     @torch.inference_mode()
     def infer() -> None:
@@ -84,14 +84,14 @@ def make_inference(model: nn.Module, images: list[Tensor]) -> Callable[[], None]
 
 
 def make_way(way: str, task: str, size: int) -> Callable[[], None]:
-    """A training step or an inference of two images, by "torchvision" or "otalab"."""
+    """A training step or an inference on two images, by "torchvision" or "otalab"."""
     model = torchvision_fcos(Setting(size=(size, size)), CPU) if way == "torchvision" else our_fcos()
     images, targets = batch((size, size), 2)
     return step_of(model, images, targets, amp=False) if task == "training" else make_inference(model, images)
 
 
 def peak_memory(way: str, task: str, size: int) -> float:
-    """GB at most that a process held which did nothing else, three times over."""
+    """Peak memory in GB of this process, which does the task three times and nothing else."""
     with one_thread():
         work = make_way(way, task, size)
         for _ in range(3):
@@ -100,7 +100,10 @@ def peak_memory(way: str, task: str, size: int) -> float:
 
 
 def memory_table(size: int) -> Table:
-    """Each way and task in a process of its own. To run first: a process begins with the size of the one before it."""
+    """Measure the peak memory of each way and task, each in its own process.
+
+    This table must be the first, because a new process counts the memory of its parent as its own peak.
+    """
     rows = []
     for task in ("training", "inference"):
         peaks = {}
@@ -112,10 +115,10 @@ def memory_table(size: int) -> Table:
 
 
 def speed_table(size: int, timer: Timer) -> Table:
-    """Images a second of torchvision and otalab.
+    """Images per second of torchvision and otalab.
 
-    Inference comes first, as in a process that only detects: after training, malloc holds memory that spares
-    torchvision's passes over maps their page faults.
+    Inference is measured first, as in a process that only detects. After training, malloc holds memory that would spare
+    torchvision's passes over feature maps their page faults.
     """
     rows = []
     for task in ("inference", "training"):
@@ -126,7 +129,7 @@ def speed_table(size: int, timer: Timer) -> Table:
 
 
 def fold_table(size: tuple[int, int], number: int, timer: Timer) -> Table:
-    """A training step with frozen norms as layers, and with norms that the convolutions apply."""
+    """Time a training step with frozen norms as layers, and with norms folded into the convolutions."""
     models = {"norms as layers": unfolded("mobilenet_v2"), "norms folded": our_fcos("mobilenet_v2")}
     seconds = timer({way: step_of(model, *batch(size, number), amp=False) for way, model in models.items()})
     first = seconds["norms as layers"]
@@ -135,7 +138,7 @@ def fold_table(size: tuple[int, int], number: int, timer: Timer) -> Table:
 
 
 def share_table(size: tuple[int, int], timer: Timer) -> Table:
-    """What of a training step is assignment by `ota`."""
+    """The share of a training step that `ota` takes for assignment."""
     model, spent = our_fcos(assigner="ota"), []
     assign = model.assign
 
@@ -152,7 +155,7 @@ def share_table(size: tuple[int, int], timer: Timer) -> Table:
 
 
 def tables(timer: Timer, quick: bool) -> list[Table]:
-    """Memory first, then speed beside torchvision, folding, and assignment's share."""
+    """Memory first, see `memory_table`; then speed compared with torchvision, folding, and assignment's share."""
     size, small, large = (64, (48, 64), (64, 96)) if quick else (512, (240, 320), (800, 1344))
     return [
         shown(memory_table(size)),

@@ -1,4 +1,4 @@
-"""What measuring on a GPU needs, and does no harm on a CPU: ends that are waited for, host waits, memory, idle time."""
+"""Helpers for measurements on a GPU, harmless on a CPU: waiting for the device, host waits, memory, idle time."""
 
 import gc
 import time
@@ -21,18 +21,18 @@ T = TypeVar("T")
 
 
 def name_of(device: torch.device) -> str:
-    """The card's or the processor's name."""
+    """The name of the GPU or the processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu()
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def finished(call: Callable[[], object], device: torch.device) -> Callable[[], None]:
-    """The call, ended only when the device has done its work: a way for a `Timer`."""
+    """The call followed by a wait for the device: a way for a `Timer`."""
 
     def run() -> None:
         call()
@@ -42,7 +42,7 @@ def finished(call: Callable[[], object], device: torch.device) -> Callable[[], N
 
 
 def optional(value: float | None, form: str, width: int) -> str:
-    """The number in a column of that width, or blanks."""
+    """The number formatted to that width, or blanks for None."""
     return " " * width if value is None else f"{value:>{width}{form}}"
 
 
@@ -64,14 +64,14 @@ class Failed:
 
 
 def attempt(way: str, measure: Callable[[], T]) -> T | Failed:
-    """What `measure` returns, or a row that says what it raised; so that one failure costs one row."""
+    """What `measure` returns, or a row that says what it raised, so that a failure costs only one row."""
     try:
         return measure()
     except torch.cuda.OutOfMemoryError:
         failed = Failed(way, "out of memory")
     except Exception as error:  # whatever a device, a driver or a library raises
         failed = Failed(way, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
-    gc.collect()  # here the exception is gone, and with it the tensors that its traceback held
+    gc.collect()  # the exception is gone here, and with it the tensors that its traceback held
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return failed
@@ -79,19 +79,19 @@ def attempt(way: str, measure: Callable[[], T]) -> T | Failed:
 
 @dataclass(frozen=True)
 class Found(Table):
-    """A table of what was counted or reckoned, in no rounds."""
+    """A table of what was counted or computed; unlike timings it has no rounds."""
 
     def __str__(self) -> str:
         return "\n".join([f"{self.name}: {self.task}", type(self.rows[0]).head, *map(str, self.rows)])
 
 
 def failed_last(rows: list) -> list:
-    """The rows in their order, but those not measured at the end, so that the others head the table."""
+    """Move rows that could not be measured to the end, because the first row gives the table its head."""
     return sorted(rows, key=lambda row: isinstance(row, Failed))
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
-    """The most memory that tensors held during a call, in bytes; None on a CPU, which does not count it."""
+    """Peak memory of tensors during a call, in bytes; None on a CPU, where PyTorch does not count it."""
     if device.type != "cuda":
         call()
         return None
@@ -103,11 +103,11 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
 
 
 class HostWaits(TorchDispatchMode):
-    """Counts dispatched operations, and those at which the host has to wait for a GPU, with the seconds spent in them.
+    """Counts dispatched operations, and those at which the host has to wait for a GPU, with the seconds spent in these.
 
-    It finds by name what reads a value, and what needs a value to know the size of its result; and copies between
-    devices that are not asked to be `non_blocking`. On a CPU nothing is copied between devices, the rest counts alike:
-    it stands in for a GPU.
+    By their names it finds operations that read a value, or that need a value to know the size of their result. It also
+    finds copies between devices that were not asked to be `non_blocking`. On a CPU nothing is copied between devices,
+    but the other operations count in the same way, so a CPU can stand in for a GPU.
     """
 
     NEED_VALUES: ClassVar[tuple[str, ...]] = (
@@ -131,13 +131,13 @@ class HostWaits(TorchDispatchMode):
         return result
 
     def kind(self, name: str, args: tuple, kwargs: dict, result: object) -> str | None:
-        """How the operation makes the host wait; None if it does not."""
+        """Why the operation makes the host wait; None if it does not."""
         if name in ("_to_copy", "copy_") and isinstance(result, Tensor):
             source = args[0] if name == "_to_copy" else args[1]
             asked = kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])
             return None if asked or source.device.type == result.device.type else "copy between devices"
         if not (args and isinstance(args[0], Tensor) and args[0].device.type == self.device.type):
-            return None  # the host's own numbers
+            return None  # no tensor on the device: nothing to wait for
         if name == "_local_scalar_dense":
             return "number read"
         if name in self.NEED_VALUES:
@@ -151,7 +151,7 @@ class HostWaits(TorchDispatchMode):
 
 
 def cuda_synchronisations(call: Callable[[], object], device: torch.device) -> int | None:
-    """Synchronising operations of a call as CUDA itself reports them; None on a CPU."""
+    """Number of synchronising operations of a call that CUDA itself reports; None on a CPU."""
     if device.type != "cuda":
         return None
     before = torch.cuda.get_sync_debug_mode()
@@ -182,7 +182,7 @@ def idle_share(call: Callable[[], object], device: torch.device) -> float | None
 
 
 def covered(spans: list[tuple[float, float]]) -> float:
-    """The length of the union of intervals, which are sorted by their start."""
+    """The total length of the union of intervals, which must be sorted by their start."""
     total, reached = 0.0, float("-inf")
     for start, end in spans:
         total += max(0.0, end - max(start, reached))

@@ -17,7 +17,7 @@ from otalab.lab.timing import Scene, Table, Timer, make_scene, paired
 
 @dataclass(frozen=True)
 class FamilyTiming:
-    """Median seconds of an assigner, and how many times as long as `ota` it takes: the median of paired ratios."""
+    """Median seconds of an assigner, and its time relative to that of `ota`, by the median of paired ratios."""
 
     way: str
     seconds: float
@@ -30,14 +30,14 @@ class FamilyTiming:
 
 
 def family_table(name: str, scene: Scene, timer: Timer) -> Table:
-    """A row for each assigner, `ota` first."""
+    """One row per assigner, `ota` first."""
     seconds = timer({way: partial(build_assigner(way), *scene) for way in ASSIGNERS})
     rows = [FamilyTiming(way, median(took), 1 / paired(seconds["ota"], took)) for way, took in seconds.items()]
     return Table(name, f"one image, {scene}", timer.rounds, rows)
 
 
 def tables(timer: Timer, quick: bool) -> list[Table]:
-    """Few gts and many."""
+    """Tables for few gts and for many."""
     size = SMALL if quick else {}
     return [
         shown(family_table(f"{num_gt} gts", make_scene(num_gt, **size), timer))

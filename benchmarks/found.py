@@ -2,8 +2,9 @@
 
 python -m benchmarks.found RUN --data FOLDER
 
-A gt is found by a box of its class and of IoU 0.5 or more. What is found on training photos and missed on held-out ones
-was learnt by heart: there is too little data. What is missed on both was not learnt at all.
+A gt is found if a box of its class has IoU 0.5 or more with it. If the gts of a size are found on training photos but
+missed on held-out ones, the detector has memorised its photos: there is too little data. If they are missed on both,
+they were not learnt at all.
 """
 
 import argparse
@@ -20,9 +21,10 @@ from otalab.lab.run_record import read_run
 
 
 def found_by_size(truth: dict, results: Sequence[dict]) -> list[tuple[str, int, float, float]]:
-    """Of the gts of each size that there is: its name, how many there are, and which shares are found.
+    """For each size with gts: its name, the number of gts, and two shares of gts that are found.
 
-    First by as many boxes as there are gts, those of the highest scores; then by all boxes, however unsure.
+    The first share counts the best boxes alone, as many of the highest scores as there are gts in all. The second
+    counts all boxes, whatever their scores.
     """
     score = score_of(sum(not row.get("iscrowd") for row in truth["annotations"]), results)
     sure = [row for row in results if row["score"] >= score]
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = description["class_names"]
         heldout = open_split(a.data, "val", names)
         own = {name: read_run(a.run).settings[name] for name in ("max_images", "background", "seed")}
-        own["max_images"] = min(len(heldout), own["max_images"] or len(heldout))  # of a run on few photos all of them
+        own["max_images"] = min(len(heldout), own["max_images"] or len(heldout))  # a run on fewer photos: all of them
         seen = CocoDataset.from_folder(a.data, "train", categories=names, **own)
     except InputError as error:
         flags.error(str(error))

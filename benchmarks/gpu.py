@@ -2,8 +2,8 @@
 
 python -m benchmarks.gpu [--quick] [--device cuda|cpu] [--rounds N] [--json FILE]
 
-Takes under four minutes on a GPU. The file is written anew after each table, and what fails becomes a row that says
-why. On a CPU the images are small: that shows that the command works, and no more.
+This takes under four minutes on a GPU. The file is rewritten after each table. A measurement that fails becomes a row
+that says why. On a CPU the images are small, which shows only that the command works.
 """
 
 import argparse
@@ -47,7 +47,7 @@ MODELS: dict[str, Callable[[Setting, torch.device], Callable[[], None]]] = {
 
 
 def settings_of(device: torch.device, quick: bool) -> list[Setting]:
-    """Steps of a GPU's size, of one that a CPU can do, or of a test's."""
+    """Settings whose size suits a GPU, a CPU, or (with `quick`) a test."""
     if quick:
         return [Setting("tiny", (128, 128), batch, num_gt=3) for batch in (1, 2)]
     if device.type == "cpu":
@@ -57,7 +57,7 @@ def settings_of(device: torch.device, quick: bool) -> list[Setting]:
 
 @dataclass(frozen=True)
 class Step:
-    """Images a second by the median step; the median of the paired ratios to torchvision's; most memory held, GB."""
+    """Images per second by the median step, the median of the paired ratios to torchvision, and peak memory in GB."""
 
     way: str
     batch: int
@@ -73,14 +73,14 @@ class Step:
 
 
 def steps_table(device: torch.device, quick: bool, timer: Timer) -> Table:
-    """Both models in turn, at each batch size."""
+    """Time both models in turn, at each batch size."""
     settings = settings_of(device, quick)
     rows = [row for setting in settings for row in step_rows(setting, device, timer)]
     return Table("step", f"{settings[0].images}, bfloat16 autocast, SGD", timer.rounds, failed_last(rows))
 
 
 def step_rows(setting: Setting, device: torch.device, timer: Timer) -> list[Step | Failed]:
-    """Each model by itself, for its memory; then those that could, in turn."""
+    """Measure the memory of each model by itself; then time in turn the models that did not fail."""
     names = {model: f"{model}, batch {setting.batch}" for model in MODELS}
     peaks = {model: attempt(names[model], partial(peak_alone, model, setting, device)) for model in MODELS}
     failed = [peak for peak in peaks.values() if isinstance(peak, Failed)]
@@ -98,14 +98,14 @@ def step_rows(setting: Setting, device: torch.device, timer: Timer) -> list[Step
 
 
 def peak_alone(model: str, setting: Setting, device: torch.device) -> int | None:
-    """Bytes of a model's second step, when the optimiser has its state and no other model is there."""
+    """Peak bytes of a model's second step, when the optimiser has its state and no other model is in memory."""
     step = MODELS[model](setting, device)
     step()
     return peak_bytes(step, device)
 
 
 def in_turn(models: list[str], setting: Setting, device: torch.device, timer: Timer) -> dict[str, list[float]]:
-    """Seconds of a step of each model."""
+    """Seconds of a step of each model in each round."""
     return timer({model: finished(MODELS[model](setting, device), device) for model in models})
 
 
@@ -113,12 +113,13 @@ def in_turn(models: list[str], setting: Setting, device: torch.device, timer: Ti
 class Waits:
     """Where in a step the host waits for the device.
 
-    operations  dispatched
-    waits       those at which the host has to wait, as `HostWaits` finds them; by_kind says what they are
+    operations  number of operations dispatched
+    waits       number of operations at which the host has to wait, as found by `HostWaits`
     by_cuda     synchronisations that CUDA reports; None on a CPU
-    percent     of the step's time that the host stands in them, while the device still works
-    idle        percent of the step's time in which the device has nothing to do: what the waits cost, and a host that
-                is too slow; None on a CPU
+    percent     percentage of the step's time that the host spends in these waits, while the device still works
+    idle        percentage of the step's time in which the device has nothing to do, because of waits or because the
+                host is too slow; None on a CPU
+    by_kind     the number of waits of each kind
     """
 
     way: str
@@ -139,7 +140,7 @@ class Waits:
 
 
 def waits_table(device: torch.device, quick: bool, timer: Timer) -> Found:
-    """A step of each model, and of otalab's without assignment."""
+    """One row for a step of each model, and one for otalab's step without assignment."""
     setting = settings_of(device, quick)[0]
     models = {"otalab": OtalabStep, "otalab, recorded labels": recorded_step, "torchvision": torchvision_step}
     rows = [attempt(name, partial(waits_row, name, build, setting, device)) for name, build in models.items()]
@@ -147,7 +148,7 @@ def waits_table(device: torch.device, quick: bool, timer: Timer) -> Found:
 
 
 def recorded_step(setting: Setting, device: torch.device) -> Callable[[], None]:
-    """A step that knows its labels."""
+    """A step of otalab's detector with recorded labels, so that it assigns nothing."""
     step = OtalabStep(setting, device)
     labels = step.assign()
     step.assign = lambda: labels
@@ -155,7 +156,7 @@ def recorded_step(setting: Setting, device: torch.device) -> Callable[[], None]:
 
 
 def waits_row(name: str, build: Callable, setting: Setting, device: torch.device) -> Waits:
-    """Counted in one step, timed in others."""
+    """Count the waits in one step, and measure times in others."""
     step = build(setting, device)
     step()
     with HostWaits(device) as seen:
@@ -176,7 +177,7 @@ def waits_row(name: str, build: Callable, setting: Setting, device: torch.device
 
 @dataclass(frozen=True)
 class Share:
-    """Median seconds of a step with and without assignment, and of assignment alone; the paired median of its share."""
+    """Median seconds of a step with and without assignment and of assignment alone; the paired median of its share."""
 
     way: str
     seconds: float
@@ -192,7 +193,7 @@ class Share:
 
 
 def share_table(device: torch.device, quick: bool, timer: Timer) -> Table:
-    """A row for each solver of `ota` and for two baselines, all with one model."""
+    """One row for each assigner in SOLVERS (variants of `ota`, and `fcos`), all with the same model."""
     setting = settings_of(device, quick)[0]
     step = OtalabStep(setting, device)
     rows = [attempt(name, partial(share_row, name, step, device, timer)) for name in SOLVERS]
@@ -200,7 +201,7 @@ def share_table(device: torch.device, quick: bool, timer: Timer) -> Table:
 
 
 def share_row(name: str, step: OtalabStep, device: torch.device, timer: Timer) -> Share:
-    """The step with assignment, the same with its labels recorded, and assignment alone, in turn."""
+    """Time in turn the step with assignment, the step with recorded labels, and assignment alone."""
     assign = partial(step.batch.assigned, build_assigner(name))
     labels = assign()
 
@@ -223,7 +224,7 @@ TABLES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and write table by table; 1 if something other than memory was wanting."""
+    """Measure, print and write table by table; returns 1 if a row failed for another reason than lack of memory."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     flags.add_argument("--quick", action="store_true", help="a tiny network, to see that the command works")
     flags.add_argument("--device", default="auto", help="cuda, cpu or auto (default: %(default)s)")

@@ -19,11 +19,14 @@ SOFT = ("score", "label_weight", "box_weight")
 
 @dataclass(frozen=True)
 class Labels:
-    """Points whose label the device chose otherwise than the CPU, and in how many images; what that means.
+    """How the device's labels differ from the CPU's, in number and in effect.
 
-    dearer   the largest excess of the device's labels over the CPU's, relative, both by the CPU's cost matrix: about 0
-             if equals were chosen. None for an assigner without a cost
-    weights  the largest difference of a point's score or weight; None for an assigner without
+    points   number of points compared
+    differ   number of points with different labels
+    images   number of images with such a point
+    dearer   the largest relative excess in cost of the device's labels over the CPU's, both by the CPU's cost matrix.
+             It is about 0 if the choice was between ties. None for an assigner without a cost
+    weights  the largest difference of a point's score or weight; None for an assigner without these
     """
 
     way: str
@@ -43,14 +46,14 @@ class Labels:
 
 
 def labels_table(device: torch.device, quick: bool) -> Found:
-    """A row for each assigner."""
+    """One row per assigner."""
     scenes = varied_scenes(quick)
     rows = [attempt(name, partial(labels_row, name, scenes, device)) for name in ASSIGNERS]
     return Found("labels", f"{len(scenes)} images assigned on the CPU and on {device.type}", 1, failed_last(rows))
 
 
 def varied_scenes(quick: bool) -> list[Scene]:
-    """Ten images: one gt to thirty, apart and crowded, untrained to well trained; the last two of full size."""
+    """Ten images with 1 to 30 gts, sparse to crowded, untrained to well trained; the last two are of full size."""
     if quick:
         return [make_scene(1 + i, (96, 128), 8, skill=i % 4 * 0.3, crowd=i % 3 / 2, seed=i) for i in range(10)]
     gts = (1, 2, 4, 7, 10, 14, 20, 30, 7, 20)
@@ -60,7 +63,7 @@ def varied_scenes(quick: bool) -> list[Scene]:
 
 
 def labels_row(name: str, scenes: list[Scene], device: torch.device) -> Labels:
-    """All images, on the CPU and on the device."""
+    """Assign all images on the CPU and on the device, and compare the labels."""
     differ, dearer, weights = [], [], []
     for scene in scenes:
         own, theirs = assign_on(CPU, name, scene), assign_on(device, name, scene)
@@ -77,15 +80,15 @@ def labels_row(name: str, scenes: list[Scene], device: torch.device) -> Labels:
 
 
 def assign_on(device: torch.device, name: str, scene: Scene) -> Assignment:
-    """The labels of one image, found there."""
+    """Assign one image on the device."""
     points, predictions, targets = scene
     assigner = build_assigner(name).for_classes(predictions.logits.shape[1])
-    if isinstance(assigner, nn.Module):  # it learns something
+    if isinstance(assigner, nn.Module):  # it has parameters
         assigner.to(device)
     return assigner(points.to(device), predictions_to(predictions, device), targets_to(targets, device))
 
 
 def total(cost: Tensor, labels: Int[Tensor, " n"]) -> float:
-    """What labels cost by a matrix (m + 1, n), whose last row is the background's."""
+    """The cost of labels by a cost matrix (m + 1, n), whose last row is the background's."""
     owner = torch.where(labels >= 0, labels, len(cost) - 1)
     return float(cost.gather(0, owner[None]).double().sum())

@@ -1,7 +1,7 @@
 """From which levels the gts of each size get their points: `python -m benchmarks.levels RUN [RUN ...] --data FOLDER`.
 
-Labels are those that each run's own assigner gives from the trained detector's predictions, on held-out images. Sizes
-are in px of the images as the detector sees them.
+The labels come from each run's own assigner and the trained detector's predictions on held-out images. Sizes are in px
+of the images as the detector sees them.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from otalab.lab.gt_bins import SIZE_EDGES, SIZES
 def points_by_level(
     model: Detector, dataset: CocoDataset, images: int
 ) -> tuple[Int[Tensor, " sizes"], Int[Tensor, "sizes levels"]]:
-    """How many gts of each size the first images have, and how many points of each level these learn."""
+    """Numbers of gts of each size in the first `images` images, and of the points of each level that learn them."""
     sizes, levels = len(SIZES), len(model.backbone.strides)
     gts, learnt = torch.zeros(sizes, dtype=torch.int64), torch.zeros(sizes * levels, dtype=torch.int64)
     for index in range(min(images, len(dataset))):
@@ -41,7 +41,7 @@ def points_by_level(
 
 
 def lines(gts: Int[Tensor, " sizes"], learnt: Int[Tensor, "sizes levels"], strides: Sequence[int]) -> list[str]:
-    """A table: points of each level per gt, a row for each size that there is."""
+    """Lines of a table of points per gt by level, with one row for each size that has gts."""
     rows = ["px          gts" + "".join(f"{f'stride {stride}':>12}" for stride in strides)]
     for name, count, own in zip(SIZES, gts.tolist(), learnt.tolist(), strict=True):
         if count:

@@ -1,8 +1,8 @@
-"""Other libraries' solvers on the problems that ours get: on the arcs that the presolve leaves, or on the full matrix.
+"""Other libraries' solvers on otalab's problems: on the arcs that the presolve leaves, or on the full matrix.
 
-Each is called as its documentation has it, in one image; what it takes to put the problem into its terms counts. A
-peer on arcs returns the owner of each column, -1 for none; a peer on the matrix returns labels. Those of packages that
-otalab does not require are used where they are installed.
+Each is called as its documentation describes, with one image per call (`pot_batch` takes a batch). The time to convert
+the problem into its terms counts. A solver of arcs returns the owner of each column, or -1. A solver of the full matrix
+returns labels. Packages that otalab does not require are used if they are installed.
 """
 
 import os
@@ -20,11 +20,11 @@ from torch import Tensor
 
 from otalab.transport.arcs import ArcProblem
 
-DEAR = 100.0  # off-prior cost for the solvers that scale or exponentiate the whole matrix
+DEAR = 100.0  # off-prior cost for solvers that scale or exponentiate the whole matrix
 
 
 class Columns:
-    """Arcs of one image as NumPy: the columns that any arc leads to, renumbered from 0."""
+    """The arcs of one image as NumPy arrays, with the columns that have an arc renumbered from 0."""
 
     def __init__(self, arcs: ArcProblem) -> None:
         self.row, place = arcs.cost.isfinite().numpy().nonzero()
@@ -33,22 +33,22 @@ class Columns:
         self.k, self.total = arcs.k.numpy(), arcs.num_columns
 
     def owner(self, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-        """Owner of each column of the image, from pairs of a row and a column."""
+        """The owner of each column of the image (-1 for none), from pairs of a row and a renumbered column."""
         owner = np.full(self.total, -1)
         owner[self.number[column]] = row
         return owner
 
     def dense(self, fill: float) -> np.ndarray:
-        """The costs as a matrix, `fill` where there is no arc."""
+        """The costs as a matrix of rows and renumbered columns, with `fill` where there is no arc."""
         cost = np.full((len(self.k), len(self.number)), fill)
         cost[self.row, self.column] = self.cost
         return cost
 
 
 def sparse_matching(arcs: ArcProblem) -> np.ndarray:
-    """SciPy's sparse bipartite matching (LAPJVsp), each row repeated k times."""
+    """SciPy's sparse bipartite matching (LAPJVsp), with each row repeated k times."""
     c = Columns(arcs)
-    positive = c.cost - c.cost.min() + 1.0  # a constant for each label shipped; 0 would be no edge
+    positive = c.cost - c.cost.min() + 1.0  # adds the same to every label shipped; a cost of 0 would mean no edge
     shape = len(c.k), len(c.number)
     graph = scipy.sparse.csr_array((positive, (c.row, c.column)), shape=shape)
     copies = np.repeat(np.arange(len(c.k)), c.k)
@@ -57,7 +57,7 @@ def sparse_matching(arcs: ArcProblem) -> np.ndarray:
 
 
 def dense_matching(arcs: ArcProblem) -> np.ndarray:
-    """SciPy's rectangular assignment (Jonker-Volgenant), each row repeated k times."""
+    """SciPy's rectangular assignment (Jonker-Volgenant), with each row repeated k times."""
     c = Columns(arcs)
     copies = np.repeat(np.arange(len(c.k)), c.k)
     rows, columns = scipy.optimize.linear_sum_assignment(c.dense(np.inf)[copies])
@@ -65,7 +65,7 @@ def dense_matching(arcs: ArcProblem) -> np.ndarray:
 
 
 def highs(arcs: ArcProblem) -> np.ndarray:
-    """HiGHS on the linear program, by SciPy."""
+    """HiGHS on the linear program, called through SciPy."""
     c = Columns(arcs)
     number = np.arange(len(c.row))
     ones = np.ones(len(c.row))
@@ -77,7 +77,7 @@ def highs(arcs: ArcProblem) -> np.ndarray:
 
 
 def pot_emd(arcs: ArcProblem) -> np.ndarray:
-    """POT's network simplex, a row for the slack and a dear cost where there is no arc."""
+    """POT's network simplex, with a row for the slack and a prohibitive cost where there is no arc."""
     c = Columns(arcs)
     dear = 2.0 * (len(c.k) + 1) * (np.abs(c.cost).max() + 1)
     cost = np.concatenate([c.dense(dear), np.zeros((1, len(c.number)))])
@@ -87,7 +87,7 @@ def pot_emd(arcs: ArcProblem) -> np.ndarray:
 
 
 def min_cost_flow(arcs: ArcProblem) -> np.ndarray:
-    """OR-Tools' min-cost flow, costs in whole units of 2^-46 of the largest."""
+    """OR-Tools' min-cost flow, with costs rounded to whole multiples of 2^-46 of the largest."""
     from ortools.graph.python.min_cost_flow import SimpleMinCostFlow
 
     c = Columns(arcs)
@@ -118,7 +118,7 @@ Matrix, Supply, Labels = Float[Tensor, "m1 n"], Float[Tensor, " m1"], Int[Tensor
 
 
 def decode(plan: Tensor) -> Labels:
-    """As the textbook decodes: rows rescaled to a maximum of 1, the largest share wins."""
+    """Decode a plan as the textbook does: rows are rescaled to a maximum of 1, then the largest entry wins."""
     return (plan / plan.amax(dim=1, keepdim=True)).argmax(dim=0)
 
 
@@ -130,7 +130,7 @@ def emd_on_all(cost: Matrix, supply: Supply) -> Labels:
 
 
 def pot_sinkhorn(cost: Matrix, supply: Supply) -> Labels:
-    """POT's log-domain Sinkhorn, 50 iterations at eps 0.1, float32 tensors."""
+    """POT's log-domain Sinkhorn on float32 tensors, 50 iterations at eps 0.1."""
     plan = ot.bregman.sinkhorn_log(supply, torch.ones_like(cost[0]), cost, 0.1, numItermax=50, stopThr=0.0, warn=False)
     return decode(plan)
 
@@ -143,7 +143,7 @@ def pot_batch(cost: Float[Tensor, "B m1 n"], supply: Float[Tensor, "B m1"]) -> I
 
 
 def ott(cost: Matrix, supply: Supply) -> Labels:
-    """OTT-JAX's Sinkhorn, 50 iterations at eps 0.1, compiled in the round that warms up."""
+    """OTT-JAX's Sinkhorn, 50 iterations at eps 0.1; it is compiled in the warm-up round."""
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     from jax.numpy import asarray
 
@@ -152,7 +152,7 @@ def ott(cost: Matrix, supply: Supply) -> Labels:
 
 @cache
 def compiled_ott() -> Callable:
-    """Labels from a matrix and supplies, in one compiled function."""
+    """One compiled function from a cost matrix and supplies to labels."""
     import jax
     from ott.geometry.geometry import Geometry
     from ott.solvers.linear import solve
@@ -166,7 +166,7 @@ def compiled_ott() -> Callable:
 
 
 def mdot_tnt(cost: Matrix, supply: Supply) -> Labels:
-    """MDOT's truncated Newton to eps 0.1, float64, unit mass, costs scaled to at most 1; off-prior pairs at 100."""
+    """MDOT's truncated Newton to eps 0.1 in float64, with unit mass; costs are cut off at 100, then scaled to <= 1."""
     from mdot_tnt import solve_OT
 
     cost = cost.double().clamp(max=DEAR)
@@ -185,5 +185,5 @@ FULL_PEERS: dict[str, tuple[str, Callable[[Matrix, Supply], Labels]]] = {
 
 
 def installed(peers: dict[str, tuple[str, Callable]]) -> dict[str, Callable]:
-    """Those whose package is here."""
+    """The solvers whose package is installed."""
     return {name: run for name, (package, run) in peers.items() if find_spec(package)}

@@ -1,21 +1,21 @@
-"""What a full training takes, reckoned from what `benchmarks.scaling` measures and from the assumptions below."""
+"""What a full training takes, computed from the measurements of `benchmarks.scaling` and the assumptions below."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 STEPS, BATCH = 90_000, 16  # the paper's 1x schedule
-COCO_IMAGES = 117_266  # of train2017, with at least one box
-COCO_PIXELS = 640 * 480  # of an average photo
-RATES = (15, 30, 60, 120)  # TFLOP/s that convolutions, norms and losses achieve together: the range of today's cards
-GPUS, EFFICIENCY = 8, 0.9  # of eight, what is left after exchanging gradients and waiting for the slowest
-LAUNCH = 10e-6  # seconds of the host for an operation, Python included
-UPLOAD = 6e9  # bytes a second to the device from memory that is not pinned
-BESIDE_TENSORS = 2e9  # bytes: CUDA's context, cuDNN's workspaces, what the allocator cannot use
+COCO_IMAGES = 117_266  # images of train2017 with at least one box
+COCO_PIXELS = 640 * 480  # pixels of an average photo
+RATES = (15, 30, 60, 120)  # TFLOP/s achieved by convolutions, norms and losses together: the range of current GPUs
+GPUS, EFFICIENCY = 8, 0.9  # share of eight GPUs' speed left after exchanging gradients and waiting for the slowest
+LAUNCH = 10e-6  # seconds that the host takes per operation, Python included
+UPLOAD = 6e9  # bytes per second to the device from memory that is not pinned
+BESIDE_TENSORS = 2e9  # bytes: CUDA's context, cuDNN's workspaces, what the allocator wastes
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with its unit, and what it says; `key` is how other numbers refer to it."""
+    """A number, its unit and its description; other computations refer to it by `key`."""
 
     key: str
     what: str
@@ -26,7 +26,7 @@ class Figure:
 
     @property
     def text(self) -> str:
-        """The value as it is printed, without its unit."""
+        """The value as printed, without its unit."""
         digits = 0 if self.value >= 1000 or self.value == int(self.value) else 1 if self.value >= 10 else 2
         return f"{self.value:,.{digits}f}"
 
@@ -36,11 +36,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Pace:
-    """A run at a rate: hours on one GPU and on eight, and what the host must do for one GPU meanwhile.
+    """A run at one rate of arithmetic: hours on one GPU and on eight, and the host's work for one GPU.
 
     A step takes as long as the device or the host, whichever is slower.
-    solver   percent of a step that the exact solver takes on the CPU
-    loaders  processes that keep the GPU busy; None where loading was not measured
+
+    solver_percent  percentage of a step that the exact solver takes on the CPU
+    loaders         number of processes that keep the GPU busy; None if loading was not measured
     """
 
     tflops: int
@@ -65,7 +66,7 @@ class Pace:
 
 
 def paces(measured: dict[str, float]) -> list[Pace]:
-    """A row for each rate."""
+    """One row for each of RATES."""
     rows, each = [], BATCH // GPUS
     for rate in RATES:
         step = max(device_seconds(measured, BATCH, rate), host_seconds(measured, BATCH))
@@ -85,23 +86,26 @@ def paces(measured: dict[str, float]) -> list[Pace]:
 
 
 def device_seconds(measured: dict[str, float], images: int, rate: float) -> float:
-    """Of a step, for its arithmetic; `rate` in TFLOP/s."""
+    """Seconds that the device takes for the arithmetic of a step; `rate` in TFLOP/s."""
     return images * measured["flops"] / (rate * 1e3)
 
 
 def host_seconds(measured: dict[str, float], images: int) -> float:
-    """Of a step, to dispatch its operations."""
+    """Seconds that the host takes to dispatch the operations of a step."""
     return measured[f"operations {images}"] * LAUNCH
 
 
 def loading(measured: dict[str, float]) -> float:
-    """Seconds of a core for a COCO photo: decoding grows with its pixels, the rest with those of the resized image."""
+    """Seconds that a core takes to load a COCO photo.
+
+    Decoding scales with the pixels of the photo; the rest depends on the resized image alone.
+    """
     decode = measured["decode"] * COCO_PIXELS / measured["photo pixels"]
     return (decode + measured["transform"]) / 1e3
 
 
 def others(measured: dict[str, float]) -> list[Figure]:
-    """Memory, the host's part, the data."""
+    """The other figures: epochs, arithmetic, memory, the host's part of a step, and the data."""
     each = BATCH // GPUS
     rows = [
         Figure("epochs", f"passes over COCO's images: {STEPS:,} steps of {BATCH}", STEPS * BATCH / COCO_IMAGES, ""),
@@ -126,7 +130,7 @@ def others(measured: dict[str, float]) -> list[Figure]:
 
 
 def memory(measured: dict[str, float], images: int, kind: str) -> float:
-    """GB: weights, their average, gradients, momentum; what is kept for the backward pass; what is no tensor."""
+    """GB on a GPU: weights, their average, gradients, momentum, what is kept for backward, and BESIDE_TENSORS."""
     state = 2 * measured["weights"] + measured["gradients"] + measured["momentum"]
     kept = measured[f"kept {kind}"] + measured["kept by losses"]
     return (state + measured[f"kept once {kind}"] + images * kept) / 1e3 + BESIDE_TENSORS / 1e9

@@ -1,7 +1,7 @@
 """Record the figures of a run on photos for lesson 12: `python -m benchmarks.record_photos RUN --data FOLDER`.
 
-A committed notebook cannot train on photos live, nor show any. So a run's figures are written to
-otalab/lessons/recorded/real_photos.json, where the lesson reads them; no photo is in it.
+A committed notebook can neither train on photos live nor show any. So a run's figures are written to
+otalab/lessons/recorded/real_photos.json, from which the lesson reads them. The file has no photo in it.
 """
 
 import argparse

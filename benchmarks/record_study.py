@@ -1,8 +1,8 @@
 """Gather the cards of the studies for lesson 11 and the pages: `python -m benchmarks.record_study`.
 
-Writes the lesson's records from plans and the cards that `otalab study` left in results/. Then every table of README.md
-and docs/ that stands between `<!-- study NAME: means -->` (or `answers`, or `course`), NAME that of a plan, and
-`<!-- end of study -->`.
+This writes the lesson's records from the plans and from the cards that `otalab study` left in results/. Then it
+rewrites tables in README.md and docs/: all between `<!-- study NAME: means -->` (or `answers` or `course`), where NAME
+is that of a plan, and `<!-- end of study -->`.
 """
 
 import re
@@ -32,7 +32,7 @@ RECORDS = {
     "budget": lesson11.LONGER,
 }
 KEPT = ("data", "method", "seed", "source", "scenes", "metrics", "crowding", "size", "epochs", "seconds", "versions")
-COLUMNS = {"AP": "AP", "AP50": "AP50"}  # of a table, and which of a card's metrics they show
+COLUMNS = {"AP": "AP", "AP50": "AP50"}  # columns of a table, and the metric of a card that each shows
 OF_CELLS = {
     "small": "APs",
     "medium": "APm",
@@ -45,20 +45,20 @@ BLOCK = re.compile(r"(?<=<!-- study )(\w+): (means|answers|course) -->\n.*?(?=<!
 
 
 def study(name: str) -> tuple[str, Plan, list[Card]]:
-    """A plan's text, the plan, and its cards: they lie where the command at the head of the plan says."""
+    """A plan's text, the plan, and its cards, from the folder that the command at the head of the plan names."""
     text = (FOLDER / "plans" / f"{name}.toml").read_text()
     plan = parse_plan(text)
     return text, plan, read_cards(plan, FOLDER.parent / CARDS.search(text)[1])
 
 
 def record(name: str) -> dict:
-    """The plan's text, and of its cards what the lesson shows."""
+    """The plan's text, and those fields of its cards that the lesson shows."""
     text, _, cards = study(name)
     return {"plan": text, "cards": [{key: card[key] for key in KEPT} for card in map(asdict, cards)]}
 
 
 def table(name: str, kind: str) -> str:
-    """A study's `means`, `answers` or `course`, in Markdown."""
+    """A study's table of `means`, `answers` or `course`, in Markdown."""
     _, plan, cards = study(name)
     if kind == "means":
         return markdown(mean_lines(plan, cards))
@@ -66,7 +66,7 @@ def table(name: str, kind: str) -> str:
 
 
 def mean_lines(plan: Plan, cards: Sequence[Card]) -> list[dict]:
-    """A row for each method: means over the seeds in percent."""
+    """One row per method: means over the seeds, in percent."""
     columns = COLUMNS | (OF_CELLS if "cells" in plan.data else {})
 
     def mean(data: str, method: str, metric: str) -> str:
@@ -84,7 +84,7 @@ def mean_lines(plan: Plan, cards: Sequence[Card]) -> list[dict]:
 
 
 def course_lines(cards: Sequence[Card]) -> list[dict]:
-    """A row for each run: how its loss fell, its AP, and the time of a step in units of the first run's."""
+    """One row per run: its first and last loss, its AP, and the time of a step relative to the first run's."""
     first = sum(cards[0].seconds.values())
     return [
         {
@@ -99,7 +99,7 @@ def course_lines(cards: Sequence[Card]) -> list[dict]:
 
 
 def answer_lines(plan: Plan, cards: Sequence[Card]) -> list[dict]:
-    """A row for each contrast and data set."""
+    """One row per contrast and data set."""
     return [
         {"question": row["question"], "difference": f"`{row['a']}` - `{row['b']}`"}
         | {key: row[key] for key in ("on", "a - b", "interval", "by its pairs alone", "answer")}
@@ -108,18 +108,18 @@ def answer_lines(plan: Plan, cards: Sequence[Card]) -> list[dict]:
 
 
 def markdown(rows: Sequence[dict]) -> str:
-    """Rows of one set of keys as a table."""
+    """Rows that share their keys, as a Markdown table."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
 def filled(page: str) -> str:
-    """A page with its tables made anew."""
+    """The text of a page with its tables rewritten."""
     return BLOCK.sub(lambda block: f"{block[1]}: {block[2]} -->\n{table(block[1], block[2])}", page)
 
 
 def main() -> int:
-    """Write the records and the tables."""
+    """Write the lesson's records and the tables of the pages."""
     for name, path in RECORDS.items():
         write_json(path, made := record(name))
         print(f"{len(made['cards'])} cards -> {path}")

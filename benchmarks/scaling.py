@@ -2,8 +2,8 @@
 
 python -m benchmarks.scaling [--quick] [--data FOLDER] [--json FILE]
 
-Operations and bytes are counted on tensors without memory; seconds are CPU time on one thread. `--data` names a folder
-in COCO format, whose training photos are decoded to see how fast a core is.
+Operations and bytes are counted on tensors without memory. Seconds are CPU time on one thread. `--data` names a folder
+in COCO format; its training photos are decoded to measure how fast a core is.
 """
 
 import argparse
@@ -39,11 +39,14 @@ from otalab.lab.timing import one_thread
 CPU = torch.device("cpu")
 STRIDES = (8, 16, 32, 64, 128)
 SOLVERS = ("augmenting-path", "auction", "sinkhorn")
-SMALL = (128, 224)  # px: as many operations as a large image dispatches, in less time
+SMALL = (128, 224)  # px; dispatches as many operations as a large image, in less time
 
 
 def network_figures(setting: Setting) -> list[Figure]:
-    """Arithmetic of one image, convolutions alone, a multiplication and an addition counted as two."""
+    """Arithmetic of one image, and sizes of weights, gradients and momentum.
+
+    Only convolutions count; a multiplication and an addition count as two operations.
+    """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         model = frozen_detector(setting)
         _, predictions = model.predict([torch.rand(3, *setting.size)])
@@ -62,7 +65,7 @@ def network_figures(setting: Setting) -> list[Figure]:
 
 
 def kept_figures(setting: Setting) -> list[Figure]:
-    """What the backward pass needs of the forward: as a CUDA device would keep it."""
+    """Memory kept by the forward pass for the backward pass, as on a CUDA device."""
     rows = []
     for kind, amp in (("float32", False), ("bfloat16", True)):
         one, two = (kept_by_network(replace(setting, batch=batch), amp) for batch in (1, 2))
@@ -76,7 +79,10 @@ def kept_figures(setting: Setting) -> list[Figure]:
 
 
 def kept_by_network(setting: Setting, amp: bool) -> int:
-    """Bytes of distinct tensors other than weights; the device is pretended, as autocast's rules are the device's."""
+    """Bytes of distinct tensors that autograd saves of the network, without weights and buffers.
+
+    The device is a fake CUDA device, because autocast's rules depend on the device.
+    """
     with FakeTensorMode(), torch.device("cuda"):
         model = frozen_detector(setting)
         images = [torch.rand(3, *setting.size) for _ in range(setting.batch)]
@@ -86,7 +92,7 @@ def kept_by_network(setting: Setting, amp: bool) -> int:
 
 @contextmanager
 def autocast_of_cuda(on: bool) -> Iterator[None]:
-    """Autocast to bfloat16 by CUDA's rules; `torch.autocast` refuses where there is no such device."""
+    """Autocast to bfloat16 by CUDA's rules; `torch.autocast` would refuse on a machine without CUDA."""
     torch.set_autocast_dtype("cuda", torch.bfloat16)
     torch.set_autocast_enabled("cuda", on)
     try:
@@ -97,7 +103,7 @@ def autocast_of_cuda(on: bool) -> Iterator[None]:
 
 
 def kept_by_losses(setting: Setting) -> int:
-    """Bytes for the backward pass from the losses to the predictions."""
+    """Bytes that autograd saves for the backward pass from the losses to the predictions."""
     batch = make_batch(setting, STRIDES, CPU)
     labels = batch.assigned(build_assigner("ota"))
     for p in batch.predictions:
@@ -107,8 +113,8 @@ def kept_by_losses(setting: Setting) -> int:
 
 
 def kept_bytes(call: Callable[[], object], apart_from: Sequence[torch.Tensor]) -> int:
-    """Bytes of the storages that autograd saves in a call, each once."""
-    seen: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used again
+    """Bytes of the distinct storages that autograd saves in a call, except those of the tensors in `apart_from`."""
+    seen: dict[int, torch.UntypedStorage] = {}  # keeps storages alive, so that no address is reused
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -124,7 +130,7 @@ def kept_bytes(call: Callable[[], object], apart_from: Sequence[torch.Tensor]) -
 
 @dataclass(frozen=True)
 class Dispatched:
-    """Operations that the host dispatches in a step or in an assignment, and at how many it would wait for a GPU."""
+    """Numbers of operations that the host dispatches, and of those at which it would wait for a GPU."""
 
     way: str
     images: int
@@ -138,7 +144,7 @@ class Dispatched:
 
 
 def dispatched_rows(setting: Setting, batches: Sequence[int]) -> list[Dispatched]:
-    """A step, and the assignment in it by each solver. The size of the images does not matter."""
+    """Rows for a step and for its assignment by each solver. The size of the images does not matter."""
     rows = []
     for count in batches:
         step = OtalabStep(replace(setting, size=SMALL, batch=count), CPU)
@@ -152,14 +158,14 @@ def dispatched_rows(setting: Setting, batches: Sequence[int]) -> list[Dispatched
 
 
 def dispatched(way: str, images: int, call: Callable[[], object]) -> Dispatched:
-    """Counted on the CPU, which stands in for a GPU."""
+    """Count the operations of a call on the CPU, which stands in for a GPU."""
     with HostWaits(CPU) as seen:
         call()
     return Dispatched(way, images, seen.operations, seen.waits.total())
 
 
 def assignment_figures(setting: Setting) -> list[Figure]:
-    """The part of assignment that stays on the CPU, and what travels there and back."""
+    """The part of assignment that always runs on the CPU, and the bytes that travel there and back."""
     batch, ota, arcs = make_batch(setting, STRIDES, CPU), build_assigner("ota"), []
     solver = EXACT_SOLVERS["augmenting-path"]
     with patch.dict(EXACT_SOLVERS, {"augmenting-path": lambda problem: arcs.append(problem) or solver(problem)}):
@@ -184,7 +190,7 @@ def assignment_figures(setting: Setting) -> list[Figure]:
 
 
 def cpu_seconds(call: Callable[[], object], runs: int = 5) -> float:
-    """The median CPU time of a call, after one that warms up."""
+    """The median CPU time of a call, after one call that warms up."""
     taken = []
     for _ in range(runs + 1):
         start = time.process_time()
@@ -194,7 +200,7 @@ def cpu_seconds(call: Callable[[], object], runs: int = 5) -> float:
 
 
 def loader_figures(folder: str, photos: int = 64) -> list[Figure]:
-    """What one loader process does for a photo."""
+    """The time that one loader process takes for a photo."""
     data = CocoDataset.from_folder(folder, "train", max_images=photos)
     pixels = float(data.sizes[: len(data)].prod(axis=1).mean())
     decode, whole = (
@@ -210,7 +216,7 @@ def loader_figures(folder: str, photos: int = 64) -> list[Figure]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, reckon, print and write."""
+    """Measure, compute, print the tables and write them."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
     flags.add_argument("--quick", action="store_true", help="a small network and image, to see that the command works")
     flags.add_argument("--data", help="folder in COCO format with a train split, for the loader's part")

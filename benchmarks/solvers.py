@@ -24,13 +24,13 @@ from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.augmenting_path import augmenting_path
 from otalab.transport.sinkhorn import log_sum_exp
 
-TIE = 1e-12  # relative difference of objectives up to which other labels are as good
-BUDGET = 20.0  # seconds for one way of a table, so that slow ones take part in fewer rounds
+TIE = 1e-12  # objectives that differ by less, relatively, count as equal
+BUDGET = 20.0  # seconds for each way of a table; slow ways take part in fewer rounds
 
 
 @dataclass(frozen=True)
 class Checked(Timing):
-    """A timing with what the way found: labels off the exact optimum's, and the relative duality gap of its prices."""
+    """A timing, the number of labels that differ from the exact ones, and the relative duality gap of the prices."""
 
     head: ClassVar[str] = f"{Timing.head}{'labels':>9}{'gap':>10}"
 
@@ -43,7 +43,7 @@ class Checked(Timing):
 
 
 def solvers_table(case: Case, timer: Timer) -> Table:
-    """Every way on the matrix itself."""
+    """Time every way on the full cost matrix."""
     ways = {
         "textbook Sinkhorn, 50 iterations": one_by_one(case, textbook_sinkhorn),
         "textbook Sinkhorn, exponents clamped at -80": one_by_one(case, textbook_sinkhorn, log_sum_exp=log_sum_exp),
@@ -51,7 +51,7 @@ def solvers_table(case: Case, timer: Timer) -> Table:
     }
     small = case.cost.numel() < 10**6
     for name, peer in installed(FULL_PEERS).items():
-        if small or "emd" not in name:  # network simplex takes minutes on the largest
+        if small or "emd" not in name:  # the network simplex takes minutes on the largest cases
             ways[name] = one_by_one(case, peer)
     if len(case.cost) > 1:
         ways["POT solve_batch, log_sinkhorn, 50 iterations"] = lambda: Answer(pot_batch(case.cost, case.supply))
@@ -59,7 +59,7 @@ def solvers_table(case: Case, timer: Timer) -> Table:
 
 
 def checked(case: Case, ways: dict[str, Callable[[], Answer]], timer: Timer) -> list[Checked]:
-    """A row for each way, its answer compared with that of SciPy's assignment solver."""
+    """One row per way, with its answer compared to that of SciPy's assignment solver."""
     exact = solve(case.problem(), "assignment").labels
     found = {way: find() for way, find in ways.items()}
     rows = timings(timer(ways))
@@ -70,9 +70,10 @@ def checked(case: Case, ways: dict[str, Callable[[], Answer]], timer: Timer) -> 
 
 
 def faults(case: Case, answer: Answer, exact: Int[Tensor, "B n"]) -> tuple[int, float | None]:
-    """Labels that differ from the exact ones, and the largest relative gap of the prices, if there are any.
+    """Number of labels that differ from the exact ones, and the largest relative gap of the prices, if there are any.
 
-    None differ if every row ships its k at the exact optimum's cost: a tie. Without each row's k there is no gap.
+    If every row ships its k at the cost of the optimum, the labels are a tie and the number is 0. If some row does not
+    ship its k, there is no gap.
     """
     off = int((answer.labels != exact).sum())
     plan = torch.nn.functional.one_hot(answer.labels, case.cost.shape[1]).mT.double()
@@ -84,13 +85,13 @@ def faults(case: Case, answer: Answer, exact: Int[Tensor, "B n"]) -> tuple[int, 
 
 
 def total(case: Case, labels: Int[Tensor, "B n"]) -> Float[Tensor, " B"]:
-    """What the labels cost."""
+    """The cost of the labels of each image."""
     return case.cost.gather(1, labels[:, None]).double().sum(dim=(1, 2))
 
 
 @dataclass(frozen=True)
 class ArcTiming:
-    """Median seconds of a solver on the arcs; how many times longer than augmenting-path; labels off its."""
+    """Median seconds of a solver on the arcs, and its time and labels compared with those of augmenting-path."""
 
     head: ClassVar[str] = f"{'way':<58}{'seconds':>10}{'times as long':>15}{'labels':>9}"
 
@@ -104,7 +105,7 @@ class ArcTiming:
 
 
 def peers_table(case: Case, timer: Timer) -> Table:
-    """Exact solvers given the same presolve: the arcs that were left of one image, in; the owners of columns, out."""
+    """Time exact solvers after the same presolve: from the arcs left of one image to the owners of its columns."""
     arcs = presolved(case)
     ways: dict[str, Callable] = {
         "augmenting-path, compiled": lambda: augmenting_path(arcs, compiled=True).owner.numpy(),
@@ -128,14 +129,14 @@ def peers_table(case: Case, timer: Timer) -> Table:
 
 
 def owners_off(arcs: ArcProblem, owner: np.ndarray, exact: np.ndarray) -> int:
-    """Columns with another owner; none if all rows got as many for the same cost: a tie."""
+    """Number of columns with another owner; 0 for a tie (all rows get as many columns, at the same total cost)."""
     mine, best = (ArcSolution(arcs, torch.from_numpy(o), torch.zeros(len(arcs))) for o in (owner, exact))
     as_good = torch.allclose(mine.objective, best.objective, rtol=TIE, atol=0.0)
     return 0 if as_good and torch.equal(mine.shipped, best.shipped) else int((owner != exact).sum())
 
 
 def presolved(case: Case) -> ArcProblem:
-    """The arcs that `augmenting_path` gets in the end."""
+    """The arcs on which `augmenting_path` is called last."""
     seen: list[ArcProblem] = []
 
     def recording(arcs: ArcProblem) -> ArcSolution:
@@ -147,7 +148,7 @@ def presolved(case: Case) -> ArcProblem:
 
 
 def tables(timer: Timer, quick: bool) -> list[Table]:
-    """All scenes; the peers on the arcs of single images."""
+    """A table for each set of images; for single images also one of the peers on arcs."""
     done, timer = [], replace(timer, budget=BUDGET)
     for name, images in scenes(quick).items():
         case = make_case(name, images)

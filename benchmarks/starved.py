@@ -2,9 +2,10 @@
 
 python -m benchmarks.starved [--images N] [--data FOLDER [--split SPLIT] [--checkpoint RUN [--by-class]]]
 
-Predictions are an untrained detector's, simulated ones, and those of the checkpoint, if there is one. The row "fewest
-possible" is the least that any labels could leave, each point having one gt, from the candidates of `ota`.
-With --by-class it says instead how many positives a gt of each class gets from the checkpoint's predictions.
+Predictions are those of an untrained detector, simulated ones, and those of the checkpoint, if there is one. The row
+"fewest possible" is the least number of gts that any labels from `ota`'s candidates must leave empty, because a point
+can learn only one gt. With --by-class it prints instead how many positives a gt of each class gets from the
+checkpoint's predictions.
 """
 
 import argparse
@@ -35,7 +36,7 @@ SKILL = 0.7
 
 @dataclass(frozen=True)
 class Row:
-    """gts left without a positive, of all; and the images that have one. `refused`: images without an answer."""
+    """Number of gts left without a positive, of images with such a gt, and of images that the assigner refused."""
 
     assigner: str
     empty: int
@@ -78,7 +79,7 @@ def photos(folder: str, split: str, count: int, categories: Sequence[str] | None
 
 
 def detected(model, images: Iterable[tuple[Tensor, Targets]]) -> Iterable[Seen]:
-    """What a detector says."""
+    """Yield a detector's predictions for each image."""
     for image, targets in images:
         with torch.inference_mode():
             points, (predictions,) = model.predict([image])
@@ -86,7 +87,7 @@ def detected(model, images: Iterable[tuple[Tensor, Targets]]) -> Iterable[Seen]:
 
 
 def simulated(images: Iterable[tuple[Tensor, Targets]], num_classes: int) -> Iterable[Seen]:
-    """What a detector in the middle of training might say."""
+    """Yield simulated predictions for each image, as in the middle of training."""
     generator = torch.Generator().manual_seed(0)
     for image, targets in images:
         points = AnchorPoints.for_image(tuple(image.shape[-2:]))
@@ -100,7 +101,7 @@ def untrained(num_classes: int):
 
 
 def starved(name: str, seen: Iterable[Seen], total: int) -> Table:
-    """Count the gts that each assigner leaves empty."""
+    """Count the gts that each assigner leaves empty, print the table and return it."""
     assigners = {name: build_assigner(name) for name in ASSIGNERS}
     empty: dict[str, list[int]] = {name: [] for name in [*assigners, "fewest possible"]}
     refused = dict.fromkeys(assigners, 0)
@@ -126,7 +127,7 @@ def starved(name: str, seen: Iterable[Seen], total: int) -> Table:
 
 
 def by_class(seen: Iterable[Seen], class_names: Sequence[str]) -> dict[str, list[float]]:
-    """Positives per gt of each class, by assigner; and the gts of each class, under "gts"."""
+    """Positives per gt of each class, by assigner, and the number of gts of each class under "gts"."""
     assigners = {name: build_assigner(name) for name in ASSIGNERS}
     sums = {name: torch.zeros(len(class_names), dtype=torch.float64) for name in ["gts", *assigners]}
     for points, predictions, targets in seen:
@@ -137,7 +138,7 @@ def by_class(seen: Iterable[Seen], class_names: Sequence[str]) -> dict[str, list
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Count, print the tables and write them."""
+    """Count, print the tables and write them to a file."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.starved", description=__doc__.splitlines()[0])
     flags.add_argument("--images", type=int, default=200, help="scenes, and photos, at most (default: %(default)s)")
     flags.add_argument("--data", help="COCO-format folder")

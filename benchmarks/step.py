@@ -1,7 +1,7 @@
 """How much longer a training step takes for its assignment, and for images of many sizes.
 
-Assignment: beside the same step with labels that were recorded. Sizes: beside the same step on the same padded batches,
-with padding taken for image.
+For assignment, the step is compared with the same step that uses recorded labels. For sizes, it is compared with the
+same step on the same padded batches, with padding treated as part of the image.
 
 python -m benchmarks.step [--rounds N] [--quick]
 """
@@ -34,7 +34,7 @@ LEARN = 3  # steps before the labels are recorded
 
 @dataclass(frozen=True)
 class Setting:
-    """A backbone, and the batch that it learns."""
+    """A backbone, and the size of its images and its batch."""
 
     backbone: str
     image_size: int
@@ -46,7 +46,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class StepTiming:
-    """Median seconds of a step with and without assignment; the median of the paired ratios; assignment by itself."""
+    """Median seconds of a step with and without assignment and of assignment alone; the median of the paired ratios."""
 
     way: str
     seconds: float
@@ -62,7 +62,7 @@ class StepTiming:
 
 
 def shapes_batch(setting: Setting) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Images and targets of the shapes set, its objects in proportion to the images."""
+    """Images and targets of the shapes set, with objects scaled to the size of the images."""
     config, ratio = ShapesConfig(), setting.image_size / ShapesConfig().image_size
     config = ShapesConfig(
         image_size=setting.image_size, min_size=config.min_size * ratio, max_size=config.max_size * ratio
@@ -76,7 +76,7 @@ def shapes_batch(setting: Setting) -> tuple[list[Tensor], list[dict[str, Tensor]
 
 
 def make_steps(setting: Setting, assigner: str) -> dict[str, Callable[[], None]]:
-    """The step, the same step with recorded labels, and the assignment by itself."""
+    """The step, the same step with recorded labels, and the assignment alone."""
     torch.manual_seed(0)
     model = place(build_detector(setting.backbone, len(CLASS_NAMES), assigner), torch.device("cpu")).train()
     optimizer = build_optimizer(model, TrainConfig(lr=1e-4))
@@ -105,7 +105,7 @@ def make_steps(setting: Setting, assigner: str) -> dict[str, Callable[[], None]]
 
 
 def step_table(setting: Setting, timer: Timer) -> Table:
-    """A row for each assigner."""
+    """One row each for `ota` and `fcos`."""
     rows = []
     for assigner in ("ota", "fcos"):
         with one_thread():
@@ -118,7 +118,7 @@ def step_table(setting: Setting, timer: Timer) -> Table:
 
 @dataclass(frozen=True)
 class PaddingTiming:
-    """Median seconds of an epoch of padded batches, and of one in which padding counts as image."""
+    """Median seconds of an epoch of padded batches, and of the same epoch with padding treated as image."""
 
     way: str
     seconds: float
@@ -135,13 +135,13 @@ PHOTOS = [(240, 320)] * 9 + [(213, 320)] * 4 + [(320, 240)] * 4 + [(320, 213)] *
 
 
 def random_sizes(num_images: int) -> list[tuple[int, int]]:
-    """Of 72 to 160 px a side."""
+    """Sizes (height, width) of images, each side 72 to 160 px."""
     sizes = torch.randint(72, 161, (num_images, 2), generator=torch.Generator().manual_seed(0))
     return [(height, width) for height, width in sizes.tolist()]
 
 
 def make_epochs(model: Detector, sizes: list[tuple[int, int]], config: TrainConfig) -> dict[str, Callable[[], None]]:
-    """An epoch on images of those sizes, in batches as training makes them."""
+    """An epoch on images of those sizes, in the batches of training, and the same with padding treated as image."""
     generator = torch.Generator().manual_seed(0)
     model = place(model, torch.device("cpu")).train()
     optimizer = build_optimizer(model, config)
@@ -166,7 +166,7 @@ def make_epochs(model: Detector, sizes: list[tuple[int, int]], config: TrainConf
 
 
 def padding_table(quick: bool, timer: Timer) -> Table:
-    """Rows for images of like shape in a batch, and for batches as images come; photos have frozen norms."""
+    """Rows for batches of similar shapes, for batches in random order, and for photos with frozen norms."""
     torch.manual_seed(0)
     drawn, photos, few = random_sizes(32 if quick else 128), PHOTOS[8:16:4] if quick else PHOTOS, PHOTOS[5:13]
     classes, of_drawn, of_photos = len(CLASS_NAMES), TrainConfig(lr=1e-6), TrainConfig(batch_size=8, lr=1e-6)
@@ -189,7 +189,7 @@ def padding_table(quick: bool, timer: Timer) -> Table:
 
 
 def tables(timer: Timer, quick: bool) -> list[Table]:
-    """A detector of everyday size, and the smallest; then padding."""
+    """Tables of steps for a detector of usual size and for the smallest; then a table of padding."""
     settings = [Setting("tiny", 96, 2)] if quick else [Setting("resnet18", 320, 8), Setting("tiny", 128, 16)]
     steps = [shown(step_table(setting, timer)) for setting in settings]
     return [*steps, shown(padding_table(quick, timer))]

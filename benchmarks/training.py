@@ -1,4 +1,4 @@
-"""Training steps to be measured on any device: otalab's detector, and torchvision's FCOS on the same images."""
+"""Training steps to measure on any device: those of otalab's detector, and of torchvision's FCOS on the same images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from otalab.detect import build_detector
 from otalab.detect.layout import place
 from otalab.lab.simulate import random_targets, simulate_predictions
 
-LR = 1e-6  # so low that random weights stay finite
+LR = 1e-6  # low enough for random weights to stay finite
 AMP = torch.bfloat16
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A backbone, its images, and how many gts each has: 7 is COCO's average."""
+    """A backbone, its batch of images, and the number of gts per image: 7 is COCO's average."""
 
     backbone: str = "resnet50"
     size: tuple[int, int] = (800, 1344)
@@ -31,7 +31,7 @@ class Setting:
 
     @property
     def images(self) -> str:
-        """The network and what it sees, whatever the batch."""
+        """The network and its images, without the size of the batch."""
         height, width = self.size
         return f"{self.backbone}, images of {height}x{width} px with {self.num_gt} gts"
 
@@ -41,7 +41,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of noise, their targets, and predictions as in the middle of training, from which labels are made."""
+    """Images of noise, their targets, and the simulated predictions (as in mid-training) that labels are made from."""
 
     images: list[Tensor]
     targets: list[dict[str, Tensor]]
@@ -55,7 +55,7 @@ class Batch:
 
 
 def make_batch(setting: Setting, strides: tuple[int, ...], device: torch.device) -> Batch:
-    """The same for every model of equal strides, and on every device."""
+    """Make a batch, which is the same on every device and for all models with the same strides."""
     generator = torch.Generator().manual_seed(0)
     points = AnchorPoints.for_image(setting.size, strides)
     images, truth, predictions = [], [], []
@@ -80,16 +80,16 @@ def predictions_to(predictions: Predictions, device: torch.device) -> Prediction
 
 
 def frozen_detector(setting: Setting, assigner: str = "ota") -> nn.Module:
-    """otalab's detector as it trains from ImageNet's weights: norms and first layers frozen. The weights are random."""
+    """otalab's detector with norms and first layers frozen, as with ImageNet's weights, but with random weights."""
     torch.manual_seed(0)
     weights = None if setting.backbone == "tiny" else "IMAGENET1K_V1"
     return build_detector(setting.backbone, setting.classes, assigner, weights, load_weights=False).train()
 
 
 class OtalabStep:
-    """A step of otalab's detector, labels made by `assign` from the predictions of `Batch`; to be called.
+    """A step of otalab's detector, to be called. `assign` makes its labels from the predictions of `Batch`.
 
-    With predictions of random weights every gt would want a single point, and assignment would be too easy.
+    With the predictions of random weights every gt would want a single point, and assignment would be too easy.
     """
 
     def __init__(self, setting: Setting, device: torch.device, amp: bool = True) -> None:
@@ -100,7 +100,7 @@ class OtalabStep:
         self.step = step_of(self.model, self.batch.images, self.batch.targets, amp)
 
     def assign(self) -> list[Assignment]:
-        """The labels that the step learns; to be replaced."""
+        """The labels that the step learns; callers may replace this method."""
         return self.batch.assigned(self.assigner)
 
     def __call__(self) -> None:
@@ -108,16 +108,16 @@ class OtalabStep:
 
 
 def torchvision_step(setting: Setting, device: torch.device) -> Callable[[], None]:
-    """A step of torchvision's FCOS, which makes its labels by rule."""
+    """A step of torchvision's FCOS, which makes its labels by a fixed rule."""
     model = torchvision_fcos(setting, device).to(memory_format=torch.channels_last)
     batch = make_batch(setting, (8, 16, 32, 64, 128), device)
     return step_of(model, batch.images, batch.targets)
 
 
 def torchvision_fcos(setting: Setting, device: torch.device) -> nn.Module:
-    """torchvision's FCOS with the same trunk, frozen alike, and our thresholds.
+    """torchvision's FCOS with the same backbone and frozen layers as otalab's detector, and the same thresholds.
 
-    `fcos_resnet50_fpn` freezes norms only if it may load weights, so its parts are put together here.
+    `fcos_resnet50_fpn` freezes norms only if it loads weights, so the model is put together from its parts here.
     """
     torch.manual_seed(0)
     name = "resnet18" if setting.backbone == "tiny" else setting.backbone
@@ -131,7 +131,10 @@ def torchvision_fcos(setting: Setting, device: torch.device) -> nn.Module:
 
 
 def step_of(model: nn.Module, images: list[Tensor], targets: list[dict], amp: bool = True) -> Callable[[], None]:
-    """Losses under autocast, gradients, and a step of SGD with momentum: of any model of torchvision's convention."""
+    """A training step of any model with torchvision's interface.
+
+    It computes losses under autocast (if `amp`) and gradients, and takes a step of SGD with momentum.
+    """
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(learning, lr=LR, momentum=0.9, weight_decay=1e-4)
 

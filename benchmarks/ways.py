@@ -1,4 +1,4 @@
-"""Ways from the cost matrices of a case to labels: otalab's solvers, each called in the way it is meant to be."""
+"""Ways from the cost matrices of a case to labels: otalab's solvers, each called as it is meant to be used."""
 
 import warnings
 from collections.abc import Callable
@@ -22,14 +22,14 @@ from otalab.transport.presolve import by_arcs, rows_of_owners, solve_over_slack
 
 @dataclass(frozen=True)
 class Answer:
-    """Labels (B, n), m for the background; and prices (B, m + 1) of the rows, if the solver has any."""
+    """Labels (B, n), with m for the background, and prices (B, m + 1) of the rows, if the solver has any."""
 
     labels: Int[Tensor, "B n"]
     price: Float[Tensor, "B m1"] | None = None
 
 
 def by_presolve(case: Case, solver: Callable[..., ArcSolution], off_prior: float = 1e6, **options) -> Callable:
-    """Labels and prices from the matrix, presolve included; no plan is made."""
+    """A way from the cost matrix to labels and prices, presolve included; it makes no plan."""
     problem = case.problem(off_prior)
     blocks, m1, n = problem.cost.shape
     slack = torch.full((blocks,), m1 - 1)
@@ -44,7 +44,7 @@ def by_presolve(case: Case, solver: Callable[..., ArcSolution], off_prior: float
 
 
 def by_method(case: Case, method: Callable, off_prior: float = 1e6, **options) -> Callable:
-    """Labels of a method for `solve`."""
+    """A way to labels and prices by a method of `solve`, which also makes the dense plan."""
     problem = case.problem(off_prior)
 
     def find() -> Answer:
@@ -57,7 +57,7 @@ def by_method(case: Case, method: Callable, off_prior: float = 1e6, **options) -
 
 
 def by_prior(case: Case, solver: Callable, **options) -> Callable:
-    """Labels of an entropic solver of arcs, which gets all pairs in the prior, found in the matrix each time."""
+    """A way by an entropic solver of arcs; each call finds the pairs in the prior from the cost matrix."""
     blocks, m1, n = case.cost.shape
     most = int((case.cost[:, :-1] < 5e5).sum(dim=2).max())
     row = torch.arange(blocks * m1)
@@ -76,12 +76,12 @@ def by_prior(case: Case, solver: Callable, **options) -> Callable:
 
 
 def one_by_one(case: Case, labels: Callable, **options) -> Callable:
-    """A loop over the images of a way that takes a matrix and supplies."""
+    """A loop over the images, for a function from one cost matrix and its supplies to labels."""
     return lambda: Answer(torch.stack([labels(c, s, **options) for c, s in zip(case.cost, case.supply, strict=True)]))
 
 
 def ours(case: Case) -> dict[str, Callable[[], Answer]]:
-    """otalab's solvers; those that a constant of 1e6 would hamper get +inf in its place."""
+    """otalab's solvers. Those that off-prior costs of 1e6 would hamper get +inf instead."""
     ways = {
         "augmenting-path, numpy only": by_presolve(case, augmenting_path, compiled=False),
         "augmenting-path, compiled": by_presolve(case, augmenting_path, compiled=True),
@@ -100,7 +100,7 @@ def ours(case: Case) -> dict[str, Callable[[], Answer]]:
 
 
 def feasible(case: Case, off_prior: float) -> bool:
-    """Whether all rows can get their k."""
+    """Whether all rows can get their k with this off-prior cost."""
     try:
         by_arcs(augmenting_path)(case.problem(off_prior))
     except InputError:
