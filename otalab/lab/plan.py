@@ -112,6 +112,8 @@ class Plan:
         for contrast in self.contrasts:
             known(self.methods, "method", contrast.a, contrast.b)
             known(self.data, "data set", *contrast.data, *contrast.across)
+            if contrast.a == contrast.b:
+                raise InputError(f"{contrast.question!r} compares {contrast.a!r} with itself")
             if len(contrast.across) not in (0, 2):
                 raise InputError(f"{contrast.question!r}: across needs two data sets, not {list(contrast.across)}")
         for name, own in {"settings": self.settings, **self.methods}.items():
@@ -158,9 +160,10 @@ def parse_plan(text: str) -> Plan:
         content[name] = table(name, content.get(name, {}))
     content["methods"] = {name: table(f"method {name}", own) for name, own in content["methods"].items()}
     content["data"] = {name: data_set(name, each) for name, each in content["data"].items()}
-    content["contrasts"] = tuple(
-        typed(Contrast, f"contrast {number}", each) for number, each in enumerate(content.get("contrasts", []), 1)
-    )
+    contrasts = content.get("contrasts", ())
+    if not isinstance(contrasts, tuple):
+        raise InputError(f"contrasts is {contrasts!r}; it must be a list of tables")
+    content["contrasts"] = tuple(typed(Contrast, f"contrast {i}", each) for i, each in enumerate(contrasts, 1))
     return typed(Plan, "the plan", content)
 
 
@@ -190,6 +193,8 @@ def typed(kind: type, name: str, content: object):
             content[key] = float(value)
         elif expected in (int, float, str, bool) and type(value) is not expected:
             raise InputError(f"{key} of {name} is {value!r}; it must be of the type {expected.__name__}")
+        elif expected == tuple[str, ...] and not (isinstance(value, tuple) and all(type(v) is str for v in value)):
+            raise InputError(f"{key} of {name} is {value!r}; it must be a list of names")
     return kind(**content)
 
 

@@ -186,5 +186,6 @@ class LabelChanges:
 def share_changed(before: Sequence[Tensor], now: Sequence[Tensor]) -> float:
     """Changed labels over the points that learn a gt in `before` or `now`, which hold the labels (n,) of each image."""
     pairs = list(zip(before, now, strict=True))
-    used = sum(int(((a >= 0) | (b >= 0)).sum()) for a, b in pairs)
-    return round(sum(int((a != b).sum()) for a, b in pairs) / max(1, used), 5)
+    learns = [(a >= 0) | (b >= 0) for a, b in pairs]
+    changed = sum(int(((a != b) & used).sum()) for (a, b), used in zip(pairs, learns, strict=True))
+    return round(changed / max(1, sum(int(used.sum()) for used in learns)), 5)

@@ -106,6 +106,9 @@ def test_the_plans_that_come_along_are_whole_and_ask_with_three_seeds_or_describ
         ("fcos = {}", "fcos = 3", "method fcos is 3, not a table"),
         ('data = ["far"]', 'data = ["fur"]', "'fur' is no data set of the plan; there is near, far"),
         ('data = ["far"]', 'across = ["far"]', "across needs two data sets"),
+        ('data = ["far"]', 'data = "far"', "data of contrast 1 is 'far'; it must be a list of names"),
+        ('data = ["far"]', "data = [1]", "data of contrast 1 is (1,); it must be a list of names"),
+        ('b = "fcos"', 'b = "ota balanced"', "compares 'ota balanced' with itself"),
         ("seeds = [3, 5]", "seeds = [3, 3]", "each seed counts once, not [3, 3]"),
         ("seeds = [3, 5]", "seeds = [3.5]", "seeds is (3.5,); it must be a whole number, or several"),
         ("fcos = {}", '"ota:q=10" = {}\n"ota q=10" = { assigner = "ota" }', "two would have one file"),
@@ -118,6 +121,12 @@ def test_a_faulty_plan_is_named_by_file_and_fault(tmp_path, old, new, said):
     with pytest.raises(InputError) as caught:
         read_plan(path)
     assert said in str(caught.value) and "plan.toml" in str(caught.value)
+
+
+def test_contrasts_are_a_list_of_tables(tmp_path):
+    without = WHOLE.partition("[[contrasts]]")[0].replace('title = "t"', 'title = "t"\ncontrasts = 5')
+    with pytest.raises(InputError, match="contrasts is 5; it must be a list of tables"):
+        read_plan(written(tmp_path, without))
 
 
 def test_a_plan_that_is_not_there_is_named(tmp_path):

@@ -128,6 +128,7 @@ def test_the_share_of_labels_that_change_is_of_the_points_that_learn_a_gt():
     assert share_changed([before], [now]) == round(2 / 3, 5)  # points 1, 2 and 3 learn a gt, 2 and 3 change
     assert share_changed([before, now], [now, now]) == round(2 / 5, 5)
     assert share_changed([before * 0 - 1], [before * 0 - 1]) == 0
+    assert share_changed([before * 0 - 1], [before * 0 - 2]) == 0  # ignored, where it was background
 
 
 def test_labels_are_not_compared_across_a_stop(done):
