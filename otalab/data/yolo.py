@@ -97,8 +97,10 @@ def _read_split(images: Path, labels: Path, classes: Sequence[str]) -> Split:
             "(otalab data show)",
             *(one_line(images), turned),
         )
-    if labels.is_dir() and (alone := sum(p.suffix == ".txt" and p.stem not in photos for p in labels.iterdir())):
-        split.photos_left_out["that have a text file alone"] += alone
+    if labels.is_dir():
+        texts = [path for path in labels.glob("*.txt") if path.name not in NAMES]  # some tools write classes.txt there
+        if alone := sum(path.stem not in photos for path in texts):
+            split.photos_left_out["that have a text file alone"] += alone
     return split
 
 

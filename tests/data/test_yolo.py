@@ -29,6 +29,7 @@ def test_a_folder_in_either_layout_is_read_into_one_that_the_data_set_reads(nest
 def test_what_is_left_out_is_counted(tmp_path):
     source = yolo(tmp_path / "y", train={"a": DOG + "0 0.5 0.5 0 0.3\n"})
     (source / "labels" / "train" / "alone.txt").write_text(DOG)
+    (source / "labels" / "train" / "classes.txt").write_text("cat\n")  # some tools write it beside the labels
     assert read_yolo(source)[0]["train"].account() == [
         "photos: 1 of 2 used; left out: 1 that have a text file alone",
         "boxes: 1 of 2 used; left out: 1 of zero area",
