@@ -1,6 +1,6 @@
-"""Optimal transport: problems, solvers, and certificates. Knows nothing of boxes or detectors.
+"""Optimal transport: problems, solvers and certificates. This package knows nothing about boxes or detectors.
 
-Two gts offer two labels and one label, the background takes the other two; five anchors want one label each.
+Example: gt 0 offers two labels, gt 1 one, and the background the other two. Each of five anchor points wants one.
 
 >>> from otalab.transport import TransportProblem, solve, certify, compare
 >>> cost = [[1.0, 2.0, 4.0, 9.0, 8.0],   # gt 0
@@ -8,7 +8,7 @@ Two gts offer two labels and one label, the background takes the other two; five
 ...         [3.0, 3.0, 3.0, 3.0, 3.0]]   # background
 >>> problem = TransportProblem(cost, supply=[2, 1, 2], demand=[1, 1, 1, 1, 1])
 
-An exact solver, and the label of each anchor. Its potentials prove the plan optimal: no other costs less.
+An exact solver labels every anchor point. Its potentials prove the plan optimal: no other plan costs less.
 
 >>> best = solve(problem, method="assignment")
 >>> best.labels.tolist()
@@ -16,7 +16,8 @@ An exact solver, and the label of each anchor. Its potentials prove the plan opt
 >>> f"{best.objective:.3f} >= {best.dual_objective:.3f}, gap {best.gap:.0e}"
 '11.000 >= 11.000, gap 0e+00'
 
-OTA's Sinkhorn iterations answer a smoothed question; rows are exact, columns are not, and labels come from the argmax.
+OTA's Sinkhorn iterations solve a smoothed problem. Row sums are exact, column sums are not, and each column's label
+is the argmax of its entries.
 
 >>> soft = solve(problem, method="sinkhorn", eps=0.5, max_iter=50)
 >>> soft.labels.tolist()
@@ -24,7 +25,7 @@ OTA's Sinkhorn iterations answer a smoothed question; rows are exact, columns ar
 >>> bool(soft.row_error < 1e-6), bool(soft.certificate.is_optimal(tol=1e-3))
 (True, False)
 
-A plan from anywhere can be judged. This one meets its sums, and costs 0.5 too much.
+Any plan can be certified, wherever it comes from. This one meets its sums but costs 0.5 too much.
 
 >>> plan = best.plan.clone()
 >>> plan[:, [2, 3]] = plan[:, [3, 2]]
@@ -32,12 +33,12 @@ A plan from anywhere can be judged. This one meets its sums, and costs 0.5 too m
 >>> f"{certificate.objective:.1f}, gap {certificate.gap:.1f}, optimal: {certificate.is_optimal()}"
 '11.5, gap 0.5, optimal: False'
 
-The same in fractions, without any rounding:
+The same certificate in fractions, without any rounding:
 
 >>> certify(problem, plan, exact=True).gap
 Fraction(1, 2)
 
-`print(compare(problem))` puts six of the METHODS in one table; `compare(problem, METHODS)`, all of them.
+`print(compare(problem))` shows six of the METHODS in one table; `compare(problem, METHODS)` compares all of them.
 """
 
 from otalab.transport.compare import Comparison, Row, compare

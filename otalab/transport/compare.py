@@ -12,16 +12,16 @@ from otalab.transport.solution import TransportSolution
 
 @dataclass(frozen=True)
 class Row:
-    """One solver's figures; of a batch, the total objective and labels and the worst gap and errors."""
+    """One solver's figures. For a batch: objective and labels changed in total, and the worst gap and errors."""
 
     method: str  # with its options
     objective: float
-    relative_gap: float  # certified by the solver's own potentials; the largest in size
+    relative_gap: float  # certified by the solver's own potentials; the largest in absolute value
     row_error: float
     col_error: float
-    labels_changed: int  # columns whose label is not the reference's
+    labels_changed: int  # columns whose label differs from the reference's
     seconds: float  # median of the repeats
-    time_ratio: float  # to the reference's seconds
+    time_ratio: float  # seconds divided by the reference's
 
 
 FORMATS = {
@@ -38,7 +38,7 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """`str(comparison)` is an aligned text table; `rows` holds the figures, and `dataclasses.asdict` suits JSON."""
+    """A table of solvers: `str` gives aligned text, `rows` the figures, and `dataclasses.asdict` a dict for JSON."""
 
     reference: str
     rows: list[Row]
@@ -66,11 +66,12 @@ def compare(
     repeats: int = 3,
     reference: str = "linprog",
 ) -> Comparison:
-    """Solve `problem` by each method and set its answer and its time beside the reference's.
+    """Solve `problem` by each method, and compare its answer and time with those of the reference.
 
-    A method is a name, or a name and its options: ("sinkhorn", {"eps": 0.01}). The reference comes first, even if
-    `methods` leave it out. Where costs tie, optimal plans differ in their labels: compare objectives there. Raises
-    InputError for `repeats < 1` and whatever `solve` raises, e.g. for "assignment" of fractional supplies.
+    A method is a name, or a tuple of a name and its options: ("sinkhorn", {"eps": 0.01}). The reference comes first,
+    even if `methods` leaves it out. Where costs tie, optimal plans may differ in their labels, so compare objectives.
+    Raises InputError if `repeats` is not a whole number of at least 1, and whatever `solve` raises, for example for
+    "assignment" with fractional supplies.
     """
     require("be a whole number of at least 1", repeats=repeats)
     asked = [(method, {}) if isinstance(method, str) else method for method in methods]
@@ -83,14 +84,14 @@ def compare(
 
 
 def title(method: str, options: dict) -> str:
-    """A method and its options as a row is headed."""
+    """The heading of a row: the method and its options."""
     return " ".join([method, *(f"{name}={value}" for name, value in options.items())])
 
 
 def tabulate(
     reference: str, runs: Sequence[tuple[str, Sequence[TransportSolution]]], unanswered: dict[str, str] | None = None
 ) -> Comparison:
-    """The table of solvers that have run on one problem, (title, repeated solutions) each, the reference first."""
+    """Tabulate runs on one problem: a title and repeated solutions for each solver, the reference first."""
     seconds = [median(run.seconds for run in repeated) for _, repeated in runs]
     rows = []
     for (name, repeated), spent in zip(runs, seconds, strict=True):

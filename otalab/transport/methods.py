@@ -1,4 +1,4 @@
-"""`solve`: a method's name and its options in, a solution out; `certify`: any plan in, a proof out."""
+"""`solve` a problem by a named method, and `certify` any plan."""
 
 import difflib
 import inspect
@@ -32,22 +32,23 @@ METHODS: dict[str, Callable[..., TransportSolution]] = {
     "pot-sinkhorn": pot_sinkhorn,
 }
 RENAMED = {"price-path": "augmenting-path"}  # since version 0.1
-EXACT = ("linprog", "emd", "assignment", "augmenting-path", "auction")  # those that promise the optimum
-MENDED = ("assignment", "augmenting-path", "auction")  # ours: where floats do not suffice, fractions finish the work
+EXACT = ("linprog", "emd", "assignment", "augmenting-path", "auction")  # methods that promise the optimum
+MENDED = ("assignment", "augmenting-path", "auction")  # finished in fractions where float64 does not suffice
 
 
 def solve(problem: TransportProblem, method: str = "emd", **options) -> TransportSolution:
     """Solve by one of METHODS; `options` are the keyword arguments of its function, which documents them.
 
-    A problem without rows, columns or members of a batch has the empty plan, by every method. `seconds` is the
-    solver's wall time, the device's work included.
+    If there are no rows, columns or problems in a batch, every method returns the empty plan. `seconds` is the solver's
+    wall time, including the work of the device.
 
-    The answer of an exact method is then certified. Where costs lie far apart, as 1 and 1e18 do, a solver's prices lose
-    the digits of the small ones. They are then worked out anew, from the plan. If the plan itself is wrong by no more
-    than such rounding, one of "assignment", "augmenting-path" or "auction" is finished in exact arithmetic. Any other
-    answer that its own certificate refutes has `converged` False, and a warning names the figures.
+    The answer of an exact method is then certified. If costs differ widely in scale, like 1 and 1e18, a solver's prices
+    lose the digits of the small costs. If the certificate refutes an answer by no more than such rounding, "linprog"
+    and "emd" get new prices, computed from their plans. "assignment", "augmenting-path" and "auction" get plan and
+    prices finished in exact arithmetic. If the certificate still refutes the answer, `converged` is False, and a
+    warning gives the figures.
 
-    Raises InputError for an unknown method or option, and what the method raises.
+    Raises InputError for an unknown method or option, and whatever the method raises.
     """
     method = current(method, RENAMED)
     if method not in METHODS:
@@ -67,16 +68,16 @@ def solve(problem: TransportProblem, method: str = "emd", **options) -> Transpor
 def certify(
     problem: TransportProblem, plan, f=None, g=None, *, exact: bool = False
 ) -> Certificate | ExactCertificate | list[ExactCertificate]:
-    """Primal, dual, gap and marginal errors of a plan of any origin (tensor or array, shape of the cost).
+    """Certify any plan (tensor or array, shape of the cost): objective, dual bound, gap and marginal errors.
 
-    The bound takes no f on trust: whatever f is, its c-transform g_j = min_i (cost_ij - f_i) is the largest g with
-    f_i + g_j <= cost_ij, so <f, supply> + <g, demand> is at most the optimum (weak duality). A poor f can only make
-    it loose. `g` is used when f is None, with rows and columns exchanged. With neither, f is worked out from the plan.
-    Where that does not prove the plan optimal, an exact solver ("emd", on the CPU) finds another f, and the one with
-    the larger bound is taken: then the bound is the optimum.
+    The bound does not rely on f being right. For any f, the c-transform g_j = min_i (cost_ij - f_i) is the largest g
+    with f_i + g_j <= cost_ij, so <f, supply> + <g, demand> is at most the optimum (weak duality). A poor f only makes
+    the bound loose. If f is None, `g` is used in the same way, with rows and columns exchanged. If both are None, f is
+    computed from the plan. If that f does not prove the plan optimal, an exact solver ("emd", on the CPU) finds
+    another one, and the f with the larger bound is used. The bound then equals the optimum.
 
-    Works in float64 on the problem's device. With `exact`, works in fractions on the CPU, for the figures without any
-    rounding: an ExactCertificate, or a list of them for a batch. It finds its own potentials, and takes none.
+    Works in float64 on the problem's device. With `exact`, works in fractions on the CPU without any rounding, finds
+    its own potentials, and returns an ExactCertificate, or a list of them for a batch.
 
     Raises InputError for a wrong shape, for a plan that is not finite, for a potential that is NaN or +inf, or -inf
     where there are units to ship, and for potentials given together with `exact`.
@@ -91,10 +92,10 @@ def certify(
 
 
 def _admitted(method: str, solution: TransportSolution) -> TransportSolution:
-    """The solution; where its certificate refutes it, not converged, and a warning says so."""
+    """Return the solution, mended if possible. If its certificate refutes it, unset `converged` and warn."""
     try:
         certificate = solution.certificate
-    except InputError as error:  # a plan or a potential that is no number: the solver's fault, not its caller's
+    except InputError as error:  # a plan or potential is not finite: the solver's fault, not the caller's
         raise RuntimeError(f"{method} broke down: {error}") from error
     wrong = solution.converged & ~certificate.is_optimal()
     if bool(wrong.any()):
@@ -117,10 +118,10 @@ def _admitted(method: str, solution: TransportSolution) -> TransportSolution:
 
 
 def _lost_in_scale(certificate: Certificate, tol: float = 1e-9) -> torch.Tensor:
-    """Whether a plan is feasible, and near the optimum on the scale of the largest costs, used or not.
+    """Whether a plan is feasible and near the optimum on the scale of the largest costs, used or not.
 
-    So near do floats come whose sums hold the largest costs beside the smallest, and auctions that bid in steps of a
-    billionth of their range. What is farther off has another fault, which must show.
+    Float64 sums of the largest and the smallest costs come that near, and so do auctions, whose bids rise in steps of
+    a billionth of the cost range. A plan that is farther off has another fault, which must not be hidden.
     """
     cost = certificate.problem.cost.double()
     largest = cost.masked_fill(cost.isinf(), 0.0).abs().amax((-2, -1))
@@ -129,9 +130,9 @@ def _lost_in_scale(certificate: Certificate, tol: float = 1e-9) -> torch.Tensor:
 
 
 def _mended(solution: TransportSolution, which: torch.Tensor, fractions: bool) -> TransportSolution:
-    """The solution with the cheapest plan of equal sums for some members, or with prices from their own plans alone.
+    """Mend the problems of `which`: find the cheapest plan with equal sums (`fractions`), or prices from the plan.
 
-    A solver's own prices have the last digits of its largest cost.
+    New prices help because the solver's own are only as precise as the rounding of its largest cost.
     """
     parts = {name: getattr(solution, name).double().clone() for name in ("plan", "f", "g")}
     costs = solution.problem.as_batch()[0].double().cpu().numpy()
@@ -145,7 +146,7 @@ def _mended(solution: TransportSolution, which: torch.Tensor, fractions: bool) -
 
 
 def _by_best_prices(problem: TransportProblem, plan) -> Certificate:
-    """The certificate by the plan's own potentials, or by an exact solver's where these prove more."""
+    """The certificate by potentials from the plan itself, or by an exact solver's if these prove a larger bound."""
     own = certificate_of(problem, plan, torch.zeros_like(problem.supply))  # any f: this checks and converts the plan
     if problem.cost.numel() == 0:
         return own

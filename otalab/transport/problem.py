@@ -1,4 +1,4 @@
-"""A transport problem: who offers how much, who wants how much, and what each route costs."""
+"""A transport problem: how much each row offers, how much each column wants, and what each route costs."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from otalab.errors import InputError
 
-MOST_ENTRIES = 2**31  # of a table with a row or a column for each unit: 16 GiB of float64
+MOST_ENTRIES = 2**31  # limit for a table with one row or column per unit: 16 GiB in float64
 INFEASIBLE = "no plan avoids the forbidden routes (cost +inf): some rows offer more than their open columns want"
 
 
@@ -18,31 +18,32 @@ INFEASIBLE = "no plan avoids the forbidden routes (cost +inf): some rows offer m
 class TransportProblem:
     """Minimise `sum_ij cost_ij plan_ij` over `plan >= 0` with row sums `supply` and column sums `demand`.
 
-    OTA, Sec. 3.1, Eq. 1. Rows are suppliers, columns demanders. One problem, or a batch of equal shape:
+    This is Eq. 1 of OTA (Sec. 3.1). Rows are suppliers, columns demanders. One problem, or a batch of equal shape:
 
-        cost    (m, n) or (B, m, n)   price of one unit; may be negative; +inf forbids the route
+        cost    (m, n) or (B, m, n)   cost of one unit; may be negative; +inf forbids the route
         supply  (m,)   or (B, m)      units each row must ship, >= 0
         demand  (n,)   or (B, n)      units each column must get, >= 0
 
-    Takes tensors, NumPy arrays and nested lists; the fields are tensors, detached and contiguous. A tensor's device and
-    dtype stay, and `cost` decides for all three; anything else becomes a CPU tensor. Memory order, byte order, strides
-    and write protection of an array are no part of its value. Half precision and less is widened to float32, since
-    float16 cannot even hold a background's supply of 22,301. Integers, and numbers wider than float64, become float64.
+    The inputs may be tensors, NumPy arrays or nested lists. The fields are detached tensors, and `cost` is contiguous.
+    All three have the device and dtype of `cost`: a tensor keeps its own, and any other cost becomes a CPU tensor. An
+    array's memory order, byte order, strides and write protection do not matter. Half precision and less is widened to
+    float32, because float16 cannot represent a background's supply of 22,301. Integers, and numbers wider than
+    float64, become float64.
 
-    With a batched cost, a supply (m,) or demand (n,) is shared by all problems. A row or column of zero units takes
-    no part, so it serves as padding. m = 0, n = 0 and B = 0 are problems like any other: nothing is shipped.
+    With a batched cost, all problems share a supply of shape (m,) or a demand of shape (n,). A row or column of zero
+    units takes no part, so it can serve as padding. m = 0, n = 0 and B = 0 are valid problems that ship nothing.
 
     Raises InputError, with the first index at fault, for NaN or -inf in `cost`; for supply or demand that is
-    negative or not finite; for wrong shapes; for what is not real numbers (masked entries, text, complex numbers); for
-    sums that differ by more than rounding (1e-9 of the sum, 1e-5 in float32); for costs and units so large that what a
-    plan pays could overflow; and for a row or column that cannot trade since all its routes are forbidden. On an
-    accelerator all these checks together cost one synchronisation.
+    negative or not finite; for wrong shapes; for anything but real numbers (masked entries, text, complex numbers);
+    for sums that differ by more than rounding (1e-9 of the sum, 1e-5 in float32); for costs and units so large that
+    the objective of a plan could overflow; and for a row or column that cannot trade because all its routes are
+    forbidden. On an accelerator all these checks together cost one synchronisation.
     """
 
     cost: Float[Tensor, "*batch m n"]
     supply: Float[Tensor, "*batch m"]
     demand: Float[Tensor, "*batch n"]
-    largest: float = field(init=False, repr=False)  # finite |cost|; 0 if there is none
+    largest: float = field(init=False, repr=False)  # largest finite |cost|; 0 if no cost is finite
 
     def __init__(self, cost, supply, demand):  # each a tensor, an array or a nested list
         cost = as_tensor(cost, "cost")
@@ -67,11 +68,11 @@ class TransportProblem:
 
     @property
     def batched(self) -> bool:
-        """Whether there is a batch axis."""
+        """Whether the problem has a batch axis."""
         return self.cost.ndim == 3
 
     def as_batch(self) -> tuple[Float[Tensor, "B m n"], Float[Tensor, "B m"], Float[Tensor, "B n"]]:
-        """Cost, supply and demand with a batch axis; one problem is a batch of one."""
+        """Cost, supply and demand with a batch axis; a single problem becomes a batch of one."""
         parts = self.cost, self.supply, self.demand
         return parts if self.batched else tuple(part[None] for part in parts)
 
@@ -82,21 +83,21 @@ class TransportProblem:
         return len(self.cost)
 
     def __getitem__(self, index: int) -> "TransportProblem":
-        """One problem of a batch; iteration follows from it."""
+        """One problem of a batch. Iteration over a batch uses this."""
         if not self.batched:
             raise TypeError("one problem cannot be indexed; a batch can")
         return TransportProblem(self.cost[index], self.supply[index], self.demand[index])
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """What two figures of equal value may differ by, relative to their size, after sums of numbers of this dtype."""
+    """Largest relative difference that counts as rounding between two sums of numbers of this dtype."""
     return 1e-5 if dtype == torch.float32 else 1e-9
 
 
 def as_tensor(values, name: str) -> Tensor:
-    """The tensor itself, detached, or a CPU tensor with a copy of an array or nested list.
+    """Detach a tensor, or copy an array or nested list into a CPU tensor.
 
-    Raises InputError, with `name`, for masked entries, and for what is neither real numbers nor truth values.
+    Raises InputError, with `name`, for masked entries, and for values that are neither real numbers nor booleans.
     """
     if isinstance(values, Tensor):
         if values.is_complex() or values.is_quantized or values.layout != torch.strided:
@@ -108,7 +109,7 @@ def as_tensor(values, name: str) -> Tensor:
         array = np.array(values)
         if array.dtype.kind not in "biufO":
             raise TypeError(f"not {array.dtype}")
-        exact = array.dtype.kind == "f" and array.dtype.itemsize <= 8  # of others float64: fractions, long doubles
+        exact = array.dtype.kind == "f" and array.dtype.itemsize <= 8  # others become float64: fractions, long doubles
         with np.errstate(over="ignore"):
             native = array.astype(array.dtype.newbyteorder("=") if exact else np.float64, order="C")
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
@@ -119,18 +120,21 @@ def as_tensor(values, name: str) -> Tensor:
 
 
 def _validate(problem: TransportProblem) -> float:
-    """The largest finite |cost|, the one value that goes to the host; raises InputError for the first fault."""
+    """Check the problem and return its largest finite |cost|, the only value that goes to the host.
+
+    Raises InputError for the first fault.
+    """
     cost, supply, demand = problem.cost, problem.supply, problem.demand
     bad = bad_entries(cost, supply, demand)
     offered, wanted = supply.double().sum(-1), demand.double().sum(-1)
     uneven = (offered - wanted).abs() > tolerance(cost.dtype) * torch.maximum(offered, wanted)
     is_open = cost.isfinite() & (supply > 0).unsqueeze(-1) & (demand > 0).unsqueeze(-2)
     stuck = {"row": (supply > 0) & ~is_open.any(-1), "column": (demand > 0) & ~is_open.any(-2)}
-    units = torch.maximum(offered, wanted) + sum(cost.shape[-2:])  # in a sum of prices, each row and column counts once
+    units = torch.maximum(offered, wanted) + sum(cost.shape[-2:])  # a sum of prices counts each row and column once
     largest = _largest(cost)
     overflow = torch.finfo(cost.dtype).max / 2**10 < units * largest
     faults = [fault.any() for fault in (*bad.values(), uneven, *stuck.values(), overflow)]
-    largest_of_all = torch.nn.functional.pad(largest.flatten(), (0, 1)).amax()  # of an empty batch 0
+    largest_of_all = torch.nn.functional.pad(largest.flatten(), (0, 1)).amax()  # 0 for an empty batch
     found = largest_of_all.masked_fill(torch.stack(faults).any(), torch.nan).item()
     if not math.isnan(found):
         return found
@@ -156,13 +160,13 @@ def _validate(problem: TransportProblem) -> float:
 
 
 def bad_entries(cost: Tensor, supply: Tensor, demand: Tensor) -> dict[str, Tensor]:
-    """Where the cost is NaN or -inf, and where supply and demand are negative or not finite."""
+    """Masks of where the cost is NaN or -inf, and where supply and demand are negative or not finite."""
     goods = {"supply": supply, "demand": demand}
     return {"cost": ~(cost > -torch.inf)} | {name: ~((x >= 0) & (x < torch.inf)) for name, x in goods.items()}
 
 
 def refuse_entries(cost: Tensor, supply: Tensor, demand: Tensor) -> None:
-    """Raise InputError for the first of the `bad_entries`; three values go to the host if there is none."""
+    """Raise InputError for the first of the `bad_entries`. If there is none, three values go to the host."""
     parts = {"cost": cost, "supply": supply, "demand": demand}
     for name, fault in bad_entries(**parts).items():
         if fault.any():
@@ -172,7 +176,7 @@ def refuse_entries(cost: Tensor, supply: Tensor, demand: Tensor) -> None:
 
 
 def _largest(cost: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
-    """The largest finite |cost|, in float64; 0 if there is none."""
+    """The largest finite |cost| of each problem, in float64; 0 if no cost is finite."""
     sizes = cost.abs().masked_fill(~cost.isfinite(), 0.0).flatten(-2)
     return sizes.amax(-1).double() if sizes.shape[-1] else sizes.double().sum(-1)
 
@@ -182,14 +186,14 @@ def _first(fault: Bool[Tensor, "*shape"]) -> tuple[int, ...]:
 
 
 def check_copies(rows, columns) -> None:
-    """Raise InputError for a table with a row or a column for each unit that is larger than a memory."""
+    """Raise InputError if a table with one row or column per unit would have more than MOST_ENTRIES entries."""
     if columns and rows > MOST_ENTRIES / columns:
         table = f"{rows:.6g} rows and {columns:.6g} columns of one unit"
         raise InputError(f"a table of {table} is too large; use emd or linprog")
 
 
 def require_whole(problem: TransportProblem) -> None:
-    """Raise InputError unless all units are whole and the sums exactly equal, as solvers by assignment need."""
+    """Raise InputError unless all units are whole and the sums exactly equal, as assignment solvers require."""
     for name in ("supply", "demand"):
         units = getattr(problem, name)
         broken = units != units.round()

@@ -1,16 +1,16 @@
-"""Optimality without rounding: every float64 is a whole multiple of a power of two, so all can be had as fractions.
+"""Optimality without rounding, in exact fractions: every float64 is a whole multiple of a power of two.
 
-A plan is optimal for its own row and column sums if no cycle of exchanges makes it cheaper. Row i may pass a unit of a
-column j that it serves on to row k, for cost_kj - cost_ij more. Of the columns that i serves, only the one where
-this is least matters: if no cycle over these m x m exchanges costs less than nothing, no other cycle does. So all but
-m^2 of the m n routes need no exact work. Which route is the least is found in floats all the same, without error: a
-difference d of two float64 numbers, and what it lost by rounding, e, are both float64 numbers (Knuth, The Art of
-Computer Programming, vol. 2, Sec. 4.2.2), and rounding keeps order, so (d, e) sorts as the true differences do.
+A plan is optimal for its own row and column sums if no cycle of exchanges makes it cheaper. In an exchange, row i
+passes a unit of a column j that it serves on to row k, which costs cost_kj - cost_ij more. For each i and k, only the
+column where this is least matters: if no cycle over these m x m exchanges has negative cost, no other cycle has. So
+only m^2 of the m n routes need exact arithmetic. Floats suffice to find the least exchange without error. The
+difference d of two float64 numbers and its rounding error e are both float64 numbers (Knuth, The Art of Computer
+Programming, vol. 2, Sec. 4.2.2). Rounding preserves order, so the pairs (d, e) sort as the true differences do.
 
-Shortest paths over the m rows are then potentials f, in whole numbers, and g_j = cost_ij - f_i of a row i that serves
-j. They are feasible by what was said, and every route that carries something is tight. If there is a cycle of negative
-cost instead, it is cancelled (Klein 1967): units go round it until one of its routes is empty. Each such step saves
-something, so the steps end.
+The shortest paths over the m rows then give potentials f, in whole numbers, and g_j = cost_ij - f_i for a row i that
+serves j. These potentials are feasible, because no exchange shortens a shortest path, and every route that carries
+something is tight. If there is a cycle of negative cost instead, it is cancelled (Klein 1967): units move round it
+until one of its routes is empty. Each such step lowers the cost, so the steps end.
 """
 
 import math
@@ -21,7 +21,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-Whole = np.ndarray  # of Python's int, which have no largest
+Whole = np.ndarray  # of Python integers, which cannot overflow
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class ExactCertificate:
     """Figures of a plan and its proof as exact fractions; nothing is rounded, and there is no tolerance.
 
     objective       <plan, cost>; +inf (a float) if the plan uses a forbidden route
-    dual_objective  <f, supply> + <g, demand>: the optimum itself, if some plan of float64 entries meets all sums
+    dual_objective  <f, supply> + <g, demand>: a lower bound on the optimum. It equals the optimum if the plan is
+                    optimal, or if the plan of the solver that supplies f and g meets all sums exactly
     row_error, col_error  the largest deviation of a row or column sum
     least_entry     the smallest entry of the plan
     f, g            potentials with f_i + g_j <= cost_ij on every route; +inf (a float) where no route leads to j
@@ -49,7 +50,7 @@ class ExactCertificate:
         return self.objective - self.dual_objective
 
     def is_optimal(self) -> bool:
-        """Whether the plan meets every sum, is nowhere negative, and costs not a bit more than the optimum."""
+        """Whether the plan meets every sum exactly, has no negative entry, and has a gap of exactly 0."""
         return self.row_error == self.col_error == 0 <= self.least_entry and self.gap == 0
 
     def as_dict(self) -> dict[str, str]:
@@ -67,7 +68,7 @@ FIGURES = ("objective", "dual_objective", "gap", "row_error", "col_error", "leas
 
 
 def shown(value: Fraction | float) -> str:
-    """A fraction as decimals and, where it is not too long, as it is."""
+    """Format a fraction as a decimal, and also as p/q if that has at most 60 characters. Integers stay as they are."""
     fraction = str(value)
     if not isinstance(value, Fraction) or value.denominator == 1:
         return fraction
@@ -81,7 +82,7 @@ def exact_certificate(
     plan: Float[np.ndarray, "m n"],
     solve: Callable[[], Float[np.ndarray, "m n"]],
 ) -> ExactCertificate:
-    """The certificate of a plan. `solve` gives a good plan to start from where this one is not optimal itself."""
+    """The certificate of a plan. If the plan is not optimal, `solve` supplies another one to find potentials from."""
     if plan.size == 0:
         return ExactCertificate(*[Fraction(0)] * 5, [Fraction(0)] * len(supply), [Fraction(0)] * len(demand))
     goods = unit_of(supply, demand, plan)
@@ -117,10 +118,11 @@ def exact_certificate(
 
 
 def exact_excess(cost: Float[np.ndarray, "m n"], plan: Float[np.ndarray, "m n"], tol: float = math.inf) -> float:
-    """What the plan costs more than the cheapest of equal sums, over <|plan|, |cost|>; inf if that is 0.
+    """How much the plan costs above the cheapest plan with equal sums, divided by <|plan|, |cost|>.
 
-    Worked out exactly and rounded at the end; once it is sure to be above `tol`, what was found so far. Entries below
-    0 count as 0. The plan uses no forbidden route.
+    The figure is computed exactly and rounded at the end; it is inf if a positive excess is divided by 0. As soon as
+    it is known to be above `tol`, the part found so far is returned. Entries below 0 count as 0. The plan must not use
+    a forbidden route.
     """
     graph = ResidualGraph(cost, plan.clip(min=0))
     paid = sum(graph.plan[graph.held] * abs(whole(cost[graph.held], graph.price)))
@@ -133,7 +135,7 @@ def exact_excess(cost: Float[np.ndarray, "m n"], plan: Float[np.ndarray, "m n"],
 def optimal_plan(
     cost: Float[np.ndarray, "m n"], plan: Float[np.ndarray, "m n"]
 ) -> tuple[Float[np.ndarray, "m n"], Float[np.ndarray, " m"], Float[np.ndarray, " n"]]:
-    """The cheapest plan with the sums of this one, and its potentials f and g, each rounded to float64 at the end."""
+    """The cheapest plan with the same sums, and its potentials f and g, each rounded to float64 at the end."""
     graph = ResidualGraph(cost, plan)
     graph.cancel_cycles()
     f, g = graph.potentials()
@@ -141,17 +143,17 @@ def optimal_plan(
 
 
 def rounded(numbers: Whole, unit: int) -> Float[np.ndarray, "..."]:
-    """Whole multiples of 2^unit as the nearest float64 numbers."""
+    """Convert whole multiples of 2^unit to the nearest float64 numbers."""
     scale = Fraction(2) ** unit
     return np.array([float(x * scale) for x in numbers.ravel()]).reshape(numbers.shape)
 
 
 class ResidualGraph:
-    """A plan in whole numbers, and the exchanges that could make it cheaper: its residual graph, on the rows alone.
+    """The residual graph of a plan in whole numbers: its nodes are the rows, its edges the cheapest exchanges.
 
     price, goods  the units: costs and entries are whole multiples of 2^price and 2^goods
-    plan, held    (m, n) the entries, and where they are positive
-    cycle         rows of a cycle of exchanges that costs less than nothing; None if there is none
+    plan, held    (m, n) the entries as multiples of 2^goods, and a mask of where they are positive
+    cycle         rows of a cycle of exchanges with negative cost; None if there is none
     """
 
     def __init__(self, cost: Float[np.ndarray, "m n"], plan: Float[np.ndarray, "m n"]):
@@ -162,12 +164,12 @@ class ResidualGraph:
         self._look()
 
     def _look(self) -> None:
-        """Find the least exchanges, the shortest paths over them, and a negative cycle, if there is one."""
+        """Find the cheapest exchanges, the shortest paths over them, and a negative cycle if there is one."""
         self.column, self.weight = exchanges(self.cost, self.held, self.price)
         self.path, self.cycle = shortest_paths(self.weight)
 
     def cancel_cycles(self, enough: Fraction | float = np.inf) -> int:
-        """Cancel negative cycles until none is left, or more than `enough` is saved; returns what was saved."""
+        """Cancel negative cycles until none is left or more than `enough` is saved; return the total saved."""
         saved = 0
         while self.cycle is not None and saved <= enough:
             steps = list(zip(self.cycle, self.cycle[1:] + self.cycle[:1], strict=True))
@@ -182,7 +184,7 @@ class ResidualGraph:
         return saved
 
     def potentials(self) -> tuple[Whole, Whole]:
-        """f of the rows, and g_j = min_i (cost_ij - f_i), both in units of price; without a cycle."""
+        """f of the rows and g_j = min_i (cost_ij - f_i), both in units of price. There must be no negative cycle."""
         f = np.array(self.path, dtype=object)
         server = self.held.argmax(axis=0)
         served = np.flatnonzero(self.held.any(axis=0))
@@ -197,7 +199,10 @@ class ResidualGraph:
 def exchanges(
     cost: Float[np.ndarray, "m n"], held: Bool[np.ndarray, "m n"], price: int
 ) -> tuple[Int[np.ndarray, "m m"], list[list[int | None]]]:
-    """For rows i and k the column of i that k would serve for the least more, and how much more, exactly."""
+    """For rows i and k, the column of i that k would serve at the least extra cost, and that exact cost.
+
+    Costs are in units of 2^price. Where no exchange is possible, the column is -1 and the cost None.
+    """
     m = len(cost)
     best = np.full((m, m), -1)
     for i in range(m):
@@ -221,9 +226,10 @@ def exchanges(
 
 
 def shortest_paths(weight: list[list[int | None]]) -> tuple[list[int], list[int] | None]:
-    """Lengths of the shortest paths to each node from anywhere, at most 0; and a negative cycle, which forbids them.
+    """Lengths (<= 0) of the shortest paths to each node from any node, and a negative cycle or None.
 
-    Source: Bellman 1958, Ford 1956; the cycle is read off the predecessors.
+    If there is a negative cycle, the lengths mean nothing. The cycle is found by following predecessors.
+    Source: Bellman 1958, Ford 1956.
     """
     m = len(weight)
     length, before, last = [0] * m, [-1] * m, -1
@@ -235,7 +241,7 @@ def shortest_paths(weight: list[list[int | None]]) -> tuple[list[int], list[int]
                 length[k], before[k], last = length[i] + w, i, k
         if last < 0:
             return length, None
-    for _ in range(m):  # back into the cycle
+    for _ in range(m):  # m steps back reach the cycle
         last = before[last]
     cycle, at = [last], before[last]
     while at != last:
@@ -245,13 +251,16 @@ def shortest_paths(weight: list[list[int | None]]) -> tuple[list[int], list[int]
 
 
 def unit_of(*arrays: Float[np.ndarray, "..."]) -> int:
-    """The largest u, as far as one can see at a glance, such that all numbers are whole multiples of 2^u."""
+    """An exponent u such that all numbers are whole multiples of 2^u, from the smallest number's exponent.
+
+    A larger u may exist, because trailing zeros of the mantissas are not counted.
+    """
     exponents = [np.frexp(values[values != 0])[1] for values in arrays]
     return min((int(e.min()) for e in exponents if e.size), default=53) - 53
 
 
 def whole(values: Float[np.ndarray, "..."], unit: int) -> Whole:
-    """Finite float64 numbers, whole multiples of 2^unit, as Python's integers."""
+    """Convert finite float64 numbers, whole multiples of 2^unit, to Python integers in that unit."""
     mantissa, exponent = np.frexp(values)
     mantissa = (mantissa * 2.0**53).astype(np.int64).astype(object)
     return mantissa << np.maximum(exponent.astype(np.int64) - 53 - unit, 0).astype(object)

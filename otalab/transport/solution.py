@@ -1,4 +1,4 @@
-"""What a solver found, and a certificate of it that trusts no solver."""
+"""A solver's answer, and a certificate that checks it without trusting the solver."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,13 +19,13 @@ FIGURES = ("objective", "dual_objective", "gap", "row_error", "col_error")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Certificate:
-    """Proof of how good a plan is, by weak duality. Float64; a scalar tensor for one problem, (B,) for a batch.
+    """Proof of how good a plan is, by weak duality. Figures are float64: a scalar tensor, or (B,) for a batch.
 
     plan  (m, n), and f (m,), g (n,): potentials with f_i + g_j <= cost_ij, which bound the cost of every plan
 
-    A plan that meets its sums costs at least the optimum, so `gap` bounds how much more than the optimum it costs. A
-    plan that misses them may cost less than the optimum, even less than the bound: that proves nothing, and
-    `is_optimal` says no.
+    A plan that meets its sums costs at least the optimum, so `gap` bounds how far above the optimum it is. A plan that
+    misses its sums may cost less than the optimum, or even less than the bound. That proves nothing, and `is_optimal`
+    is False.
     """
 
     problem: TransportProblem
@@ -43,7 +43,7 @@ class Certificate:
 
     @cached_property
     def dual_objective(self) -> Float[Tensor, "*batch"]:
-        """<f, supply> + <g, demand>, at most the optimum."""
+        """<f, supply> + <g, demand>, a lower bound on the optimum."""
         return _worth(self.f, self.problem.supply) + _worth(self.g, self.problem.demand)
 
     @property
@@ -72,29 +72,29 @@ class Certificate:
     def excess(self) -> Float[Tensor, "*batch"]:
         """sum_ij plan_ij (cost_ij - f_i - g_j): what the plan pays beyond its prices.
 
-        No plan with the same row and column sums as this one costs less by more than that. Where it meets supply and
-        demand, this is the gap; but no large figures cancel in it, for each term counts from 0.
+        No plan with the same row and column sums is cheaper by more than this. If the plan meets supply and demand,
+        this equals the gap. Unlike in the gap, no large figures cancel: where plan_ij >= 0, no term is negative.
         """
         return _over_used(self.plan, _reduced(self.problem.cost.double(), self.f, self.g))
 
     @cached_property
     def paid(self) -> Float[Tensor, "*batch"]:
-        """<|plan|, |cost|>: the scale of the objective, though costs of both signs may cancel in it."""
+        """<|plan|, |cost|>: the scale of the objective, even if costs of both signs cancel in the objective."""
         return _over_used(self.plan.abs(), self.problem.cost.double().abs())
 
     @cached_property
     def rounding(self) -> Float[Tensor, "*batch"]:
-        """What `excess` may be off by, and the potentials fall short of feasible by, for float64's rounding.
+        """Bound on the float64 rounding in `excess`, including the rounding that makes potentials infeasible.
 
-        Let u = 2^-53. A reduced cost cost_ij - f_i - g_j takes two subtractions, g_j itself came from one, and a
-        product with plan_ij from one more: together they err by at most 5u (|cost_ij| + |f_i| + |g_j|) plan_ij, to
-        first order. The N terms are added in pairs, then the pairs in pairs, h = ceil(log2 N) times, which errs by at
-        most h u of the sum of their sizes. One more u covers all products of u with u. And g_j is as good as the f_k
-        it came from, g_j = cost_kj - f_k, which float64 rounds by u |f_k|. Hence
+        Let u = 2^-53. A reduced cost cost_ij - f_i - g_j takes two subtractions, g_j itself came from one, and the
+        product with plan_ij is one more operation. Together they err by at most 5u (|cost_ij| + |f_i| + |g_j|)
+        plan_ij, to first order. The N terms are added in pairs, then the pairs in pairs, h = ceil(log2 N) times. This
+        errs by at most h u times the sum of their sizes. One more u covers all products of u with u. Finally, g_j
+        inherits an error from the f_k it came from: float64 rounds g_j = cost_kj - f_k by u |f_k|. Hence
 
             rounding = (h + 6) u sum_ij |plan_ij| (|cost_ij| + |f_i| + |g_j| + |f_k(j)|).
 
-        Routes that carry nothing add exactly nothing, whatever they cost.
+        Routes that carry nothing add exactly 0, whatever they cost.
         Source: Higham, Accuracy and Stability of Numerical Algorithms, 2002, Sec. 4.2 (pairwise summation).
         """
         cost = self.problem.cost.double()
@@ -113,11 +113,11 @@ class Certificate:
         return feasible & (self.relative_excess(tol) <= tol)
 
     def relative_excess(self, tol: float = 1e-9) -> Float[Tensor, "*batch"]:
-        """By how much, at most, the plan costs more than the cheapest of equal row and column sums, over `paid`.
+        """How much the plan costs above the cheapest plan with equal row and column sums, divided by `paid`.
 
-        (excess + rounding) / paid, where that tells whether the plan is within `tol`. Where rounding leaves a doubt,
-        exact arithmetic settles it, on the CPU (see `otalab.transport.rational`): it asks the plan alone, not f and
-        g, and stops as soon as more than `tol` is found.
+        This is the upper bound (excess + rounding) / paid if that decides whether the plan is within `tol`. If
+        rounding leaves a doubt, exact arithmetic on the CPU decides (see `otalab.transport.rational`). It uses the
+        plan alone, not f and g, and stops as soon as it finds more than `tol`, so that the true figure may be higher.
         """
         most, least = self.excess + self.rounding, self.excess - self.rounding
         allowed = tol * self.paid
@@ -131,12 +131,12 @@ class Certificate:
         return ratio
 
     def meets_sums(self, tol: float = 1e-9) -> Bool[Tensor, "*batch"]:
-        """Whether the plan is feasible, within `tol` of what is compared.
+        """Whether the plan is feasible, to within `tol` relative to the units compared.
 
-        A row may miss its supply by tol * supply_i, a column its demand by tol * demand_j, each besides by the
-        rounding of its own sum, and an entry be negative by tol * min(supply_i, demand_j). If supply and demand do
-        not have equal sums (masses from float32, say), no plan can meet both: the rows and columns together may miss
-        as much more as their sums differ. (`TransportProblem` bounds that.)
+        A row may miss its supply by tol * supply_i, and a column its demand by tol * demand_j, plus the rounding of
+        its own sum. An entry may be as low as -tol * min(supply_i, demand_j). If supply and demand have unequal sums
+        (for example masses from float32), no plan can meet both. Then the rows and columns may miss more, in total by
+        up to 1 + tol times the difference of the sums. (`TransportProblem` limits that difference.)
         """
         supply, demand = self.problem.supply.double(), self.problem.demand.double()
         missed = _missed(self.plan, supply, tol).sum(-1) + _missed(self.plan.mT, demand, tol).sum(-1)
@@ -146,21 +146,21 @@ class Certificate:
 
 
 def _certified(name: str, meaning: str) -> property:
-    """A figure of a solution's certificate."""
+    """A property that reads one figure from a solution's certificate."""
     return property(lambda solution: getattr(solution.certificate, name), doc=meaning)
 
 
 @dataclass(frozen=True, eq=False)
 class TransportSolution:
-    """A solver's answer. The certified figures are worked out, in float64, when first asked for.
+    """A solver's answer. The certified figures are computed in float64 when first accessed.
 
-    plan        (m, n) or (B, m, n), rows suppliers, columns demanders
+    plan        (m, n) or (B, m, n); rows are suppliers, columns demanders
     f, g        potentials of rows (m,) and columns (n,); -inf where an entropic plan ships nothing
-    converged   bool, one for each problem: the solver met its own stopping test. An entropic solver that was told
-                only a number of iterations has no such test, and says False
+    converged   bool, one for each problem: whether the solver met its own stopping test. An entropic solver with
+                tol = 0 runs a fixed number of iterations; it has no such test and reports False
     iterations  of the slowest problem of the batch; None if the solver does not count
     seconds     wall time of the solver, set by `solve`
-    trace       the marginal error in the course of an iterative solver (its docstring says which), else None
+    trace       marginal errors during an iterative solve (the solver's docstring says which), else None
     """
 
     problem: TransportProblem = field(repr=False)
@@ -174,21 +174,21 @@ class TransportSolution:
 
     @classmethod
     def of_batch(cls, problem: TransportProblem, **parts) -> "TransportSolution":
-        """From parts with a batch axis, which goes if the problem has none."""
+        """Build a solution from parts with a batch axis, which is dropped if the problem has none."""
         if not problem.batched:
             parts = {name: part[0] if isinstance(part, Tensor) else part for name, part in parts.items()}
         return cls(problem, **parts)
 
     @property
     def labels(self) -> Int[Tensor, "*batch n"]:
-        """For each column the row that ships it most (OTA, Sec. 3.2), the first of equals; -1 if there is no row."""
+        """The row that ships each column most (OTA, Sec. 3.2); the first row wins a tie; -1 if there are no rows."""
         if self.plan.shape[-2] == 0:
             return torch.full_like(self.g, -1, dtype=torch.int64)
-        return self.plan.max(-2).indices  # argmax, but quick where a column's entries lie apart
+        return self.plan.max(-2).indices  # like argmax, but faster when a column's entries are not adjacent in memory
 
     @cached_property
     def certificate(self) -> Certificate:
-        """`certify` of this plan with this f."""
+        """The certificate that `certify` gives for this plan and this f."""
         return certificate_of(self.problem, self.plan, self.f)
 
     objective = _certified("objective", "<plan, cost>.")
@@ -201,7 +201,7 @@ class TransportSolution:
 
 @torch.no_grad()
 def certificate_of(problem: TransportProblem, plan, f=None, g=None) -> Certificate:
-    """`certify`, for a caller that has potentials of rows or of columns."""
+    """Build the certificate of a plan from row potentials f or, if f is None, from column potentials g."""
     cost, supply, demand = problem.cost.double(), problem.supply.double(), problem.demand.double()
     plan = _like(cost, plan, "plan")
     if not plan.isfinite().all():
@@ -244,7 +244,7 @@ def _worth(potential: Float[Tensor, "*batch k"], units: Float[Tensor, "*batch k"
 
 
 def _over_used(plan: Float[Tensor, "*batch m n"], price: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
-    """<plan, price>, in which a route that carries nothing costs nothing, though its price be inf."""
+    """<plan, price>, where a route that carries nothing counts 0 even if its price is inf."""
     return _in_pairs(torch.where(plan != 0, plan * price, 0.0).flatten(-2))
 
 
@@ -253,7 +253,7 @@ def _reduced(cost: Tensor, f: Tensor, g: Tensor) -> Float[Tensor, "*batch m n"]:
 
 
 def _in_pairs(terms: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
-    """Their sum: pairs are added, then pairs of these, and so on, so that errors grow as the logarithm of k."""
+    """Sum k terms in pairs, then the pairs in pairs, and so on, so that rounding errors grow as log k."""
     while terms.shape[-1] > 1:
         half = terms.shape[-1] // 2
         rest = terms[..., 2 * half :]
@@ -262,13 +262,13 @@ def _in_pairs(terms: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
 
 
 def _missed(plan: Float[Tensor, "*batch k l"], units: Float[Tensor, "*batch k"], tol: float) -> Tensor:
-    """By how much each row sum misses its units beyond tol of them and beyond its own rounding."""
+    """How far each row sum misses its units beyond tol * units and the rounding of the sum itself."""
     rounding = (_halvings(plan.shape[-1]) + 1) * UNIT * plan.abs().sum(-1)
     return ((_in_pairs(plan) - units).abs() - tol * units - rounding).clamp(min=0)
 
 
 def _halvings(count: int) -> int:
-    """How often pairs are added until one number is left of `count`."""
+    """Rounds of pairwise addition that reduce `count` numbers to one: ceil(log2 count)."""
     return max(0, count - 1).bit_length()
 
 
