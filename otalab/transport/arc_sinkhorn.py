@@ -1,4 +1,4 @@
-"""OTA's Sinkhorn on candidate arcs only, all images of a batch at once: proportional fitting of the plan itself."""
+"""OTA's Sinkhorn on candidate arcs only, for all images of a batch at once, by proportional fitting of the plan."""
 
 from dataclasses import dataclass, field
 
@@ -9,17 +9,17 @@ from torch import Tensor
 from otalab.transport.arcs import ArcProblem
 from otalab.transport.sinkhorn import check_options
 
-FARTHEST = -600.0  # exponent to which smaller ones are raised: exp(-600) = 1e-261 leaves room for an entry to shrink
-TINY = 1e-300  # instead of an empty sum
+FARTHEST = -600.0  # lower bound on exponents: exp(-600) = 1e-261 leaves room for an entry to shrink
+TINY = 1e-300  # lower bound on sums, so that nothing is divided by 0
 
 
 @dataclass(frozen=True, eq=False)
 class ArcSinkhornSolution:
     """A plan on arcs. Float64.
 
-    share       (m, s) what row i ships along its a-th arc; 0 where there is none
+    share       (m, s) what row i ships along its a-th arc; 0 where there is no arc
     background  (columns,) what the slack ships to each column
-    price       (m,) potential of each row over its block's slack, in units of cost; 0 where it ships nothing
+    price       (m,) potential of each row minus that of its block's slack, in units of cost; 0 if it ships nothing
     """
 
     problem: ArcProblem = field(repr=False)
@@ -28,10 +28,10 @@ class ArcSinkhornSolution:
     price: Float[Tensor, " m"]
 
     def labels(self, rescale: bool = False) -> Int[Tensor, " columns"]:
-        """The row that ships each column most, -1 for the slack: the lowest row wins a tie, the slack none.
+        """The row that ships each column most, -1 for the slack. The lowest row wins a tie; the slack wins none.
 
-        With `rescale` each supplier's shares are first divided by its largest, the slack's of the block too. The
-        slack keeps a column to which nobody ships. Scatters only: nothing waits for the device.
+        With `rescale`, the shares of each row, and of each block's slack, are first divided by their largest. The
+        slack keeps a column to which no supplier ships. Uses scatters only, so nothing waits for the device.
         """
         problem = self.problem
         share, background = self.share, self.background.view(problem.blocks, problem.width)
@@ -49,23 +49,23 @@ class ArcSinkhornSolution:
 
 @torch.no_grad()
 def arc_sinkhorn(problem: ArcProblem, *, eps: float = 0.1, max_iter: int = 50) -> ArcSinkhornSolution:
-    """The iterations of `sinkhorn`, columns then rows from f = 0, on the plan's entries that can be positive.
+    """Run the iterations of `sinkhorn`, columns then rows from f = 0, on the plan's entries that can be positive.
 
-    A half-step divides each column, or multiplies each row, of the plan by one number so that its sum is right. So
-    the plan itself is fitted, without potentials, exponentials or a rebuilt matrix: after the same number of
-    iterations it is that of the dense problem with costs d, the slack at 0 and +inf where there is no arc, and also
-    that of the costs c = d + c_slack, which differ by a constant per column.
+    A half-step divides each column of the plan, or multiplies each row, by one number that makes its sum right. So the
+    plan itself is fitted, without potentials, exponentials or a rebuilt matrix. After the same number of iterations it
+    equals the plan of `sinkhorn` on the dense problem with costs d, 0 for the slack, and +inf where there is no arc.
+    The costs c = d + c_slack differ from d by a constant per column, so they have the same plan.
 
         eps       regularisation in units of cost
         max_iter  iterations; all are run
 
-    The slack of a block supplies width - sum k. A row without arcs, or with k = 0, stays out. Float64, on the device of
-    its input; work and memory grow with the arcs and the columns. Nothing waits for the device and no step loops over
-    images or rows.
+    The slack of a block supplies width - sum k. A row without arcs, or with k = 0, takes no part. Works in float64 on
+    the device of its input; work and memory grow with the number of arcs and columns. Nothing waits for the device, and
+    no step loops over images or rows.
 
     An arc that is over 600 eps dearer than the cheapest supplier of its column counts as 600 eps dearer. At OTA's eps
-    of 0.1 that is no matter; for an eps of 0.001 or less use `newton`. Infeasible problems give finite figures whose
-    columns are not 1.
+    of 0.1 that does not matter; for an eps of 0.001 or less use `newton`. Infeasible problems give finite figures, but
+    their column sums are not 1. Raises InputError for an option out of range.
     """
     check_options(eps=eps, max_iter=max_iter, tol=0.0)
     column = problem.column
@@ -74,12 +74,12 @@ def arc_sinkhorn(problem: ArcProblem, *, eps: float = 0.1, max_iter: int = 50) -
     k = problem.k.to(exponent)
     left = (problem.width - problem.per_block(k)).clamp_(min=0)
 
-    # the first column step could overflow: so all is over the best supplier of the column, maybe the slack
+    # exponents are relative to the best supplier of the column, perhaps the slack: else the first step could overflow
     arcs = column.flatten()
     best = exponent.new_zeros(problem.num_columns).scatter_reduce_(0, arcs, exponent.flatten(), "amax")
     share = (exponent - best[column]).clamp_(min=FARTHEST).exp_() * is_arc  # (m, s)
     background = best.neg().clamp_(min=FARTHEST).exp_()  # (columns,)
-    shares, by_block = share.view(-1), background.view(problem.blocks, problem.width)  # of the same numbers
+    shares, by_block = share.view(-1), background.view(problem.blocks, problem.width)  # views, not copies
     by_block *= (left > 0)[:, None]
     for _ in range(max_iter):
         sums = background.index_add(0, arcs, shares).clamp_(min=TINY)
@@ -94,8 +94,8 @@ def arc_sinkhorn(problem: ArcProblem, *, eps: float = 0.1, max_iter: int = 50) -
 def potentials(
     problem: ArcProblem, share: Float[Tensor, "m s"], slack: Float[Tensor, "m s"], eps: float
 ) -> Float[Tensor, " m"]:
-    """f_i - f_slack = d_ij + eps log(P_ij / P_slack,j), read off each row's largest entry."""
-    share = torch.nn.functional.pad(share, (0, 1))  # so that a row has an entry to look at
+    """f_i - f_slack = d_ij + eps log(P_ij / P_slack,j), computed from each row's largest entry."""
+    share = torch.nn.functional.pad(share, (0, 1))  # so that every row has at least one entry
     largest, arc = share.max(dim=1, keepdim=True)
     beside = torch.nn.functional.pad(slack, (0, 1), value=1.0).gather(1, arc).clamp(min=TINY)
     cost = torch.nn.functional.pad(problem.cost, (0, 1)).gather(1, arc)

@@ -1,17 +1,18 @@
-"""The exact optimum found by bidding: duality as a market. Batched, and on the device of its input.
+"""Find the exact optimum by bidding in a market, on the device of the input and for all images of a batch at once.
 
-Rows (gts) bid for columns (anchor points). A column has a price p_j, 0 until somebody takes it, and row i compares
-what each column costs it in all, d_ij + p_j. A row short of columns bids for what it holds and the best of the
-others, k_i in all, and so much that they become as dear to it as the next best, plus eps. The highest bid takes the
-column; the former owner is short again. So no row ever holds a column that is dearer to it, by more than eps, than
-one it does not hold (eps-CS). Prices only rise, so this ends; the prices then prove that the total is within eps a
-label of the optimum (Bertsekas 1988; Bertsekas and Castanon 1989 for rows that want several columns).
+Rows (gts) bid for columns (anchor points). A column has a price p_j, which is 0 until a row takes it. Row i compares
+the total costs d_ij + p_j of its columns. A row that is short of columns bids for the k_i best: first those it holds,
+then the cheapest others. Each bid raises the column's total cost to that of the row's next best column, plus eps.
+The highest bid wins the column, and its former owner is short again. So the total cost to a row of a column that it
+holds never exceeds that of one that it does not hold by more than eps (eps-complementary slackness, eps-CS). Prices
+only rise, so the bidding ends. The prices then prove that the objective is within eps per label of the optimum
+(Bertsekas 1988; Bertsekas and Castanon 1989 for rows that want several columns).
 
-Two rows after the same few columns could outbid each other by eps for ages: a price war. `_Market.settle` ends it at
-a stroke: it raises all prices as far as eps-CS lets them, the dual step of the Hungarian method (Goldberg and Kennedy
-1995 call it a global price update). What holds a price down is a shortest path, from the row over the columns it
-could win and their owners, to a column that nobody holds. So eps may be tiny from the start and needs no scaling, and
-a column that nobody takes keeps price 0, as the optimum demands.
+Two rows that want the same few columns could outbid each other by eps for a very long time: a price war.
+`_Market.settle` ends it in one step. It raises all prices as far as eps-CS allows, which is the dual step of the
+Hungarian method (Goldberg and Kennedy 1995 call it a global price update). The limit on a price is a shortest path: it
+leads from the row, over the columns that it could win and their owners, to a column that no row holds. So eps may be
+tiny from the start and needs no scaling. A column that no row takes keeps price 0, as optimality requires.
 """
 
 import warnings
@@ -27,22 +28,22 @@ from otalab.transport.arcs import HOPS, ArcProblem, ArcSolution, lowest_prices
 
 @torch.no_grad()
 def auction(problem: ArcProblem, *, tol: float = 1e-9, max_rounds: int = 10_000, check_every: int = 4) -> ArcSolution:
-    """Give every row its k columns at the least total cost; if that cannot be, as many labels as possible.
+    """Give every row its k columns at the least total cost, or, if that cannot be, ship as many labels as possible.
 
-        tol          eps over the range of a block's costs: `gap` of a block is at most tol * range * labels (and
-                     what float64 cannot resolve). A tie-free optimum is found label by label once the second best
-                     answer costs more than that
-        max_rounds   rounds of bidding; warns if rows are still short then, and returns what they hold
-        check_every  rounds between two looks whether all is sold, and between two settlements of price wars
+        tol          eps divided by the range of a block's costs. The `gap` of a block is at most tol * range * labels
+                     (plus what float64 cannot resolve). If all other answers are dearer than the optimum by more
+                     than that, the labels are the optimal ones
+        max_rounds   most rounds of bidding; if rows are still short after them, warns and returns what they hold
+        check_every  rounds between two checks whether the bidding has ended, and between two settlements of price wars
 
-    A row may pay a cap for a column, dearer than any exchange of columns of its block could be, and stops there: so
-    a row that cannot get its k, for want of arcs or since others need its columns more, ends short (`deficit`), and
-    the gap of what was shipped is as small. Ties are broken as `topk` orders equals, which may differ by device; the
-    objective does not depend on it, within the gap.
+    A row pays at most a cap for a column, which is more than any exchange of columns in its block could cost. So a row
+    that cannot get its k columns ends short (`deficit`): either it lacks arcs, or other rows need its columns more. The
+    bound on the gap then holds for what was shipped. Ties follow the order in which `topk` returns equal values, which
+    may differ between devices. Within the gap, the objective does not depend on it.
 
-    The host reads two numbers at the start and one flag every `check_every` rounds. A settlement of price wars reads
-    one flag for every 16 hops of its shortest paths, and so do the final prices. `iterations` counts rounds. Raises
-    InputError for an option out of range, and for NaN or -inf in the cost.
+    The host reads two numbers at the start and one flag every `check_every` rounds. Each settlement of price wars reads
+    one flag for every 16 hops of its shortest paths, and so does the search for the final prices. `iterations` counts
+    rounds. Raises InputError for an option out of range, and for NaN or -inf in the cost.
     """
     require("not be negative", tol=tol)
     require("be a whole number of at least 1", max_rounds=max_rounds, check_every=check_every)
@@ -59,12 +60,12 @@ def auction(problem: ArcProblem, *, tol: float = 1e-9, max_rounds: int = 10_000,
     if not sold_out:
         warnings.warn(f"auction: rows still bid after {rounds} rounds", stacklevel=2)
     owner = market.owner[:-1]
-    price = lowest_prices(problem, owner)  # those of the market are off by eps a bid
+    price = lowest_prices(problem, owner)  # the market's prices are off by eps per bid
     return ArcSolution(problem, owner, price, iterations=rounds, converged=sold_out)
 
 
 class _Market:
-    """Who holds which column at what price. Padding leads to one more column, the last, which nobody can pay."""
+    """Owner and price of every column. Padding arcs lead to an extra last column that no row can afford."""
 
     def __init__(self, problem: ArcProblem, tol: float):
         m, nowhere = len(problem), problem.num_columns
@@ -73,30 +74,33 @@ class _Market:
         self.column = torch.nn.functional.pad(problem.column.where(is_arc, nowhere), (0, 1), value=nowhere)
         self.k = problem.k[:, None]
         self.row = torch.arange(m, device=self.k.device)[:, None]
-        self.most = min(_largest_k(problem), problem.cost.shape[1])  # columns that a row can get
+        self.most = min(_largest_k(problem), problem.cost.shape[1])  # most columns that a row can get
         self.cap, self.eps = _cap_and_eps(problem, tol)
         self.price = self.cost.new_zeros(nowhere + 1)
         self.owner = self.k.new_full((nowhere + 1,), -1)
 
     @property
     def held(self) -> Bool[Tensor, "m arcs"]:
-        """Arcs whose column the row holds."""
+        """Mask of the arcs whose column the row holds."""
         return self.owner[self.column] == self.row
 
     @property
     def total(self) -> Float[Tensor, "m arcs"]:
-        """What a column costs the row in all."""
+        """Total cost of each arc's column to the row: cost plus price."""
         return self.cost + self.price[self.column]
 
     def bid(self) -> Bool[Tensor, "m most"]:
-        """One round: all short rows bid at once, the highest bid wins. Returns who bids, for the k best columns."""
-        total = self.total.masked_fill(self.held, -torch.inf)  # what it holds comes first
+        """Run one round: all short rows bid at once, and the highest bid for a column wins.
+
+        Returns a mask of the bids that each row makes for its `most` best columns.
+        """
+        total = self.total.masked_fill(self.held, -torch.inf)  # held columns come first
         total, arc = total.topk(self.most + 1, dim=1, largest=False)
         next_best = total.gather(1, self.k.clamp(max=self.most)).minimum(self.cap)
         total, arc = total[:, :-1], arc[:, :-1]
         rank = torch.arange(self.most, device=arc.device)
         wants = (rank < self.k) & (total < self.cap)
-        bids = wants & (wants & (total > -torch.inf)).any(dim=1, keepdim=True)  # a short row defends what it holds too
+        bids = wants & (wants & (total > -torch.inf)).any(dim=1, keepdim=True)  # a short row bids for what it holds too
         column = self.column.gather(1, arc).flatten()
         bid = (next_best + self.eps - self.cost.gather(1, arc)).masked_fill(~bids, -torch.inf).flatten()
 
@@ -110,27 +114,28 @@ class _Market:
         return bids
 
     def settle(self) -> None:
-        """Raise the prices of what each row holds by the most that keeps it within eps of the row's best.
+        """Raise the prices of the columns that each row holds as far as eps-CS allows.
 
-        Row i holds nothing dearer than `worst`. It could pay rise_i more if each other column of its own were
-        worst + rise_i - eps at least: a free one stays as it is, one that row l holds rises by rise_l. So
-        rise_i = min over them of total - worst + eps + rise_l, found from above as Bellman and Ford find a path.
+        `worst` is the total cost of the dearest column that row i holds. The row could pay rise_i more if each column
+        that it does not hold cost it at least worst + rise_i - eps. A column that row l holds rises by rise_l, and a
+        free column keeps its price (rise_l = 0). So rise_i is the minimum of total - worst + eps + rise_l over these
+        columns. Bellman-Ford finds it by lowering upper bounds.
         """
         total, held, owner = self.total, self.held, self.owner[self.column]
-        worst = total.masked_fill(~held, -torch.inf).amax(dim=1, keepdim=True)  # -inf: holds nothing, inf to rise
+        worst = total.masked_fill(~held, -torch.inf).amax(dim=1, keepdim=True)  # -inf if it holds none: rise inf
         step = (total - worst + self.eps).clamp(min=0).masked_fill(held, torch.inf)
         rise = (self.cap - worst).clamp(min=0).squeeze(1)
         found = False
         while not found:
             for _ in range(HOPS):
-                before, through = rise, torch.nn.functional.pad(rise, (0, 1))[owner]  # [-1] is 0: nobody's column
+                before, through = rise, torch.nn.functional.pad(rise, (0, 1))[owner]  # [-1] is 0: a free column
                 rise = rise.minimum((step + through).amin(dim=1))
             found = bool((rise == before).all())
         self.price = self.price + rise[self.owner].where(self.owner >= 0, 0.0)
 
 
 def _largest_k(problem: ArcProblem) -> int:
-    """The most that a row wants. Raises InputError for NaN or -inf in the cost; both are read at once."""
+    """The largest k. Raises InputError for NaN or -inf in the cost. The host reads both in one transfer."""
     if len(problem) == 0:
         return 0
     bad = (problem.cost.isnan() | problem.cost.isneginf()).any(dim=1)
@@ -141,7 +146,7 @@ def _largest_k(problem: ArcProblem) -> int:
 
 
 def _cap_and_eps(problem: ArcProblem, tol: float) -> tuple[Float[Tensor, "m 1"], Float[Tensor, "m 1"]]:
-    """The most that a row pays in all for a column, and the least raise of a bid, each of the row's block."""
+    """Cap on a row's total cost for a column, and eps, the smallest raise of a bid; both depend on the row's block."""
     cost, block = torch.nn.functional.pad(problem.cost, (0, 1), value=torch.inf), problem.block
     per_block = cost.new_zeros(problem.blocks)
     least = per_block.scatter_reduce(0, block, cost.amin(dim=1), "amin", include_self=False)

@@ -1,19 +1,19 @@
 """Exact label assignment: prices first, then shortest augmenting paths.
 
-1. Price. Row i offers u_i, the k_i-th smallest of its costs d_ij, so that just k_i columns are worth its while. A
-   column that several rows want goes to the one that gains most by it, u_i - d_ij: SimOTA's top-k, its conflicts
-   settled by price instead of by cost. Prices and owners are then already feasible and complementary; only the rows
-   that lost a contest are short of columns.
-2. Path. A row that is short takes a column from its owner, who takes another, ... until a free column is reached. Of
-   all such paths Dijkstra's algorithm finds the cheapest, by reduced costs d_ij - u_i + p_j >= 0, and raises the
-   offers of the rows on the way. After the last path every row has its k_i, and the prices prove the optimum.
+1. Price. Row i offers u_i, the k_i-th smallest of its costs d_ij, so it wants exactly its k_i cheapest columns. A
+   column that several rows want goes to the row that gains most, by u_i - d_ij; the first row wins a tie. This is
+   SimOTA's top-k, but with conflicts settled by price instead of by cost. Prices and owners are then already feasible
+   and complementary. Only the rows that lost a contest are short of columns.
+2. Path. A row that is short takes a column from its owner, which takes another one, and so on until a free column is
+   reached. Dijkstra's algorithm finds the cheapest such path, by reduced costs d_ij - u_i + p_j >= 0, and raises the
+   offers of the rows that it scanned. After the last path every row has its k_i, and the prices prove the optimum.
 
-Where rows cannot all get their k_i (a deficit), labels are left out: as few as possible, shared as evenly as possible
-among the rows, and only then at the least cost. Each copy of a row may stay out at a penalty beyond any exchange of
-costs, the higher the fewer columns the row then has.
+If the rows cannot all get their k_i (a deficit), as few labels as possible are left out. Among these answers, the rows
+share what is shipped as evenly as possible, and only then is the cost minimised. To this end, leaving out a copy of a
+row costs a penalty above any exchange of costs, and the fewer columns the row then has, the higher the penalty.
 
-The loops are plain Python on lists; where numba is installed the same functions run compiled, on arrays, to equal
-numbers.
+The loops are plain Python on lists. If numba is installed, the same functions run compiled on arrays, with equal
+results.
 Sources: Kuhn 1955; Jonker and Volgenant, Computing 38, 1987; Kennington and Wang, EJOR 1992 (semi-assignment).
 """
 
@@ -32,12 +32,12 @@ FREE = -1
 
 @torch.no_grad()
 def augmenting_path(problem: ArcProblem, *, compiled: bool | None = None) -> ArcSolution:
-    """The exact optimum of all blocks, on the CPU, in float64; columns and prices return on the problem's device.
+    """Solve all blocks exactly, on the CPU in float64, and return columns and prices on the problem's device.
 
-    `compiled` asks for numba (True), for plain Python (False), or for what is there (None); the result is the same.
-    `iterations` counts the augmenting paths. In a deficit (see above) `ArcSolution.deficit` says what is missing, and
-    the prices prove that what was shipped could not be had for less. From another device the arcs come in one transfer.
-    Raises InputError for NaN or -inf in the cost, and if numba is asked for and not installed.
+    `compiled` selects numba (True), plain Python (False), or numba if it is installed (None); the result is the same.
+    `iterations` counts the augmenting paths. In a deficit (see above), `ArcSolution.deficit` says how many columns each
+    row lacks, and the prices prove that what was shipped cannot cost less. From another device the arcs come in one
+    transfer. Raises InputError for NaN or -inf in the cost, and if `compiled` is True but numba is not installed.
     """
     if compiled and not numba_is_there():
         raise InputError("compiled=True needs numba: pip install 'otalab[fast]'")
@@ -48,13 +48,13 @@ def augmenting_path(problem: ArcProblem, *, compiled: bool | None = None) -> Arc
     owner, price, hoped, paths = solve_sorted(cost, column, k, problem.num_columns, compiled)
     owner, price = (torch.from_numpy(x).to(problem.cost.device) for x in (owner, price))
     if (hoped < k).any():
-        price = lowest_prices(problem, owner)  # free of the penalties that a deficit leaves in a price
+        price = lowest_prices(problem, owner)  # a deficit leaves penalties in the old prices
     return ArcSolution(problem, owner, price, paths)
 
 
 @cache
 def numba_is_there() -> bool:
-    """Whether numba is installed, and agrees with the NumPy that is."""
+    """Whether numba is installed and works with the installed NumPy."""
     try:
         import numba  # noqa: F401
     except ImportError:
@@ -64,19 +64,19 @@ def numba_is_there() -> bool:
 
 @cache
 def by_numba(function: Callable) -> Callable:
-    """The function compiled, once, to equal numbers; kept in numba's cache on disk if it may be."""
+    """Compile the function once, with equal results; numba caches it on disk where it may write."""
     from numba import njit
 
-    options = {"fastmath": {"nnan", "nsz"}}  # costs are never NaN, which spares a minimum its tests for it
-    function = unwrap(function)  # tests wrap functions to check their types
+    options = {"fastmath": {"nnan", "nsz"}}  # costs are never NaN, so a minimum need not test for it
+    function = unwrap(function)  # tests wrap functions to check types
     try:
         return njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder that it may write into
+    except RuntimeError:  # no writable cache folder
         return njit(**options)(function)
 
 
 def to_numpy(cost: torch.Tensor, column: torch.Tensor, k: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three as arrays on the CPU; from a device they travel together, as float64, which holds indices exactly."""
+    """The three as CPU arrays; from a device they come in one transfer, as float64, which holds indices exactly."""
     if cost.device.type == "cpu":
         return cost.numpy(), column.numpy(), k.numpy()
     packed = torch.cat((cost, column.to(cost), k[:, None].to(cost)), dim=1).cpu().numpy()
@@ -87,7 +87,10 @@ def to_numpy(cost: torch.Tensor, column: torch.Tensor, k: torch.Tensor) -> tuple
 def solve_sorted(
     cost: np.ndarray, column: np.ndarray, k: np.ndarray, num_columns: int, compiled: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Owner of each column, price of each row, columns it got, and paths, for rows (m, s) sorted by cost, +inf last."""
+    """Solve for rows (m, s) that are sorted by cost, +inf last.
+
+    Returns the owner of each column, each row's price and number of columns, and the number of augmenting paths.
+    """
     owner, price = np.full(num_columns, FREE), np.zeros(len(k))
     arcs = np.isfinite(cost).sum(axis=1)
     hoped = np.minimum(k, arcs)
@@ -111,12 +114,12 @@ def solve_sorted(
 
 
 def settle_contests(cost, column, k, owner, paid, price, short, hoped, taken, most, step):
-    """Price the rows, give each column to the row that gains most; returns the number of columns taken."""
+    """Price the rows and give each column to the row that gains most; return the number of columns taken."""
     count = 0
     for i in range(len(k)):
         row, columns, wants = cost[i], column[i], hoped[i]
         if wants < k[i]:
-            price[i] = most - step * (wants + 1)  # of the copy that was left out last
+            price[i] = most - step * (wants + 1)  # penalty of the last copy left out
         elif row[0] < np.inf:
             price[i] = row[max(wants - 1, 0)]
         for a in range(wants):
@@ -135,11 +138,12 @@ def settle_contests(cost, column, k, owner, paid, price, short, hoped, taken, mo
 
 
 def ship_the_rest(cost, column, owner, paid, price, short, hoped, taken, count, most, step):
-    """Find each missing column by a shortest augmenting path; returns the columns taken and the number of paths."""
+    """Find each missing column by a shortest augmenting path; return the number of columns taken and of paths."""
     m, paths = len(cost), 0
-    distance = [np.inf] * m  # of the cheapest known path from the short row, in reduced cost
+    distance = [np.inf] * m  # reduced cost of the cheapest known path from the short row to each row
     scanned = [False] * m
-    from_row, by_column, at_cost = [0] * m, [0] * m, [0.0] * m  # the last step of that path: whose, which, for what
+    # last step of the path to row r: from_row[r] takes the column by_column[r] from r, and pays the cost at_cost[r]
+    from_row, by_column, at_cost = [0] * m, [0] * m, [0.0] * m
     reached = [0] * m
     for start in range(m):
         for _ in range(short[start]):
@@ -155,13 +159,13 @@ def ship_the_rest(cost, column, owner, paid, price, short, hoped, taken, count, 
                     break
                 scanned[i] = True
                 base = distance[i] - price[i]
-                if base + (most - step * hoped[i]) < best:  # row i gives a column up
+                if base + (most - step * hoped[i]) < best:  # row i gives up a column
                     best, last_row, last_column = base + (most - step * hoped[i]), i, FREE
                 row, columns = cost[i], column[i]
                 for a in range(len(row)):
                     at = base + row[a]
                     if at >= best:
-                        break  # so are all later arcs, since rents are not negative
+                        break  # later arcs are no cheaper, since rents are not negative
                     j = columns[a]
                     other = owner[j]
                     if other == FREE:
@@ -207,9 +211,9 @@ def refuse_nonsense(cost: np.ndarray) -> None:
 
 
 def penalties(cost: np.ndarray, arcs: np.ndarray, k: np.ndarray) -> tuple[float, float]:
-    """(most, step): to leave a row without its t-th column costs most - step * t.
+    """(most, step): leaving a row without its t-th column costs most - step * t.
 
-    A path visits each row once, so that a chain of exchanges costs less than one step.
+    A path visits each row at most once, so a chain of exchanges costs less than one step.
     """
     with_arcs = np.flatnonzero(arcs)
     dearest = cost[with_arcs, arcs[with_arcs] - 1].max()

@@ -1,7 +1,7 @@
-"""Exact solvers, on the CPU: a linear program, the network simplex, and the assignment problem behind OTA.
+"""Exact solvers on the CPU: a linear program, the network simplex, and the assignment problem behind OTA.
 
-All work in float64 and return float64, whatever the problem's dtype, on the problem's device: an optimum rounded to
-float32 could no longer be certified to 1e-9. A batch goes to the CPU once and is solved one problem after the other.
+Whatever the problem's dtype, all solvers work in float64 and return float64 on the problem's device. An optimum
+rounded to float32 could not be certified to 1e-9. A batch goes to the CPU once, and its problems are solved in turn.
 """
 
 from collections.abc import Callable
@@ -27,30 +27,33 @@ SolveOne = Callable[[Matrix, Rows, Columns], Found]
 
 
 def linprog(problem: TransportProblem) -> TransportSolution:
-    """The linear program itself, by HiGHS; f and g are the multipliers of the row and column sums.
+    """Solve the linear program itself by HiGHS; f and g are the multipliers of the row and column sums.
 
-    One variable for each open route; interior point, then crossover to a vertex (four times faster than the dual
-    simplex on 21 x 8000). The reference that the others are checked against, and the slowest. Raises InputError if
-    forbidden routes leave no feasible plan, and for costs of scales so far apart that HiGHS gives up.
+    There is one variable for each open route. HiGHS runs its interior-point method, then crosses over to a vertex;
+    that is four times faster than its dual simplex on 21 x 8000. This solver is the slowest, and the reference for
+    the others. Raises InputError if forbidden routes leave no feasible plan, and if the scales of the costs are so far
+    apart that HiGHS gives up.
     """
     return _solve_each(problem, _in_units(_linprog))
 
 
 def emd(problem: TransportProblem, *, max_iter: int = 1_000_000) -> TransportSolution:
-    """POT's network simplex, `ot.emd`, with its duals. `max_iter` counts pivots; POT warns if they do not suffice.
+    """Solve by POT's network simplex, `ot.emd`; f and g are its duals.
 
-    Raises InputError if forbidden routes leave no feasible plan.
+    `max_iter` limits the number of pivots; POT warns if that is too few. Raises InputError if forbidden routes leave no
+    feasible plan.
     """
     require("be a whole number of at least 1", max_iter=max_iter)
     return _solve_each(problem, _in_units(lambda cost, supply, demand: _emd(cost, supply, demand, max_iter)))
 
 
 def assignment(problem: TransportProblem) -> TransportSolution:
-    """Whole supplies and demands as a rectangular assignment, by `scipy.optimize.linear_sum_assignment`.
+    """Solve whole supplies and demands as a rectangular assignment, by `scipy.optimize.linear_sum_assignment`.
 
-    The last row takes what is left, as OTA's background does: give it every column, and a row i that takes column j
-    over pays cost_ij - cost_last,j more. So repeat each other row supply_i times and each column demand_j times, and
-    match them at that price. Exact; fastest when the last row supplies most. f and g are the plan's own `prices`.
+    The last row takes what is left, as OTA's background does. If it first gets every column, a row i that takes over
+    column j pays cost_ij - cost_last,j more. So each other row is repeated supply_i times, each column demand_j times,
+    and both are matched at that cost. Exact, and fastest if the last row supplies most. f and g are the plan's
+    own `prices`.
 
     Raises InputError if a supply or demand is not whole, if the last row has a forbidden route to a column with
     demand, if there are more units than such a table can hold, or if forbidden routes leave no feasible plan.
@@ -66,10 +69,10 @@ def _linprog(cost: Matrix, supply: Rows, demand: Columns) -> Found:
     col_sums = scipy.sparse.kron(np.ones((1, m)), scipy.sparse.eye_array(n))
     sums = scipy.sparse.vstack([row_sums, col_sums]).tocsc()[:, is_open]
     units = np.concatenate([supply, demand])
-    # Its presolve finds nothing here, and takes as long as the solver. Its steps are under 100, or without end.
+    # HiGHS's presolve takes as long as its solver and finds nothing. The solver ends within 100 steps, or never.
     options = {"presolve": False, "maxiter": 1000}
     result = scipy.optimize.linprog(cost.ravel()[is_open], A_eq=sums, b_eq=units, method="highs-ipm", options=options)
-    if result.status == 2:  # or so HiGHS believes, which it may of costs of very different scales
+    if result.status == 2:  # "infeasible": HiGHS may be wrong if costs differ much in scale
         _emd(np.where(np.isfinite(cost), 0.0, np.inf), supply, demand, 1_000_000)  # raises if there is no feasible plan
     if result.status == 2 or result.x is None or result.eqlin.marginals is None:
         sizes = np.abs(cost[np.isfinite(cost) & (cost != 0)])
@@ -77,7 +80,7 @@ def _linprog(cost: Matrix, supply: Rows, demand: Columns) -> Found:
         raise InputError(f"linprog gives no answer: HiGHS met {scale}: {' '.join(result.message.split())}")
     plan = np.zeros(m * n)
     plan[is_open] = result.x.clip(min=0)  # rounding leaves entries like -1e-17
-    if (units == units.round()).all():  # then so are the vertices
+    if (units == units.round()).all():  # whole units have whole vertices
         plan = np.where(np.abs(plan - plan.round()) < 1e-6, plan.round(), plan)
     f, g = np.split(result.eqlin.marginals, [m])
     return plan.reshape(m, n), f, g, result.status == 0, int(result.nit)
@@ -86,9 +89,9 @@ def _linprog(cost: Matrix, supply: Rows, demand: Columns) -> Found:
 def _emd(cost: Matrix, supply: Rows, demand: Columns, max_iter: int) -> Found:
     is_open = np.isfinite(cost)
     most, least = cost.max(where=is_open, initial=-np.inf), cost.min(where=is_open, initial=np.inf)
-    # Along a tree path an optimal f_i + g_j is k costs less k - 1 others, k <= min(m, n): a dearer route is not used.
+    # On a path of the optimal tree f_i + g_j is k costs less k - 1 others, k <= min(m, n). No dearer route is used.
     dear = (min(cost.shape) + 1) * (most - least) + 1
-    priced = np.where(is_open, cost - least, dear)  # POT takes some feasible problems of negative costs for infeasible
+    priced = np.where(is_open, cost - least, dear)  # POT calls some feasible problems with negative costs infeasible
     plan, log = ot.emd(supply, demand, priced, numItermax=max_iter, log=True)
     converged = log["result_code"] == 1
     if converged and (plan[~is_open] > 1e-9 * demand.max()).any():
@@ -104,10 +107,10 @@ def _assignment(cost: Matrix, supply: Rows, demand: Columns) -> Found:
     check_copies(supply[:-1].sum(), demand.sum())
     rows = np.repeat(np.arange(len(supply) - 1), supply[:-1].astype(int))  # one copy of a row for each unit
     columns = np.repeat(np.arange(len(demand)), demand.astype(int))
-    owner = np.full(len(columns), len(supply) - 1)  # the last row keeps what nobody takes over
+    owner = np.full(len(columns), len(supply) - 1)  # the last row keeps what no other row takes over
     try:
         copies, taken = scipy.optimize.linear_sum_assignment((cost[:-1, columns] - cost[-1, columns])[rows])
-    except ValueError as error:  # SciPy's word for: the finite entries hold no matching of all rows
+    except ValueError as error:  # raised by SciPy if the finite entries hold no matching of all rows
         raise InputError(INFEASIBLE) from error
     owner[taken] = rows[copies]
     plan = np.zeros_like(cost)
@@ -118,10 +121,10 @@ def _assignment(cost: Matrix, supply: Rows, demand: Columns) -> Found:
 def prices(cost: Matrix, plan: Matrix) -> tuple[Rows, Columns]:
     """Potentials f and g, g_j = min_i (cost_ij - f_i), that prove an optimal plan optimal.
 
-    Complementary slackness: f_i + g_j = cost_ij where row i ships to column j, and <= elsewhere. So f_k - f_i <=
-    cost_kj - cost_ij for every column j that i serves: the inequalities of shortest paths over the m rows, an edge
-    from i to k being the least such difference, the price of passing one unit from i to k. Bellman-Ford solves
-    them. A negative cycle would be a cheaper plan: an optimal one has none, and any other gets a looser bound.
+    By complementary slackness, f_i + g_j = cost_ij where row i ships to column j, and <= elsewhere. So f_k - f_i <=
+    cost_kj - cost_ij for every column j that i serves. These are the inequalities of shortest paths over the m rows:
+    the edge from i to k is the least such difference, the cost of passing one unit from i to k. Bellman-Ford solves
+    them. A negative cycle would give a cheaper plan. An optimal plan has none, and any other plan gets a looser bound.
     """
     passing = np.full((len(cost), len(cost)), np.inf)  # [i, k]
     for i in range(len(cost)):
@@ -134,7 +137,7 @@ def prices(cost: Matrix, plan: Matrix) -> tuple[Rows, Columns]:
 
 
 def _solve_each(problem: TransportProblem, solve_one: SolveOne) -> TransportSolution:
-    """Solve the problems of a batch in turn, in NumPy. With nothing to ship there is nothing to solve."""
+    """Solve the problems of a batch in turn, in NumPy. A problem without units gets the empty plan."""
     parts = [part.to("cpu", torch.float64).numpy() for part in problem.as_batch()]
     found = []
     for number, (cost, supply, demand) in enumerate(zip(*parts, strict=True)):
@@ -161,10 +164,11 @@ def _solve_each(problem: TransportProblem, solve_one: SolveOne) -> TransportSolu
 
 
 def _in_units(solve_one: SolveOne) -> SolveOne:
-    """Even out the sums, and scale small costs and goods up to order one: the solvers' tolerances are absolute.
+    """Wrap a solver: make the sums equal, and scale small costs and goods up to order one.
 
-    Costs beyond 2^60 are scaled down to it, for HiGHS takes 1e20 for infinite. The units are powers of two, so that
-    scaling rounds nothing and ties stay ties.
+    The scaling is needed because the solvers' tolerances are absolute. Costs and goods beyond 2^60 are scaled down to
+    about 2^60, because HiGHS treats 1e20 as infinite. The units are powers of two, so that scaling rounds nothing and
+    ties stay ties.
     """
 
     def scaled(cost: Matrix, supply: Rows, demand: Columns) -> Found:
@@ -172,7 +176,7 @@ def _in_units(solve_one: SolveOne) -> SolveOne:
         goods = _unit(demand.max())
         demand = demand * (supply.sum() / demand.sum())
         plan, f, g, converged, iterations = solve_one(cost / price, supply / goods, demand / goods)
-        plan[supply == 0], plan[:, demand == 0] = 0.0, 0.0  # where the solver left some dust
+        plan[supply == 0], plan[:, demand == 0] = 0.0, 0.0  # remove tiny entries that the solver may have left
         return plan * goods, f * price, g * price, converged, iterations
 
     return scaled

@@ -1,4 +1,4 @@
-"""Every row for itself: what assignment is without a plan, on the same arcs, to be compared with one that has it."""
+"""A baseline without a plan, on the same arcs: each row takes its cheapest columns on its own."""
 
 import torch
 from torch.nn.functional import pad
@@ -7,11 +7,11 @@ from otalab.transport.arcs import ArcProblem, ArcSolution
 
 
 def independent(problem: ArcProblem) -> ArcSolution:
-    """Each row takes its k cheapest columns; one that several take goes to the row that pays least for it.
+    """Give each row its k cheapest columns; a column that several rows take goes to the one that pays least for it.
 
-    Of equal costs the first arc and the first row win. A row that loses a column gets no other in its place, so rows
-    may be short that could have more. A row's price is the cost of the dearest column it wished for, 0 if it wished for
-    none. Scatters only: nothing waits for the device.
+    Where costs are equal, the first arc and the first row win. A row that loses a column gets no other in its place, so
+    it may end with fewer columns than it could have. A row's price is the cost of the dearest column that it tried to
+    take, 0 if there was none. Uses scatters only, so nothing waits for the device.
     """
     cost, column, nobody = problem.cost, problem.column.flatten(), len(problem)
     wished = (cost.argsort(dim=1, stable=True).argsort(dim=1) < problem.k[:, None]) & cost.isfinite()

@@ -1,4 +1,4 @@
-"""Entropic transport by Newton's method in the few unknowns it has: one potential per supplier."""
+"""Entropic transport by Newton's method, whose only unknowns are the potentials of the suppliers."""
 
 import warnings
 
@@ -10,41 +10,44 @@ from otalab.transport.problem import TransportProblem
 from otalab.transport.sinkhorn import check_eps, check_options
 from otalab.transport.solution import TransportSolution
 
-RIDGE = 1e-12  # of a row's supply, on the Hessian's diagonal: above the rounding of its sums, below all that matters
-NEAR = 6.0  # a step shorter than this, in units of eps, has nearly arrived: time for a smaller eps
-SHARPER = 3.0  # by how much eps is then divided
+RIDGE = 1e-12  # times a row's supply, added to the Hessian's diagonal: above rounding, below all that matters
+NEAR = 6.0  # a step shorter than this, in units of eps, has nearly arrived: eps is then reduced
+SHARPER = 3.0  # factor by which eps is reduced
 
 
 @torch.no_grad()
 def newton(problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, max_iter: int = 50) -> TransportSolution:
-    """Entropic transport, `sinkhorn`'s problem, by damped Newton steps on its semi-dual. Float64, batched.
+    """Solve `sinkhorn`'s entropic problem by damped Newton steps on its semi-dual. Float64, batched.
 
-    Given f, the columns are right for P_ij = demand_j * softmax_i((f_i - cost_ij) / eps), which leaves the concave
+    For any f, P_ij = demand_j * softmax_i((f_i - cost_ij) / eps) has the right column sums. The best f solves the
+    concave problem
 
         maximise  sum_i supply_i f_i - eps sum_j demand_j log sum_i exp((f_i - cost_ij) / eps)
 
-    (Cuturi and Peyre, 2018, "Semidual regularized optimal transport"). Its gradient is supply - row sums, its Hessian
-    -(diag(row sums) - P diag(1 / demand) P^T) / eps: the Laplacian of a graph of m rows, kept free of cancellation.
+    (Cuturi and Peyre, 2018, "Semidual regularized optimal transport"). Its gradient is supply - row sums. Its Hessian
+    is -(diag(row sums) - P diag(1 / demand) P^T) / eps, the negative Laplacian of a graph of m rows over eps, which is
+    computed without cancellation.
 
-        eps       regularisation in units of cost, as `sinkhorn`'s
-        tol       stop when |row sum - supply| <= tol * supply in every row: relative to the row's own supply. Warns
-                  if not met. 0 runs all steps and makes no claim
-        max_iter  Newton steps in total. Images take 6 to 14. Dense costs of up to 30 take 40 where eps is 1e-3
+        eps       regularisation in units of cost, as in `sinkhorn`
+        tol       stop when |row sum - supply| <= tol * supply in every row, relative to the row's own supply. Warns
+                  if this is not met. With 0, all steps are run and `converged` is False
+        max_iter  most Newton steps in total. Images take 6 to 14; dense costs of up to 30 take 40 if eps is 1e-3
 
-    After every step the columns are exact, to rounding, and the rows are not: the reverse of `sinkhorn`.
-    `trace[..., k]` is the largest relative row error after k + 1 steps. Supplies whose sum differs from the demand's
-    by rounding are scaled to it. f and g are -inf where a row or column has no units.
+    After every step the columns are exact, up to rounding, and the rows are not: the reverse of `sinkhorn`.
+    `trace[..., k]` is the largest relative row error after k + 1 steps. If the sums of supply and demand differ by
+    rounding, the supplies are scaled to fit. f and g are -inf where a row or column has no units.
 
-    eps starts at a quarter of the mean cost and is divided by 3, in each problem on its own, whenever a step is short.
-    Far from the solution a row's step d > 1, in units of eps, becomes 1 + log d. If that does not shorten the steps,
-    the whole step is scaled by (1 + log R) / R, R > 1 its range, which is sure to ascend: along it, the third
-    derivative of log sum exp is at most R times the second (Sun and Tran-Dinh, 2019, "Generalized self-concordant
-    functions"). The potential of a row that must take all it can reach is infinite: its error falls by a factor of e
-    per step.
+    eps starts at a quarter of the mean cost above each column's least cost. Whenever a step is short, eps is divided by
+    3, in each problem on its own. Far from the solution, a row's step of size d > 1, in units of eps, becomes
+    1 + log d. If that does not shorten the steps, the whole step is scaled by (1 + log R) / R instead, where R > 1 is
+    its range. Such a step always ascends: along it, the third derivative of log sum exp is at most R times the second
+    (Sun and Tran-Dinh, 2019, "Generalized self-concordant functions"). A row that must take all that it can reach has
+    an infinite potential; its error falls by a factor of e per step.
 
-    Columns that a single row may serve are its own, and only the others enter the loop. The host reads one number
-    before the loop and one flag per step. Forbidden routes that leave no feasible plan end as missed tolerance, with
-    finite figures.
+    A column that only one row may serve goes to that row; only the other columns enter the loop. The host reads one
+    number before the loop and one flag per step. If forbidden routes leave no feasible plan, the tolerance is missed
+    and all figures are finite. Raises InputError for an option out of range, and for an eps at which cost / eps or a
+    potential may overflow.
     """
     check_options(eps=eps, max_iter=max_iter, tol=tol)
     check_eps(problem, eps, torch.float64)
@@ -56,8 +59,9 @@ def newton(problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, ma
     choice = (is_open.sum(1) > 1) & (demand > 0)  # (B, n)
     plan = torch.where(is_open & ~choice.unsqueeze(1), demand.unsqueeze(1), 0.0)
     count = int(choice.sum(1).max())
-    place = choice.byte().argsort(dim=1, descending=True, stable=True)[:, :count]  # (B, c): first those with a choice,
-    mine = choice.gather(1, place)  # then others that fill up a problem which has fewer
+    # (B, c): columns with a choice come first; others pad a problem that has fewer of them
+    place = choice.byte().argsort(dim=1, descending=True, stable=True)[:, :count]
+    mine = choice.gather(1, place)
     routes = place.unsqueeze(1).expand(-1, cost.shape[1], -1)  # (B, m, c)
     chosen = cost.gather(2, routes).masked_fill_(~is_open.gather(2, routes), torch.inf)
     chosen.masked_fill_(~mine.unsqueeze(1), 0.0)
@@ -66,7 +70,7 @@ def newton(problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, ma
     plan.scatter_add_(2, routes, share * wanted.unsqueeze(1))
 
     f = f.masked_fill(supply == 0, -torch.inf)
-    most, row = plan.max(1, keepdim=True)  # P = exp((f + g - cost) / eps), of which the largest entry tells most
+    most, row = plan.max(1, keepdim=True)  # g follows from the largest P = exp((f + g - cost) / eps) of a column
     g = (eps * most.log() + cost.gather(1, row)).squeeze(1) - f.gather(1, row.squeeze(1))
     return TransportSolution.of_batch(
         problem,
@@ -88,7 +92,10 @@ def _ascend(
     tol: float,
     max_iter: int,
 ) -> tuple[Float[Tensor, "B m"], Float[Tensor, "B m c"], Float[Tensor, "B 1"], list[Float[Tensor, "B 1"]]]:
-    """Newton's steps from f = 0 to row sums `left`: f; plan / demand and row error at eps; all row errors."""
+    """Run Newton's steps from f = 0 towards row sums `left`.
+
+    Returns f, plan / demand at eps, the row error at eps, and a list of the row errors after each step.
+    """
     cost = cost - cost.amin(1, keepdim=True)
     ridge = (RIDGE * supply).masked_fill_(supply == 0, 1.0)
     per_supply = supply.reciprocal().masked_fill_(supply == 0, 0.0)
@@ -122,22 +129,22 @@ def _ascend(
         size = torch.where(careful, reach, step.abs()).clamp_(min=1.0)
         f = torch.where(done, f, f.addcmul(current, step.mul_(size.log().add_(1.0).div_(size))))
         smaller = torch.where(reach < NEAR, (current / SHARPER).clamp_(min=eps), current)
-        moved = smaller != current  # a new eps is a new problem, with a clean record
+        moved = smaller != current  # a new eps makes a new problem: forget the old steps
         careful, last_reach = careful.masked_fill_(moved, False), reach.masked_fill_(moved, torch.inf)
         current = smaller
-    share, _, _, row_error = at(f, torch.full_like(current, eps))  # annealing may have been cut short
+    share, _, _, row_error = at(f, torch.full_like(current, eps))  # max_iter may have ended the annealing early
     return f, share, row_error, trace
 
 
 def _newton_step(
     weights: Float[Tensor, "B m m"], missing: Float[Tensor, "B m"], ridge: Float[Tensor, "B m"]
 ) -> Float[Tensor, "B m"]:
-    """Solve the graph Laplacian of the rows, weights sum_j P_ij P_kj / demand_j, for the step in units of eps.
+    """Solve the graph Laplacian of the rows, with weights sum_j P_ij P_kj / demand_j, for the step in units of eps.
 
-    A diagonal that is the sum of the weights loses nothing to cancellation, as row sum - P_i^T P_i would when the
-    plan is nearly whole. A constant added to the potentials of rows that share no column with others changes nothing:
-    the ridge settles it, to a mean step of 0 weighted by supply, and makes the matrix diagonally dominant, which
-    Cholesky needs.
+    The diagonal is the sum of the weights, so it loses nothing to cancellation; row sum - P_i^T P_i would if the plan
+    is nearly whole. Adding a constant to the potentials of a group of rows that share no column with other rows changes
+    nothing. The ridge fixes this constant, so that the mean step, weighted by supply, is 0. It also makes the matrix
+    strictly diagonally dominant, so that Cholesky can factor it.
     """
     laplacian = weights.neg()
     diagonal = laplacian.diagonal(dim1=-2, dim2=-1)
@@ -148,7 +155,7 @@ def _newton_step(
 
 
 def _within(row_error: Float[Tensor, " B"], tol: float, iterations: int) -> Tensor:
-    """row_error <= tol, with a warning if a tolerance was asked for and missed; all False if none was."""
+    """Whether row_error <= tol, with a warning where it is not. If `tol` is 0, all values are False."""
     if tol == 0:
         return torch.zeros_like(row_error, dtype=torch.bool)
     met = row_error <= tol

@@ -12,12 +12,12 @@ from otalab.transport.solution import TransportSolution
 def pot_sinkhorn(
     problem: TransportProblem, *, eps: float = 0.1, max_iter: int = 50, tol: float = 0.0
 ) -> TransportSolution:
-    """`ot.sinkhorn(..., method="sinkhorn_log")`, one problem after the other, on their device and in their dtype.
+    """Run `ot.sinkhorn(..., method="sinkhorn_log")` on each problem in turn, on its device and in its dtype.
 
-    POT, too, updates columns first and rows last, from u = 0, so equal `eps` and `max_iter` give `sinkhorn`'s plan.
-    What differs: its duals are log u and log v, in units of eps; its stopping test, at iterations 1, 11, 21, ...,
-    compares the Euclidean norm of the column errors with `tol`; and it would meet NaN in rows or columns of zero
-    units, which are therefore left out.
+    Like `sinkhorn`, POT updates columns first and rows last, from u = 0, so equal `eps` and `max_iter` give the same
+    plan. There are three differences. POT's duals are log u and log v, in units of eps. Its stopping test, at
+    iterations 1, 11, 21, ..., compares the Euclidean norm of the column errors with `tol`. And rows or columns of zero
+    units would give NaN, so they are left out.
     """
     check_options(eps=eps, max_iter=max_iter, tol=tol)
     check_eps(problem, eps, problem.cost.dtype)
@@ -25,7 +25,7 @@ def pot_sinkhorn(
     f = torch.full_like(problem.supply, -torch.inf)
     g = torch.full_like(problem.demand, -torch.inf)
     iterations = 0
-    views = [part if problem.batched else part[None] for part in (plan, f, g)]  # to write into
+    views = [part if problem.batched else part[None] for part in (plan, f, g)]  # views to write into
     for cost, supply, demand, one_plan, one_f, one_g in zip(*problem.as_batch(), *views, strict=True):
         rows, columns = supply.nonzero().squeeze(-1), demand.nonzero().squeeze(-1)
         if len(rows) == 0:

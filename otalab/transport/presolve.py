@@ -1,9 +1,9 @@
-"""From a transport problem with a slack supplier to arcs, and back.
+"""Reduce a transport problem with a slack supplier to arcs, and map the answer back.
 
-A supplier with an open route to every column is a slack: give it every column, and a row i that takes column j over
-pays d_ij = c_ij - c_slack,j more. That leaves semi-assignment (see `arcs`), and of it only each row's cheapest arcs:
-a row whose price u_i does not exceed the cost of the arcs that were left out would never use one. So a few are tried
-first. Where the prices do not prove that these suffice, more are taken. The answer is exact whatever the costs are.
+A supplier with an open route to every column is a slack. If it first gets every column, a row i that takes over column
+j pays d_ij = c_ij - c_slack,j more. What remains is semi-assignment (see `arcs`), and only each row's cheapest arcs
+matter: a row whose price u_i is at most the cost of the arcs left out would never use one of those. So a few arcs are
+tried first. If the prices do not prove that these suffice, more are added. The answer is exact whatever the costs are.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from otalab.transport.solution import TransportSolution, c_transform
 
 
 def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSolution]:
-    """A method for `solve` from a solver of arcs, with its options; plans in float64."""
+    """Turn a solver of arcs into a method for `solve` with the same options. Its plans are float64."""
 
     @wraps(solver)
     def method(problem, **options):
@@ -37,7 +37,7 @@ def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSoluti
         plan = torch.zeros_like(cost, dtype=torch.float64)
         units = torch.ones_like(row, dtype=plan.dtype) if real is None else real.to(plan)
         plan.view(len(cost), -1).scatter_add_(1, row * cost.shape[2] + copies, units)
-        f = found.price.view(cost.shape[:2]).scatter(1, slack[:, None], 0.0)  # its own price: costs are over it
+        f = found.price.view(cost.shape[:2]).scatter(1, slack[:, None], 0.0)  # the slack: d is relative to it
         return TransportSolution.of_batch(
             problem,
             plan=plan,
@@ -72,7 +72,7 @@ def solve_over_slack(
     solver: Callable[..., ArcSolution],
     options: dict,
 ) -> ArcSolution:
-    """The exact optimum without the slack supplier, whose row stays as one that wants nothing."""
+    """Find the exact optimum over arcs without the slack supplier, whose row stays but wants nothing."""
     blocks, m, _ = cost.shape
     each = torch.arange(blocks, device=cost.device)
     over = cost.double() - cost[each, slack].double()[:, None]
@@ -95,14 +95,17 @@ def solve_over_slack(
 
 
 def rows_of_owners(found: ArcSolution, slack: Int[Tensor, " B"]) -> Int[Tensor, "B w"]:
-    """The row, within its problem, that serves each column of what `solve_over_slack` found."""
+    """The row, numbered within its problem, that serves each column in the answer of `solve_over_slack`."""
     owner = found.owner.view(len(slack), -1)
     first = torch.arange(len(slack), device=slack.device) * (len(found.price) // len(slack))
     return torch.where(owner >= 0, owner - first[:, None], slack[:, None])
 
 
 def slack_rows(cost: Float[Tensor, "B m n"], demand: Float[Tensor, "B n"]) -> Int[Tensor, " B"]:
-    """The last row of each problem if it may serve every column with demand, else the last row that may."""
+    """The slack of each problem: the last row that may serve every column with demand.
+
+    Raises InputError if a problem has no such row.
+    """
     last = torch.full((len(cost),), cost.shape[1] - 1, device=cost.device)
     if bool((cost[:, -1].isfinite() | (demand == 0)).all()):
         return last
@@ -118,9 +121,10 @@ def slack_rows(cost: Float[Tensor, "B m n"], demand: Float[Tensor, "B n"]) -> In
 
 
 def column_copies(demand: Float[Tensor, "B n"]) -> tuple[Int[Tensor, "B w"], Bool[Tensor, "B w"] | None]:
-    """A column for each unit of demand: which it copies; and whether it is one, or pads a shorter problem.
+    """Make one column for each unit of demand: the column that each copies, and whether it is real.
 
-    None instead of the latter if each column wants one unit: then nothing is copied.
+    A column that is not real pads a problem with fewer units. The second value is None if each column wants one unit,
+    because then nothing is copied.
     """
     index = torch.arange(demand.shape[1], device=demand.device)
     if bool((demand == 1).all()):

@@ -21,22 +21,23 @@ def sinkhorn(
     tol: float = 0.0,
     check_every: int = 10,
 ) -> TransportSolution:
-    """Entropic transport: minimise <P, cost> - eps * H(P), H(P) = -sum P (log P - 1), by alternate scaling.
+    """Solve entropic transport by alternate scaling: minimise <P, cost> - eps * H(P), H(P) = -sum P (log P - 1).
 
-    P = exp((f_i + g_j - cost_ij) / eps). An iteration sets g so that the columns are right, then f so that the rows
-    are. So at the end the rows are exact, to rounding, and the columns are not. OTA's Algorithm 1 takes these steps.
+    P_ij = exp((f_i + g_j - cost_ij) / eps). Each iteration sets g so that the column sums are right, then f so that the
+    row sums are. So at the end the rows are exact, up to rounding, and the columns are not. OTA's Algorithm 1 takes
+    the same steps.
 
         eps          regularisation in units of cost (the paper's gamma)
-        max_iter     iterations; all of them are run if tol is 0
+        max_iter     most iterations; all of them are run if tol is 0
         tol          stop when col_error <= tol in every problem of the batch, in units of goods; warns if never met
         check_every  iterations between two entries of `trace`, and between two stopping tests
 
-    `trace[..., k]` is the col_error after (k + 1) * check_every iterations. Without `tol` nothing waits for the
-    device; with it the loop does, once every `check_every` iterations.
+    `trace[..., k]` is the col_error after (k + 1) * check_every iterations. If `tol` is 0, nothing waits for the
+    device. Otherwise the loop waits for it once every `check_every` iterations.
 
     Runs in the problem's dtype, whose rounding u is 6e-8 in float32 and 1e-16 in float64. A cost c then has an error of
-    c * u, and an entry of the plan a relative one of c * u / eps. Wider potentials alone would not help, for the sum
-    f_i + g_j - cost_ij rounds to the matrix's dtype all the same.
+    c * u, and an entry of the plan a relative error of c * u / eps. Wider potentials alone would not help, because the
+    sum f_i + g_j - cost_ij still rounds to the matrix's dtype.
 
     Raises InputError for an option out of range, and for an eps at which cost / eps or a potential may overflow.
     Source: Cuturi, NeurIPS 2013; in the log domain, Peyre and Cuturi, Computational Optimal Transport, 2019, Sec. 4.4.
@@ -44,9 +45,9 @@ def sinkhorn(
     check_options(eps=eps, max_iter=max_iter, tol=tol, check_every=check_every)
     check_eps(problem, eps, problem.cost.dtype)
     supply, demand = problem.supply, problem.demand
-    log_supply, log_demand = supply.log(), demand.log()  # -inf for 0 units: such a row or column is out
+    log_supply, log_demand = supply.log(), demand.log()  # -inf for 0 units: the row or column takes no part
     kernel = problem.cost / -eps  # (B, m, n); -inf on forbidden routes
-    work = torch.empty_like(kernel)  # made once: on a CPU a fresh one would cost as much as its exp
+    work = torch.empty_like(kernel)  # one buffer: on a CPU, allocating one costs as much as its exp
     u = torch.zeros_like(supply).masked_fill_(supply == 0, -torch.inf)  # f / eps
     columns = log_sum_exp(torch.add(u.unsqueeze(-1), kernel, out=work), -2)
     errors = []
@@ -73,22 +74,23 @@ def sinkhorn(
 def log_sum_exp(x: Float[Tensor, "*batch m n"], dim: int) -> Float[Tensor, "*batch k"]:
     """log(sum(exp(x))) along `dim`; overwrites x.
 
-    Terms below exp(-80) of the largest are raised to it. That adds under 2e-35 a term to a sum of at least 1, which
-    no dtype resolves, and spares the CPU arguments whose exp is nearly denormal: those take it up to 20 times longer.
+    Terms smaller than exp(-80) times the largest are raised to that. This adds less than 2e-35 per term to a sum of at
+    least 1, which no dtype resolves. It avoids arguments whose exp is nearly denormal, which take a CPU up to 20 times
+    longer.
     """
     top = x.amax(dim, keepdim=True).clamp_(min=torch.finfo(x.dtype).min)  # never -inf: -inf - -inf is NaN
     return x.sub_(top).clamp_(min=-80.0).exp_().sum(dim).log_().add_(top.squeeze(dim))
 
 
 def check_options(*, eps: float, max_iter: int, tol: float, check_every: int = 1) -> None:
-    """Raise InputError for an option that no entropic solver can work with."""
+    """Raise InputError for an option that is invalid for every entropic solver."""
     require("be positive and finite", eps=eps)
     require("not be negative", tol=tol)
     require("be a whole number of at least 1", max_iter=max_iter, check_every=check_every)
 
 
 def check_eps(problem: TransportProblem, eps: float, dtype: torch.dtype) -> None:
-    """Raise InputError for an eps so small that cost / eps may overflow, or so large that a potential may."""
+    """Raise InputError if eps is so small that cost / eps may overflow, or so large that a potential may."""
     limits = torch.finfo(dtype)
     most = limits.max / 2**10
     least = max(limits.tiny, problem.largest / most)
@@ -100,11 +102,11 @@ def check_eps(problem: TransportProblem, eps: float, dtype: torch.dtype) -> None
 
 
 def within_tolerance(problem: TransportProblem, plan: Tensor, tol: float, after: str) -> Bool[Tensor, "*batch"]:
-    """Whether the plan's columns are within `tol`, and its rows, made exact last, exact as far as the dtype goes.
+    """Whether each plan's columns are within `tol` and its rows, which were set last, within `tol` plus rounding.
 
-    Rows must be right to within `tol`, or to `tolerance` of their supply: where costs are so many eps that rounding
-    of an exponent is no small matter, they are not. Warns where a tolerance was asked for and missed; all False if
-    none was.
+    A row may miss its supply by tol + `tolerance` * supply. It misses by more if costs are so large in units of eps
+    that the rounding of an exponent matters. Warns if the tolerance is missed. If `tol` is 0, no test is made and all
+    values are False.
     """
     if tol == 0:
         return torch.zeros(plan.shape[:-2], dtype=torch.bool, device=plan.device)

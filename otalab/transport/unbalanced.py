@@ -1,4 +1,4 @@
-"""Unbalanced entropic transport in the log domain: row and column sums are wishes that cost something to miss."""
+"""Unbalanced entropic transport in the log domain: row and column sums may be missed, at a cost."""
 
 import math
 from typing import NamedTuple
@@ -34,14 +34,15 @@ def unbalanced_sinkhorn(
 ) -> UnbalancedPlan:
     """Minimise <P, cost> + eps KL(P | 1) + tau_rows KL(P 1 | supply) + tau_columns KL(P^T 1 | demand) over P >= 0.
 
-    KL(p | q) = sum p ln(p / q) - p + q. A tau of inf makes a sum a constraint, as in `sinkhorn`; a tau of 0 forgets
-    it, and the potential of its side stays 0. An iteration sets f, then g, each to the best answer to the other; a
-    last f follows the last g, from g = 0. Rows or columns of 0 units get nothing; +inf in `cost` forbids a route. The
-    input is checked first. Then all iterations are run, and nothing waits for the device.
+    KL(p | q) = sum p ln(p / q) - p + q. A tau of inf makes the sums constraints, as in `sinkhorn`. A tau of 0 ignores
+    them, and the potential of that side stays 0. Starting from g = 0, each iteration sets f to the optimum for the
+    current g, then g to the optimum for that f. After the last iteration f is set once more. Rows or columns of 0 units
+    get nothing, and +inf in `cost` forbids a route. The input is checked first. Then all iterations are run, and
+    nothing waits for the device.
 
-    The scale of the goods counts, for eps KL is measured against a plan of ones: to ask for k times as many units of
-    everything shifts all costs by eps ln k. Raises InputError for an option out of range, for supply or demand of
-    another shape than the cost's, for goods that are negative or not finite, and for a cost of NaN or -inf.
+    The scale of the goods matters, because eps KL compares the plan with a plan of ones: asking for k times as many
+    units of everything shifts all costs by eps ln k. Raises InputError for an option out of range, for supply or demand
+    whose shape does not fit the cost's, for goods that are negative or not finite, and for a cost of NaN or -inf.
     Source: Chizat et al., Mathematics of Computation 2018, Algorithm 1 (Sec. 4), with KL for both marginals.
     """
     check_options(eps=eps, max_iter=max_iter, tol=0.0)
@@ -56,7 +57,7 @@ def unbalanced_sinkhorn(
     log_supply, log_demand = supply.log(), demand.log()
 
     def answer(log_goods: Tensor, other: Tensor, dim: int, pull: float) -> Tensor:
-        """The potential of one side over eps, the other's given."""
+        """The potential of one side divided by eps, given that of the other."""
         if pull == 0:
             return torch.zeros_like(log_goods).masked_fill(log_goods.isinf(), -torch.inf)
         reached = torch.logsumexp(kernel + other.unsqueeze(-3 - dim), dim)  # -inf where all routes are forbidden
