@@ -49,10 +49,10 @@ ASSIGNERS = {
 
 
 def build_assigner(name: str, **options) -> Assigner:
-    """The assigner of that name; `options` are arguments of its class.
+    """Build an assigner by name; `options` are keyword arguments of its class.
 
-    The name may bring options along, as on the command line: "ota:q=10,solver=auction". Raises InputError for an
-    unknown name or option, and for a value at fault.
+    The name may include options, as on the command line: "ota:q=10,solver=auction". `options` override those. Raises
+    InputError for an unknown name or option, or for an invalid value.
     """
     name, _, text = name.partition(":")
     if name not in ASSIGNERS:

@@ -1,4 +1,4 @@
-"""What every assigner shares: checked input, ignore regions, a loop over the batch."""
+"""The base class of all assigners: input checks, ignore regions and the loop over a batch, and shared helpers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,51 +14,55 @@ from otalab.errors import InputError
 
 
 class Assigner:
-    """Turns predictions and ground truth of images into labels. Subclasses write `assign`, or `assign_images`.
+    """Base class: turns predictions and targets of images into labels. Subclasses override `assign` or `assign_images`.
 
-    What each answers to strange input is a table in docs/assigners.md.
+    A table in docs/assigners.md shows what each assigner does with strange input.
 
-    trains_quality: whether the losses behind the labels train the quality branch, so that scores may use it
-    own_losses:     whether its assignments bring losses of their own, which take the place of labels and of weights
+    trains_quality: whether training with this assigner trains the quality branch, so that scores may use it
+    own_losses:     whether its assignments have losses of their own, which replace the labels and weights in training
     """
 
     trains_quality: ClassVar[bool] = True
     own_losses: ClassVar[bool] = False
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-        """Labels for one image of valid input with at least one gt; see `in_float64`."""
+        """Assign labels for one image with at least one gt. The input is valid and has passed `in_float64`."""
         raise NotImplementedError
 
     def assign_images(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> list[Assignment]:
-        """Labels for images of valid input as it came, in its graph; an assigner that can do all at once does."""
+        """Assign labels for several images. An assigner that can solve all of them at once overrides this.
+
+        The input is valid, but otherwise as the caller passed it: in its own dtype and in its graph.
+        """
         return [
             self.assign(*in_float64(points, p, t)) if len(t) else self.background_only(points, p, t)
             for p, t in zip(predictions, targets, strict=True)
         ]
 
     def background_only(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-        """Labels for an image without gts, of input as it came."""
+        """Assign labels for an image without gts, given the input as the caller passed it."""
         return all_background(points)
 
     def for_classes(self, num_classes: int) -> "Assigner":
-        """The assigner that a detector of so many classes trains with: itself, unless it learns something a class."""
+        """The assigner for training a detector of `num_classes` classes: itself, unless it has parameters per class."""
         return self
 
     def __call__(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-        """Labels for one image; see `assign_batch`."""
+        """Assign labels for one image; see `assign_batch`."""
         return self.assign_batch(points, [predictions], [targets])[0]
 
     @torch.no_grad()
     def assign_batch(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> list[Assignment]:
-        """Labels for every image of a batch; the images share `points`.
+        """Assign labels for every image of a batch; the images share `points`.
 
         Runs without gradients and outside autocast. Geometry and costs are computed in float64, whatever the dtype of
-        the input. Points in ignore regions become -2 afterwards. Raises InputError for lists of different length,
-        shapes that do not fit, labels outside 0..C-1 and non-finite numbers, naming the first.
+        the input. Afterwards, background points in ignore regions become -2. Raises InputError for lists of different
+        lengths, for shapes that do not fit, for labels outside 0..C-1 and for non-finite numbers. Its message names the
+        first fault found.
         """
         with torch.autocast(points.xy.device.type, enabled=False):
             validate(points, predictions, targets)
@@ -74,9 +78,9 @@ class Assigner:
 def in_float64(
     points: AnchorPoints, predictions: Predictions, targets: Targets
 ) -> tuple[AnchorPoints, Predictions, Targets]:
-    """The same input, cut from the graph, its geometry in float64 and its labels in int64.
+    """Detach the input from the graph, with geometry in float64 and labels in int64.
 
-    Logits keep the dtype of the network: an assigner upcasts those it reads.
+    Logits keep the dtype of the network; an assigner upcasts only those that it reads.
     """
     predictions = predictions.detach()
     anchors = None if predictions.anchors is None else predictions.anchors.double()
@@ -88,9 +92,9 @@ def in_float64(
 
 
 def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]) -> None:
-    """Raise InputError when shapes disagree, a label is out of range or a number is not finite.
+    """Raise InputError if shapes disagree, a label is out of range or a number is not finite.
 
-    The numbers of all images are judged by their sums, and the verdict is read from the device once.
+    Finiteness is tested on sums over each tensor of each image, and the result is read from the device once.
     """
     if len(predictions) != len(targets):
         raise InputError(f"{len(predictions)} images have predictions and {len(targets)} have targets")
@@ -123,7 +127,7 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
     labels = torch.cat([t.labels for t in targets])
     if bool(finite & ((labels >= 0) & (labels < min(classes))).all()):
         return
-    for t, number in zip(targets, classes, strict=True):  # one is at fault, or a sum of finite numbers overflowed
+    for t, number in zip(targets, classes, strict=True):  # a fault, or a sum of finite numbers overflowed
         if not ((t.labels >= 0) & (t.labels < number)).all():
             raise InputError(f"gt labels {t.labels.unique().tolist()} are not all in 0..{number - 1}")
     for name, values in numbers:
@@ -132,7 +136,7 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
 
 def require_finite(name: str, values: Tensor) -> None:
     """Raise InputError with the first index at which `values` is NaN or infinite."""
-    if values.sum().isfinite():  # one cheap pass; a sum that overflows is looked at again below
+    if values.sum().isfinite():  # one cheap pass; a sum that overflows is checked again below
         return
     bad = (~values.isfinite()).nonzero()
     if len(bad):
@@ -141,7 +145,7 @@ def require_finite(name: str, values: Tensor) -> None:
 
 
 def all_background(points: AnchorPoints) -> Assignment:
-    """The assignment of an image without gts."""
+    """An assignment of all points to the background, for an image without gts."""
     return from_labels(torch.full_like(points.level, BACKGROUND), 0)
 
 
@@ -151,27 +155,27 @@ def inside_any(xy: Float[Tensor, "n 2"], boxes: Float[Tensor, "c 4"]) -> Bool[Te
 
 
 def from_labels(matched_gt: Int[Tensor, " n"], num_gt: int, k: int | Int[Tensor, " m"] = 0) -> Assignment:
-    """An assignment by rule: each gt supplies what it got, and no transport problem stands behind it.
+    """Make an assignment from labels alone, without a transport problem: each gt's supply is what it got.
 
-    `k` is what each gt wanted. Ignored points (-2) count as the background's supply.
+    `k` is the number of points that each gt wanted. Ignored points (-2) count as supply of the background.
     """
     shipped = (matched_gt.clamp(min=BACKGROUND) + 1).bincount(minlength=num_gt + 1)  # the background's first
     return Assignment(matched_gt, supply=shipped.roll(-1), deficit=(k - shipped[1:]).clamp(min=0))
 
 
 def best(value: Float[Tensor, "m n"], allowed: Bool[Tensor, "m n"]) -> Int[Tensor, " n"]:
-    """The allowed gt of highest value at each point, the first of equals; -1 where none is allowed."""
+    """The allowed gt of highest value at each point; ties go to the first gt. -1 where no gt is allowed."""
     value, owner = value.masked_fill(~allowed, -torch.inf).max(dim=0)
     return owner.masked_fill(~allowed.any(dim=0), -1)
 
 
 def smallest(allowed: Bool[Tensor, "m n"], boxes: Float[Tensor, "m 4"]) -> Int[Tensor, " n"]:
-    """The gt of least area that each point may learn, the first of equals; -1 where it may learn none."""
+    """The smallest gt (by area) that each point may learn; ties go to the first gt. -1 where it may learn none."""
     return best(-box_ops.box_area(boxes)[:, None].expand(allowed.shape), allowed)
 
 
 def top_k(value: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Bool[Tensor, "m n"]:
-    """Mask of the k_i highest values of each row; of equals, the first."""
+    """Mask of the k_i highest values of each row i; of equal values, the first are taken."""
     order = value.sort(dim=1, descending=True, stable=True).indices
     rank = torch.arange(value.shape[1], device=value.device)
     return torch.zeros_like(value, dtype=torch.bool).scatter(1, order, rank < k[:, None])

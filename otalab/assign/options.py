@@ -1,4 +1,4 @@
-"""An assigner's options, read from text."""
+"""Parsing of an assigner's options from text."""
 
 from dataclasses import is_dataclass, replace
 from inspect import signature
@@ -10,15 +10,16 @@ READERS = {int: int, float: float, str: str, bool: {"true": True, "false": False
 
 
 def parse_options(text: str, defaults) -> dict[str, object]:
-    """Options in text, "q=10,alpha=1", each of the type that it has in `defaults`, an assigner.
+    """Parse options written as text, for example "q=10,alpha=1".
 
-    Those of its parts, such as its cost and its prior, go by their own names: "alpha" is `cost.alpha`. Raises
-    InputError for text of another form, an unknown option, one that text cannot tell, and a value at fault.
+    Each value is read as the type that the option has in `defaults`, an assigner, or as an int where it has None.
+    Options of the assigner's parts, for example its cost and its prior, go by their own names: "alpha" is `cost.alpha`.
+    Raises InputError for malformed text, an unknown option, one that text cannot express, and an invalid value.
     """
     parts = {name: getattr(defaults, name) for name in signature(type(defaults)).parameters}
     owners = {None: defaults} | {name: part for name, part in parts.items() if is_dataclass(part)}
     readers, found = {}, {}
-    for owner, part in owners.items():  # the assigner's own names come first, and stand
+    for owner, part in owners.items():  # on equal names, the assigner's own wins
         for name in signature(type(part)).parameters:
             if type(getattr(part, name)) in READERS:
                 readers.setdefault(name, (owner, READERS[type(getattr(part, name))]))

@@ -1,8 +1,8 @@
-"""Where a gt may be learnt, by geometry: centre priors (paper, Sec. 3.3 "Center Prior"), and the rules behind them.
+"""Centre priors: which points may learn a gt, by geometry alone (paper, Sec. 3.3 "Center Prior"); and their helpers.
 
-A prior is a dataclass. Called with points and gt boxes it returns a mask (m, n) of admissible pairs; its `candidates`
-are the same pairs as a short list per gt, found without looking at the other points where the points know the grid
-they lie on. Boxes may be those of many images that share the points.
+A prior is a dataclass. Calling it with points and gt boxes returns the (m, n) mask of admissible pairs. Its method
+`candidates` returns the same pairs as a short list per gt. If the points have a `grid`, `RadiusPrior` makes that list
+without testing all points. The boxes may come from many images that share the points.
 """
 
 import math
@@ -19,24 +19,24 @@ from otalab.checks import require
 
 @dataclass(frozen=True)
 class Candidates:
-    """The points that each gt may get, as padded lists."""
+    """The points that each gt may learn, as padded lists."""
 
     point: Int[Tensor, "m s"]
-    valid: Bool[Tensor, "m s"]  # which of them are meant, none twice; the others pad
+    valid: Bool[Tensor, "m s"]  # False for padding; the valid points of a gt are distinct
 
     def mask(self, num_points: int) -> Bool[Tensor, "m n"]:
-        """The same pairs as a mask."""
+        """Convert the lists to a mask of pairs."""
         pairs = torch.zeros(len(self.point), num_points, dtype=torch.uint8, device=self.point.device)
         return pairs.scatter_reduce_(1, self.point, self.valid.to(pairs), "amax").bool()
 
     def or_nearest(self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]) -> "Candidates":
         """Give each gt without a candidate the point closest to its centre, if less than a stride away on each axis.
 
-        Tiny gts fall between the points; without this they would never be learnt. A gt of no area or outside the
-        grid of points stays without. Of points equally close, the first is taken.
+        Without this, tiny gts that lie between the points would never be learnt. A gt without area or outside the
+        grid of points still gets no candidate. Of equally close points, the first is taken.
         """
         empty = ~self.valid.any(dim=1)
-        if empty.device.type == "cpu" and not bool(empty.any()):  # elsewhere asking would take longer than going on
+        if empty.device.type == "cpu" and not bool(empty.any()):  # on a GPU, this test costs more than it saves
             return self
         point = nearest_points(points, boxes)  # (m,)
         offset = (box_ops.centres(boxes) - points.xy[point].to(boxes)).abs().amax(dim=1)
@@ -48,9 +48,9 @@ class Candidates:
 
 @dataclass(frozen=True)
 class RadiusPrior:
-    """Points inside the gt and within `radius` strides of its centre: the authors' code. See `inside`.
+    """Points more than `margin` px inside the gt, less than `radius` strides from its centre: the authors' prior.
 
-    At most (2 * radius)^2 points per level.
+    The distance is taken on each axis, see `inside`. So a level has at most ceil(2 * radius)^2 such points.
     """
 
     radius: float = 2.5
@@ -64,7 +64,7 @@ class RadiusPrior:
         return inside(points, boxes, self.radius, self.margin)
 
     def candidates(self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]) -> Candidates:
-        """The admissible points of each gt, from a window of cells about its centre on each level."""
+        """The admissible points of each gt, searched in a window of cells around its centre on each level."""
         if points.grid is None:
             mask = self(points, boxes)
             return Candidates(torch.arange(len(points), device=mask.device).expand(mask.shape), mask)
@@ -78,9 +78,9 @@ class RadiusPrior:
 
 @dataclass(frozen=True)
 class ClosestPrior:
-    """The r^2 points of each level that are closest to the gt's centre, inside the gt or not: the paper.
+    """The r^2 points of each level that are closest to the gt's centre, inside the gt or not, as in the paper.
 
-    Of points equally close, the first are taken; a level of fewer points gives all of them.
+    Of equally close points, the first are taken. A level with fewer points gives all of them.
     """
 
     r: int = 5
@@ -92,7 +92,7 @@ class ClosestPrior:
         return self.candidates(points, boxes).mask(len(points))
 
     def candidates(self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]) -> Candidates:
-        """The closest points of each level; all lists are full."""
+        """The closest points of each level; the lists have no padding."""
         point = closest_points(points, boxes, self.r**2)
         return Candidates(point, torch.ones_like(point, dtype=torch.bool))
 
@@ -100,9 +100,10 @@ class ClosestPrior:
 def inside(
     points: AnchorPoints, boxes: Float[Tensor, "m 4"], radius: float = torch.inf, margin: float = 0.0
 ) -> Bool[Tensor, "m n"]:
-    """Which points lie more than `margin` px inside each box, and within `radius` strides of its centre on both axes.
+    """Mask of the points more than `margin` px inside each box and less than `radius` strides from its centre.
 
-    A margin of -inf asks for the second alone: a square about the centre that may reach beyond the box.
+    The distance from the centre is taken on each axis. A margin of -inf drops the first condition. What remains is a
+    square around the centre, which may extend beyond the box.
     """
     reach = None if radius == torch.inf else radius * points.stride.to(boxes)
     at, sides = points.xy.T.contiguous(), boxes.T[..., None]
@@ -111,7 +112,7 @@ def inside(
 
 
 def within(at: Tensor, reach: Tensor | None, low: Tensor, high: Tensor, margin: float) -> Bool[Tensor, "..."]:
-    """`inside` along one axis: between two sides, and less than `reach` px from the middle, if not None."""
+    """`inside` along one axis: between two sides and, unless `reach` is None, less than `reach` px from the middle."""
     between = (at - low > margin) & (high - at > margin)
     return between if reach is None else between & ((at - (low + high) / 2).abs() < reach)
 
@@ -119,10 +120,11 @@ def within(at: Tensor, reach: Tensor | None, low: Tensor, high: Tensor, margin: 
 def window(
     points: AnchorPoints, boxes: Float[Tensor, "m 4"], begin: float, size: int
 ) -> tuple[Int[Tensor, "m levels size size"], list[Tensor], list[Tensor]]:
-    """`size` x `size` cells of each level, the first of them at `begin` cells from each gt's centre, rounded down.
+    """For each gt, a window of `size` x `size` cells on each level; it begins `begin` cells from the gt's centre.
 
-    Returns the point of each cell (y, x); for x and for y the coordinate of each column or row of cells, and whether
-    it is on the map, (m, levels, size) each. Cells off the map are moved onto its border.
+    The beginning is rounded down to a whole cell. Returns the index of the point of each cell, indexed (y, x). Also
+    returns two lists with entries for x and for y, (m, levels, size) each: the coordinate of each column or row of
+    cells, and whether it is on the map. Cells off the map are moved onto its border.
     """
     stride, width, height, start = points.grid_tensors  # (levels, 1) each
     cells, at, on_map = [], [], []
@@ -137,12 +139,12 @@ def window(
 
 
 def closest_points(points: AnchorPoints, boxes: Float[Tensor, "m 4"], k: int) -> Int[Tensor, "m s"]:
-    """The k points of each level that are closest to each gt's centre, level by level, the closest first.
+    """Indices of the k points of each level that are closest to each gt's centre, level by level, the closest first.
 
-    Of points equally close, the first are taken; a level of fewer points gives all of them.
+    Of equally close points, the first are taken. A level with fewer points gives all of them.
     """
     near, start = [], 0
-    # points lie level by level; a grid knows how many without waiting for the device
+    # points per level; a grid has these numbers on the host, without waiting for the device
     sizes = [h * w for h, w in points.grid.maps] if points.grid else points.level.bincount().tolist()
     for level in squared_distance(points, boxes).split(sizes, dim=1):
         near.append(level.sort(dim=1, stable=True).indices[:, :k] + start)
@@ -151,15 +153,15 @@ def closest_points(points: AnchorPoints, boxes: Float[Tensor, "m 4"], k: int) ->
 
 
 def nearest_points(points: AnchorPoints, boxes: Float[Tensor, "m 4"]) -> Int[Tensor, " m"]:
-    """The point closest to each gt's centre; of points equally close, the first."""
+    """Index of the point closest to each gt's centre; of equally close points, the first."""
     if points.grid is None:
         return squared_distance(points, boxes).argmin(dim=1)
-    point, at, _ = window(points, boxes, 0.0, 2)  # of each axis the cells on both sides of the centre
+    point, at, _ = window(points, boxes, 0.0, 2)  # on each axis, the two cells around the centre
     x, y = ((x - centre[:, None, None]).square() for x, centre in zip(at, box_ops.centres(boxes).T, strict=True))
     distance = (y[..., :, None] + x[..., None, :]).flatten(1)
     return point.flatten(1).gather(1, distance.argmin(dim=1, keepdim=True)).squeeze(1)
 
 
 def squared_distance(points: AnchorPoints, boxes: Float[Tensor, "m 4"]) -> Float[Tensor, "m n"]:
-    """From each gt's centre to each point, px^2; cdist would go through a matrix product and lose digits."""
+    """Squared distance of each gt's centre to each point, px^2; cdist's matrix product would lose digits."""
     return (box_ops.centres(boxes)[:, None] - points.xy.to(boxes)).square().sum(dim=-1)

@@ -1,4 +1,4 @@
-"""What the assigners share whose labels are weights inside a loss: its pieces, and labels for those who want them."""
+"""Shared parts of the assigners whose losses weigh points instead of using labels: loss terms, and labels to show."""
 
 from dataclasses import replace
 
@@ -10,44 +10,45 @@ from torch import Tensor
 from otalab.assign.base import best, from_labels
 from otalab.assign.types import Assignment, Predictions
 
-EPS = 1e-12  # the reference's, in every place where it keeps a number from 0
+EPS = 1e-12  # the reference's value, wherever it keeps a number away from 0
 
 
 def working_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype of losses: that of the network, but float32 for less."""
+    """The dtype in which losses are computed: that of the network, but at least float32."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def working(predictions: Predictions) -> Predictions:
-    """Predictions in the dtype of losses, still in their graph."""
+    """Cast predictions to the dtype of losses; they stay in their graph."""
     logits, boxes, quality = predictions.logits, predictions.boxes, predictions.quality
     dtype = working_dtype(logits)
     return Predictions(logits.to(dtype), boxes.to(dtype), None if quality is None else quality.to(dtype))
 
 
 def present(probability: Float[Tensor, " m"]) -> Float[Tensor, ""]:
-    """-ln p of objects that are there, summed; at most 100 each.
+    """The sum of -ln p over objects that are present, each term at most 100.
 
-    A weighted mean of ones may round to more than 1, which the library's cross entropy refuses.
+    Clamps p to 1, because a weighted mean of ones may round to more, which PyTorch's `binary_cross_entropy` refuses.
     """
     probability = probability.clamp(max=1)
     return F.binary_cross_entropy(probability, torch.ones_like(probability), reduction="sum")
 
 
 def absent(probability: Float[Tensor, "n C"], gamma: float) -> Float[Tensor, "n C"]:
-    """-p^gamma ln(1 - p) of objects that are not there: focal loss of a probability."""
+    """-p^gamma ln(1 - p) for objects that are absent: the focal loss of a probability."""
     loss = F.binary_cross_entropy(probability, torch.zeros_like(probability), reduction="none")
     return probability**gamma * loss
 
 
 def hard_labels(weight: Float[Tensor, "m n"]) -> Assignment:
-    """Labels for pictures and tables, of the weight of each point in each gt's loss.
+    """Make labels for pictures and tables from the weight of each point in each gt's loss.
 
-    The losses see them only where an ignore region lies: points that are background by these labels drop out there.
+    The losses use these labels only in ignore regions, where points that are background by these labels drop out.
 
-    A gt takes its points in descending order of weight, of equals the first, until they hold half of all its weight;
-    at least one, if it has weight at all. A point that several take goes to the gt in which it has the largest share,
-    of equals to that of the largest weight. `label_weight` is that share at positives, and 1 elsewhere.
+    A gt takes its points in descending order of weight (the first of equals) until they hold half of its total weight.
+    It takes at least one, if it has any weight. A point that several gts take goes to the gt of whose weight it has the
+    largest share; ties go to the largest weight, then to the first gt. `label_weight` is that share at positives, and 1
+    elsewhere.
     """
     share = weight / weight.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weight.dtype).tiny)
     value, order = share.sort(dim=1, descending=True, stable=True)

@@ -1,4 +1,4 @@
-"""What every assigner is given and what it gives: anchor points, predictions, ground truth, and who learns what."""
+"""The inputs and the output of every assigner: anchor points, predictions, targets, and the assignment."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ IGNORED = -2
 
 @dataclass(frozen=True)
 class Grid:
-    """How anchor points lie: on (height, width) cells a level, at (i + offset) * stride."""
+    """The layout of anchor points: per level a map of (height, width) cells, with points at (i + offset) * stride."""
 
     maps: tuple[tuple[int, int], ...]
     strides: tuple[int, ...]
@@ -32,10 +32,10 @@ class AnchorPoints:
 
     xy:     (n, 2) float, position in image px
     stride: (n,) float, px step of the point's level
-    level:  (n,) int64, index of the level, 0 is the finest
-    grid:   how they lie, if known: then a prior finds a gt's points by arithmetic and looks at no other
-    anchors: (n, 4) float or None, xyxy px: the anchor boxes of a detector that has some. Each is a point of its own,
-             and those of one location lie together; then no grid is known
+    level:  (n,) int64, index of the level; 0 is the finest
+    grid:   layout of the points, or None if unknown. With it, `RadiusPrior` need not test all points
+    anchors: (n, 4) float or None, xyxy px: the anchor boxes, for a detector that has them. Each anchor box is then a
+             point of its own, the anchors of one location are adjacent, and `grid` is None
     """
 
     xy: Float[Tensor, "n 2"]
@@ -53,9 +53,10 @@ class AnchorPoints:
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> "AnchorPoints":
-        """Points of an image of `size` (height, width) px: ceil(H/s) x ceil(W/s) a level, at (i + offset) * s.
+        """Make the points of an image of `size` (height, width) px.
 
-        Raises InputError for no stride, and for a size or stride that is no positive whole number.
+        A level of stride s has ceil(H/s) x ceil(W/s) points, at (i + offset) * s. Raises InputError if there are no
+        strides, or if a size or stride is not a positive whole number.
         """
         if len(size) != 2 or any(isinstance(x, float) or x <= 0 for x in (*size, *strides)):
             found = f"{tuple(size)} and {list(strides)}"
@@ -72,9 +73,9 @@ class AnchorPoints:
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> "AnchorPoints":
-        """Points of feature maps of the given (height, width) in cells, one for each stride.
+        """Make the points of feature maps of the given (height, width) in cells, one map per stride.
 
-        Raises InputError if there are not as many maps as strides, or none, or a size or stride is not positive.
+        Raises InputError if the numbers of maps and strides differ or are 0, or if a size or stride is not positive.
         """
         if len(maps) != len(strides) or len(maps) == 0:
             raise InputError(
@@ -97,12 +98,12 @@ class AnchorPoints:
 
     @cached_property
     def grid_tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Stride (float64), width, height and first point of each level of the grid, (levels, 1) each."""
+        """Stride (float64), width, height and index of the first point of each level of the grid, (levels, 1) each."""
         width, height = zip(*((w, h) for h, w in self.grid.maps), strict=True)
         start = accumulate((h * w for h, w in self.grid.maps[:-1]), initial=0)
         table = torch.tensor([width, height, [*start], self.grid.strides], device="cpu")[..., None]
         if self.xy.is_cuda:
-            table = table.pin_memory()  # only then is it copied without waiting for what the device is doing
+            table = table.pin_memory()  # only from pinned memory does the copy not wait for the device
         width, height, start, stride = table.to(self.xy.device, non_blocking=True)
         return stride.double(), width, height, start
 
@@ -113,9 +114,9 @@ class AnchorPoints:
         return AnchorPoints(xy, stride, self.level.to(device=device), self.grid, anchors)
 
     def boxes(self, scale: float | int = 8) -> Float[Tensor, "n 4"]:
-        """A box on every point, for the assigners that compare anchor boxes: `anchors`, if there are some.
+        """A box per point, for assigners that compare anchor boxes.
 
-        Else a square of `scale` strides a side.
+        These are the `anchors` if there are any, otherwise squares with sides of `scale` strides.
         """
         if self.anchors is not None:
             return self.anchors
@@ -125,16 +126,16 @@ class AnchorPoints:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the detector says at each anchor point of one image.
+    """The detector's outputs at each anchor point of one image.
 
     logits:  (n, C) float, raw class scores, before the sigmoid
     boxes:   (n, 4) float, xyxy in image px
     quality: (n,) float or None, raw IoU / centre-ness / objectness branch, before the sigmoid
 
-    From a detector with anchor boxes of its own (`otalab.detect.guided`, `otalab.detect.meta`), else None:
+    Only from a detector that predicts its anchor boxes (`otalab.detect.guided`, `otalab.detect.meta`), otherwise None:
 
     anchors:  (n, 4) float, the anchor box at each point, xyxy in image px; `max-iou` compares these
-    location: (n,) float, whether an anchor belongs there, before the sigmoid
+    location: (n,) float, raw score for an anchor at this location, before the sigmoid
     """
 
     logits: Float[Tensor, "n C"]
@@ -144,7 +145,7 @@ class Predictions:
     location: Float[Tensor, " n"] | None = None
 
     def detach(self) -> "Predictions":
-        """The same numbers, cut from the graph: assignment is never differentiated through."""
+        """Detach all tensors from the graph; assignment is never differentiated through."""
         return Predictions(*(None if x is None else x.detach() for x in vars(self).values()))
 
 
@@ -154,7 +155,7 @@ class Targets:
 
     boxes:        (m, 4) float, xyxy in image px
     labels:       (m,) int64, class index from 0
-    ignore_boxes: (c, 4) float or None: regions (COCO's iscrowd) whose points are neither positive nor background
+    ignore_boxes: (c, 4) float or None: regions (COCO's iscrowd) in which background points are ignored instead
     """
 
     boxes: Float[Tensor, "m 4"]
@@ -166,10 +167,12 @@ class Targets:
 
 
 class LossTerm(NamedTuple):
-    """A loss of one image, summed, and what it counts; a batch divides the sum of totals by that of counts, at least 1.
+    """A summed loss of one image, and the count that normalises it.
+
+    The loss of a batch is the sum of the totals divided by the sum of the counts, or by 1 if that sum is less.
 
     total: () float, with a gradient
-    count: () float, without
+    count: () float, without a gradient
     """
 
     total: Float[Tensor, ""]
@@ -178,25 +181,26 @@ class LossTerm(NamedTuple):
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which gt each anchor point learns, how well it should, and how much that counts.
+    """Which gt each anchor point learns, with which target score, and with which weight in the losses.
 
     matched_gt: (n,) int64, gt index; -1 background; -2 ignored
-    supply:     (m + 1,) int64, labels of each gt, the background's last; sums to n. The labels that were shipped, save
-                for `ota-paper` and `ota-official`: there those that were offered. The plan of `uot` need not meet it
-    deficit:    (m,) int64, points that a gt wanted (its k) and did not get
-    price:      (m,) float64, what a gt would pay for one more point, over the background's cost: a dual solution
-    cost, plan: (m + 1, n) float, the transport problem behind the labels and its answer; +inf cost is a forbidden
-                route. Made when first asked for, where the labels were found without them.
+    supply:     (m + 1,) int64, labels of each gt, then of the background; sums to n. Counts the labels shipped, but for
+                `ota-paper` and `ota-official` those offered. The plan of `uot` need not match it
+    deficit:    (m,) int64, by how many points a gt falls short of its k
+    price:      (m,) float64, what a gt would pay for one more point, beyond the background's cost: a dual solution
+    cost, plan: (m + 1, n) float, the transport problem behind the labels and its solution; +inf cost forbids a route.
+                An assigner that finds its labels without these matrices makes them on first access.
 
-    An assigner that solves no transport problem leaves price, cost and plan None; so do all but `ota` for an image
-    without gts. `uot` has no price. Without a cost or a price there is no certificate.
+    An assigner that solves no transport problem leaves price, cost and plan None. For an image without gts, all but
+    `ota` do so. `uot` has no price. Without a cost or a price there is no certificate.
 
-    Soft labels, None where an assigner has none:
+    Soft labels, None if the assigner has none:
 
-    score:        (n,) float64, the probability that a positive's class should get, in place of 1
+    score:        (n,) float64, target probability of a positive's class, in place of 1
     label_weight: (n,) float64, factor of each point's classification loss, in place of 1
     box_weight:   (n,) float64, factor of each positive's box and quality losses, in place of 1
-    make_losses:  losses of its own instead, from live predictions and the mask (n,) of points that are not ignored
+    make_losses:  makes the assigner's own losses, which replace the detector's, from predictions in the graph and the
+                  (n,) mask of the points that are not ignored
     """
 
     matched_gt: Int[Tensor, " n"]
@@ -220,10 +224,10 @@ class Assignment:
 
     @cached_property
     def certificate(self) -> Certificate | None:
-        """Proof by weak duality, on the full cost matrix: what the plan costs, and what no plan can cost less than.
+        """Optimality proof by weak duality on the full cost matrix: the plan's cost, and a lower bound for all plans.
 
-        The plan is judged against `supply`, what was shipped; `deficit` says what was not. Prices of any origin prove
-        a bound, poor ones a loose one.
+        The plan is checked against `supply`, the labels that were shipped; `deficit` counts those that were not. Any
+        prices prove a valid bound; poor prices prove a loose one.
         """
         if self.make_cost is None or self.price is None:
             return None
@@ -237,36 +241,37 @@ class Assignment:
 
     @property
     def kept(self) -> Bool[Tensor, " n"]:
-        """Mask of the points that have a loss at all."""
+        """Mask of the points that are not ignored, and so have a loss."""
         return self.matched_gt != IGNORED
 
     def losses(self, predictions: Predictions) -> dict[str, LossTerm]:
-        """The losses that this assignment brings along, of predictions in the graph; see `make_losses`."""
+        """The assignment's own losses of these predictions, which must be in the graph; see `make_losses`."""
         return self.make_losses(predictions, self.kept)
 
     @property
     def counts(self) -> Int[Tensor, " m"]:
-        """Positives that each gt got."""
+        """Number of positives of each gt."""
         owners = self.matched_gt.clamp(min=BACKGROUND) + 1
         return torch.bincount(owners, minlength=len(self.deficit) + 1)[1:]
 
     def balanced(self, power: float = 1.0) -> "Assignment":
-        """The same labels, in which a point counts less in the losses the more points share its gt.
+        """The same labels, but a positive weighs less in the losses the more positives its gt has.
 
-        A positive's weights are multiplied by (positives of its gt) ** -power, over the mean of that for the image's
-        positives. At power 1 all gts of an image that have a point count alike, however many they have; at 0 all points
-        do. Losses that an assignment brings along are left as they are.
+        A positive's weights are multiplied by (positives of its gt) ** -power, divided by the mean of this factor over
+        the image's positives. At power 1, all gts of an image that have positives weigh the same, however many they
+        have. At power 0, all positives weigh the same, so the assignment is returned unchanged. So is an assignment
+        with losses of its own.
         """
         if power == 0 or self.make_losses is not None:
             return self
         counts = self.counts.double()
         share = counts.clamp(min=1) ** -power
         share = share * counts.sum() / (share * counts).sum().clamp(min=torch.finfo(torch.float64).tiny)
-        weight = torch.cat((share, share.new_ones(1)))[self.matched_gt.clamp(min=BACKGROUND)]  # background: the last
+        weight = torch.cat((share, share.new_ones(1)))[self.matched_gt.clamp(min=BACKGROUND)]  # -1 is the last
         label, box = (weight if w is None else w * weight for w in (self.label_weight, self.box_weight))
         return replace(self, label_weight=label, box_weight=box)
 
     def with_ignored(self, inside: Bool[Tensor, " n"]) -> "Assignment":
-        """The same assignment, background points under `inside` turned into ignored ones."""
+        """The same assignment, with the background points in the mask `inside` turned into ignored ones."""
         ignored = inside & (self.matched_gt == BACKGROUND)
         return replace(self, matched_gt=self.matched_gt.masked_fill(ignored, IGNORED))
