@@ -1,4 +1,4 @@
-"""Algorithm 1 of the paper on one screen: the definition of the assigner `ota`, whose fast twin is ota.py."""
+"""Algorithm 1 of the paper on one screen: the definition of the assigner `ota`. Its fast twin is ota.py."""
 
 import torch
 from jaxtyping import Int
@@ -14,9 +14,10 @@ from otalab.errors import InputError
 def algorithm1(
     points: AnchorPoints, predictions: Predictions, targets: Targets, *, alpha=1.5, q=20, radius=2.5, gamma=0.0, T=50
 ) -> Int[Tensor, " n"]:
-    """The gt that each anchor point learns, -1 for the background, in float64 on the CPU.
+    """Return the gt that each anchor point learns, -1 for the background. Computes in float64 on the CPU.
 
-    gamma = 0 is exact. gamma > 0 takes T Sinkhorn iterations, as the paper; InputError for more labels than points.
+    gamma = 0 solves the problem exactly. gamma > 0 runs T Sinkhorn iterations, as in the paper; it raises InputError
+    if the gts have more labels than there are points.
     """
     m, n = len(targets), len(points)  # line 1
     inputs = points.xy, points.stride[:, None], predictions.logits, predictions.boxes, targets.boxes  # line 2: given
@@ -26,7 +27,7 @@ def algorithm1(
     offset = (xy - (x1y1 + x2y2) / 2).abs()  # (m, n, 2), from each gt's centre
     inside = torch.minimum(xy - x1y1, x2y2 - xy) > 0.01  # (m, n, 2)
     candidate = (inside & (offset < radius * stride)).all(dim=2)  # (m, n)
-    lone = ~candidate.any(dim=1, keepdim=True) & (x1y1 < x2y2).all(dim=2)  # (m, 1), a gt that lies between the points
+    lone = ~candidate.any(dim=1, keepdim=True) & (x1y1 < x2y2).all(dim=2)  # (m, 1), gts that lie between the points
     closest = offset.square().sum(dim=2).argmin(dim=1, keepdim=True)  # (m, 1)
     candidate |= torch.zeros_like(candidate).scatter(1, closest, lone) & (offset < stride).all(dim=2)
     c_cp = torch.where(candidate, 0.0, 100.0 if gamma else torch.inf)  # line 8: pairwise centre prior cost, (m, n)
@@ -50,10 +51,10 @@ def algorithm1(
         owner = ((u[:, None] + v - c) / gamma).exp().argmax(dim=0)  # lines 15 and 16: the largest share of a column
         return owner.where(owner < m, -1)
 
-    row, nth = (torch.arange(q) < k[:, None]).nonzero().T  # (K,): gt i has k_i rows, its labels 0, 1, ... k_i - 1
-    over = c[:-1] - c[-1]  # (m, n), what a label costs over the background's, which the other points get
-    penalty = (q - nth) * (1 + over[candidate].abs().sum())  # (K,) if left out: beyond any cost, last first
+    row, nth = (torch.arange(q) < k[:, None]).nonzero().T  # (K,): a row per label; gt i has the labels 0 to k_i - 1
+    over = c[:-1] - c[-1]  # (m, n), cost of a gt's label minus the background's, which the other points get
+    penalty = (q - nth) * (1 + over[candidate].abs().sum())  # (K,) to leave a label out: above any cost, the last first
     price = torch.cat((over[row], penalty[:, None].expand(-1, len(row))), dim=1)  # (K, n + K), n points and K ways out
     labels = torch.full((n + len(row),), -1)
-    labels[linear_sum_assignment(price)[1]] = row  # line 15, exactly: each row gets a column
+    labels[linear_sum_assignment(price)[1]] = row  # line 15, solved exactly: each row gets a column
     return labels[:n]  # line 16

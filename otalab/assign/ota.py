@@ -1,8 +1,8 @@
-"""Optimal Transport Assignment, exact and fast: the labels of algorithm1.py, every image of a batch in one problem.
+"""Optimal Transport Assignment, exact and fast: the labels of algorithm1.py, with all images of a batch in one problem.
 
-The steps of `OTA.assign_images` are those of `algorithm1`, in its order and its words, and cite the lines of the paper
-that both carry out. What makes them fast: pairs outside the prior, all classes but a gt's own and the background's row
-are never computed, and one solver call finds the labels of all images.
+`OTA.assign_images` takes the steps of `algorithm1` in the same order and the same words, and cites the lines of the
+paper that both carry out. It is fast for two reasons. It never computes pairs outside the prior, classes other than the
+gt's own, or the background's row. And a single solver call finds the labels of all images.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ from otalab.transport.sinkhorn import check_options
 
 
 def auction_with_shares(problem: ArcProblem) -> ArcSolution:
-    """The auction; where labels must be left out, augmenting-path, which shares what there is evenly."""
+    """Solve by auction; if there is a deficit, solve again by augmenting-path, which shares it evenly."""
     found = auction(problem)
     return augmenting_path(problem) if bool((found.deficit > 0).any()) else found
 
@@ -47,29 +47,32 @@ PerImage = tuple[Predictions, Targets, Candidates]
 
 @dataclass(frozen=True)
 class OTA(Assigner):
-    """Algorithm 1 solved exactly, in float64, on the admissible pairs alone.
+    """Algorithm 1, solved exactly in float64 on the admissible pairs alone.
 
-    With the default options `algorithm1` defines its labels.
+    With the default options, its labels are defined by `algorithm1`.
 
-    Where the authors' code errs, this does not. Forbidden pairs are absent instead of expensive, so rounding can make
-    no positive of them. A gt that lies between the points gets the nearest, if less than a stride away. Gts that want
-    more points than there are get what exists. Equal gts with equal k get equally many, as far as whole points allow.
+    It differs from the authors' code where that errs. Forbidden pairs are absent instead of expensive, so rounding
+    cannot make them positive. A gt that lies between the points gets the nearest one, if that is less than a stride
+    away. Gts that want more points than there are get those that exist. Equal gts with equal k get equally many points,
+    as far as whole points allow.
 
     cost:  Eq. 2, see `Cost`
     prior: admissible pairs, see `otalab.assign.prior`
-    q:     number of IoUs summed for the dynamic k; k: fixed supply (Eq. 4) instead, if not None
-    solver: "augmenting-path" (exact, on the CPU: a batch travels there and back in one transfer each), "auction"
-            (exact, on the device of the input; a batch with a deficit goes to augmenting-path, which shares),
-            "sinkhorn" (approximate, on the device; a gt may get more or fewer points than its k) or "independent" (no
-            plan: each gt takes its k cheapest points, and of those that several take the ones that cost it least)
-    deficits: what to do where gts want more points than their priors hold:
-        "drop"   leave out as few labels as possible, shared as evenly as possible, and only then at the least cost;
-                 `Assignment.deficit` says whose
-        "relax"  let any gt buy points outside its prior at `off_prior` on top of their cost: the linear program of
-                 the paper, whose constant makes such pairs expensive instead of absent. Where gts do buy, all pairs are
-                 looked at, which takes its time
-        "raise"  InputError
-    eps, max_iter: for "sinkhorn" alone; gamma and T of Algorithm 1 and of `algorithm1`
+    q:     number of IoUs summed for the dynamic k
+    k:     fixed supply of each gt (Eq. 4) instead of the dynamic k, if not None
+    solver: "augmenting-path" is exact and runs on the CPU, with one transfer of the batch each way. "auction" is exact
+            and runs on the device of the input; a batch with a deficit then goes to augmenting-path, which shares it
+            evenly. "sinkhorn" is approximate and runs on the device; a gt may get more or fewer points than its k.
+            "independent" makes no plan: each gt takes its k cheapest points, and a point that several gts take goes to
+            the gt that pays least for it
+    deficits: what to do if gts want more points than their priors hold:
+        "drop"   leave out as few labels as possible, shared as evenly as possible among the gts, and only then minimise
+                 the cost; `Assignment.deficit` counts what each gt lacks
+        "relax"  let any gt take points outside its prior, at `off_prior` on top of their cost. This is the linear
+                 program of the paper, whose constant makes such pairs expensive instead of absent. If a gt may gain by
+                 this, all pairs are computed, which is slower
+        "raise"  raise InputError
+    eps, max_iter: gamma and T of Algorithm 1 and of `algorithm1`; used by "sinkhorn" alone
     """
 
     cost: Cost = field(default_factory=Cost)
@@ -96,29 +99,29 @@ class OTA(Assigner):
     def assign_images(
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> list[Assignment]:
-        """All images at once, as blocks of one problem; the m gts of all are numbered through."""
+        """Assign labels for all images at once, as blocks of one problem; their m gts are numbered consecutively."""
         counts, n = [len(t.labels) for t in targets], len(points.xy)  # line 1
         gts = torch.cat([t.boxes for t in targets]).double()  # line 2: given, (m, 4)
         labels = torch.cat([t.labels for t in targets]).long()  # (m,)
         image = torch.cat([torch.full_like(t.labels, i, dtype=torch.int64) for i, t in enumerate(targets)])  # (m,)
 
-        # line 8: a gt's candidates by arithmetic on the grid of points, and from here on no other of the pairs
+        # line 8: each gt's candidates, by arithmetic on the grid of points; no other pair is used from here on
         candidates = self.prior.candidates(points, gts).or_nearest(points, gts)
         each = candidates.valid.sum(dim=1)  # (m,)
-        lengths = each.tolist()  # all that the host waits for
-        num_pairs, longest = sum(lengths), max(lengths, default=0)  # of the candidates' lists
+        lengths = each.tolist()  # the only wait for the device before the solver
+        num_pairs, longest = sum(lengths), max(lengths, default=0)  # longest list of candidates
         gt = torch.repeat_interleave(each, output_size=num_pairs)  # (num_pairs,)
         slot = torch.arange(num_pairs, device=gts.device) - (each.cumsum(0) - each)[gt]  # (num_pairs,)
         rank = (candidates.valid.cumsum(dim=1) - 1).where(candidates.valid, longest)
         points_of = image.new_zeros(len(gts), longest + 1).scatter_(1, rank, candidates.point)
-        points_of = points_of[:, :longest]  # (m, longest), no gaps; the column that is cut off took the padding
+        points_of = points_of[:, :longest]  # (m, longest), without gaps; the last column held the padding
         point = points_of[gt, slot]  # (num_pairs,)
 
-        # lines 9, 6, 7, 10 and 11: what a label costs over the background's; all classes but the gt's own cancel
-        pairs = [sum(lengths[first:last]) for first, last in pairwise(accumulate(counts, initial=0))]  # of each image
+        # lines 9, 6, 7, 10 and 11: cost of a gt's label minus the background's; all classes but the gt's own cancel
+        pairs = [sum(lengths[first:last]) for first, last in pairwise(accumulate(counts, initial=0))]  # per image
         parts = zip(predictions, point.split(pairs), labels[gt].split(pairs), strict=True)
         logits, boxes = zip(*((p.logits[at, label], p.boxes[at]) for p, at, label in parts), strict=True)
-        logits, boxes = torch.cat(logits).double(), torch.cat(boxes).double()  # (num_pairs,), (a, 4)
+        logits, boxes = torch.cat(logits).double(), torch.cat(boxes).double()  # (num_pairs,), (num_pairs, 4)
         gt_boxes = gts[gt]
         iou = box_ops.iou(boxes, gt_boxes)
         over = self.cost.over_background(logits, iou, boxes, gt_boxes, points.stride[point].double())
@@ -127,7 +130,7 @@ class OTA(Assigner):
         iou = torch.zeros_like(points_of, dtype=torch.float64).index_put_((gt, slot), iou)  # (m, longest)
         k = dynamic_k(iou, self.q, slack=1e-6) if self.k is None else fixed_k(len(gts), self.k, gts.device)
 
-        # lines 4 and 5: the background, which is free now, takes what is left and needs no row
+        # lines 4 and 5: the background costs nothing after the subtraction; it takes the other points and needs no row
         problem = ArcProblem(
             cost=torch.full_like(iou, torch.inf).index_put_((gt, slot), over),
             column=points_of + (image * n)[:, None],
@@ -139,7 +142,7 @@ class OTA(Assigner):
         lists = zip(candidates.point.split(counts), candidates.valid.split(counts), strict=True)
         images = [(p, t, Candidates(*own)) for p, t, own in zip(predictions, targets, lists, strict=True)]
 
-        # lines 12 to 15: a row per gt, not per label; most gts get their k points by price, without a search
+        # lines 12 to 15: one row per gt, not per label; prices alone give most gts their k points, without a search
         if self.solver == "sinkhorn":
             soft = arc_sinkhorn(problem, eps=self.eps, max_iter=self.max_iter)
             found = ArcSolution(problem, soft.labels(), soft.price)
@@ -150,9 +153,9 @@ class OTA(Assigner):
         return self.assignments(found, points, images)  # line 16
 
     def buys_outside(self, found: ArcSolution, images: Sequence[PerImage]) -> bool:
-        """Whether a gt lacks a point, or its price is above `off_prior` + the least that any point could cost it.
+        """Whether any gt lacks a point, or has a price above `off_prior` plus the least possible cost of a point.
 
-        That least is the cost of a box equal to the gt's, at the highest logit that the image has for its class.
+        The least possible cost is that of a predicted box equal to the gt, at the image's highest logit of its class.
         """
         least = [torch.empty(0, dtype=torch.float64, device=found.price.device)]
         for p, t, _ in images:
@@ -163,9 +166,10 @@ class OTA(Assigner):
         return bool(((found.deficit > 0) | (found.price > torch.cat(least) + self.off_prior)).any())
 
     def relaxed(self, problem: ArcProblem, points: AnchorPoints, images: Sequence[PerImage]) -> ArcProblem:
-        """The problem with all points for sale, at `off_prior` more outside the prior: of each gt the cheapest.
+        """The problem with all points admissible, at `off_prior` more outside the prior; only the cheapest are kept.
 
-        One more than its image has labels is enough: it stays free, so no gt's price is above what the others cost.
+        Each gt keeps one point more than any image of the batch has labels. At least one of these points stays free, so
+        the gt's price is no higher than the cost of any point that it did not keep.
         """
         most, stride = int(problem.per_block(problem.k.double()).max()), points.stride.double()
         enough = min(most + 1, problem.width)
@@ -179,7 +183,7 @@ class OTA(Assigner):
         return replace(problem, cost=cost, column=point + (problem.block * problem.width)[:, None])
 
     def assignments(self, found: ArcSolution, points: AnchorPoints, images: Sequence[PerImage]) -> list[Assignment]:
-        """The labels of each image; its dense problem is made when first asked for."""
+        """Split the solution into one assignment per image; its dense matrices are made on first access."""
         problem, shipped = found.problem, found.shipped  # (m,)
         if self.deficits == "raise":
             refuse_deficit(problem, shipped)
@@ -188,7 +192,7 @@ class OTA(Assigner):
             rows = slice(first, first + len(t.labels))
             matched_gt, got = (own - first).clamp(min=-1), shipped[rows]
             first = rows.stop
-            cut = Predictions(p.logits.detach(), p.boxes.detach())  # which keeps no graph alive
+            cut = Predictions(p.logits.detach(), p.boxes.detach())  # keeps no graph alive
             assignments.append(
                 Assignment(
                     matched_gt=matched_gt,
@@ -204,20 +208,20 @@ class OTA(Assigner):
     def full_cost(
         self, points: AnchorPoints, predictions: Predictions, targets: Targets, candidates: Candidates
     ) -> Float[Tensor, "m1 n"]:
-        """The cost matrix of the whole problem of an image, background row last."""
+        """The full cost matrix of an image, background row last."""
         off_prior = self.off_prior if self.deficits == "relax" else torch.inf
         mask = candidates.mask(len(points))
         return self.cost.dense(*in_float64(points, predictions, targets), mask, off_prior)[1]
 
 
 def one_hot_plan(matched_gt: Int[Tensor, " n"], num_gt: int) -> Float[Tensor, "m1 n"]:
-    """The integral plan of an assignment: one label to each point, from its gt or from the background (last row)."""
+    """The integral plan of an assignment: each point gets one label, from its gt or from the background (last row)."""
     owner = torch.where(matched_gt >= 0, matched_gt, num_gt)
     return torch.nn.functional.one_hot(owner, num_gt + 1).T.double()
 
 
 def refuse_deficit(problem: ArcProblem, shipped: Int[Tensor, " m"]) -> None:
-    """Raise InputError, naming the first gt, if a gt got fewer points than it wants."""
+    """Raise InputError if a gt got fewer points than it wants; the message names the first such gt."""
     short = (shipped < problem.k).nonzero()
     if len(short):
         row, block = int(short[0]), problem.block

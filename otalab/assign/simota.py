@@ -1,4 +1,4 @@
-"""SimOTA: OTA's costs and dynamic k, each gt served by itself. Source: Ge et al., YOLOX, arXiv 2107.08430, Sec. 2.1."""
+"""SimOTA: OTA's costs and dynamic k; each gt chooses alone. Source: Ge et al., YOLOX, arXiv 2107.08430, Sec. 2.1."""
 
 from dataclasses import dataclass
 
@@ -21,25 +21,27 @@ MMDETECTION = {"region": "box or centre", "center_radius": 2.5, "iou_eps": 1e-7,
 
 @dataclass(frozen=True)
 class SimOTA(Assigner):
-    """Each gt takes its k cheapest points, k the sum of its highest IoUs; a point that several take goes to one.
+    """Each gt takes its k cheapest points; a point that several gts take goes to one gt.
 
-    Cost: cross entropy of p = sqrt(sigmoid(logit) * sigmoid(quality)) against the gt's class, summed over classes,
-    + `iou_weight` * -ln(IoU + `iou_eps`), + `off_region` where the point is outside the gt's own region. A point in
-    no gt's region can be nobody's. The defaults are those of YOLOX's repository; `SimOTA(**MMDETECTION)` is
-    mmdetection's, and with `iou_eps` 1e-8 that of YOLOX's releases up to 0.3. `deficit` tells which gts got less
-    than their k.
+    The cost of a point is the cross entropy of p = sqrt(sigmoid(logit) * sigmoid(quality)) against the gt's class,
+    summed over classes, plus `iou_weight` * -ln(IoU + `iou_eps`), plus `off_region` if the point is outside the gt's
+    own region. Unlike in OTA, no background cost is subtracted. The defaults are those of YOLOX's repository.
+    `SimOTA(**MMDETECTION)` is mmdetection's; with `iou_eps` 1e-8 it is that of YOLOX's releases up to 0.3. `deficit`
+    says by how many points a gt falls short of its k.
 
-    region:        a gt's own: "centre", a square of `center_radius` strides (half side) about its centre, or
-                   "box or centre": both square and box, and a point in either, of any gt, can be somebody's
-    q:             number of IoUs summed for k, rounded down, at least 1
+    region:        a gt's own region. "centre": a square around its centre, with half sides of `center_radius` strides;
+                   points outside the squares of all gts are background. "box or centre": the part of that square inside
+                   the box; points outside the boxes and squares of all gts are background
+    q:             number of a gt's highest IoUs whose sum is k, rounded down, at least 1
     cls_weight:    factor of the cross entropy
-    conflicts:     who gets a point that several take:
-        "cost"   the gt of least cost, be it one that did not take it
-        "price"  the gt that gains most by it, price - cost; a gt's price is the cost of its k-th cheapest point. Of
-                 equal gains, as between gts that want one point each, the least cost wins
-    Of all ways to give each gt as many points as it got, that of "price" costs least: the prices, with the gains as
-    rents of the points, are a dual solution that proves it. This is the first step of the exact solver augmenting-path,
-    whose augmenting paths then help those who are short. Unlike OTA, no background cost is subtracted.
+    conflicts:     which gt gets a point that several gts take:
+        "cost"   the gt of least cost, even one that did not take it
+        "price"  the gt that gains most by it. The gain is price - cost, and a gt's price is the cost of its k-th
+                 cheapest point. Ties, for example between gts that want one point each, go to the least cost
+
+    Of all ways to give each gt as many points as it got, "price" finds the cheapest. The prices, with the gains as the
+    points' rents, are a dual solution that proves it. This is also the first step of the exact solver augmenting-path,
+    which then finds augmenting paths for the gts that are short.
     """
 
     region: str = "centre"
@@ -67,8 +69,8 @@ class SimOTA(Assigner):
     def problem(
         self, points: AnchorPoints, predictions: Predictions, targets: Targets
     ) -> tuple[Float[Tensor, "m n"], Int[Tensor, " m"]]:
-        """The cost of every pair, +inf at points that can be nobody's, and the k of every gt."""
-        own = somewhere = inside(points, targets.boxes, self.center_radius, margin=-torch.inf)  # each gt's own points
+        """The cost of every pair, +inf at points that no gt may have, and the k of every gt."""
+        own = somewhere = inside(points, targets.boxes, self.center_radius, margin=-torch.inf)  # each gt's own region
         if self.region == "box or centre":
             in_box = inside(points, targets.boxes)
             own, somewhere = own & in_box, own | in_box
@@ -81,13 +83,16 @@ class SimOTA(Assigner):
 
 
 def by_cost(cost: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Int[Tensor, " n"]:
-    """Each gt takes its k cheapest points; one that several take goes to the gt of least cost, -1 for nobody's."""
+    """Each gt takes its k cheapest points; one that several take goes to the gt of least cost. -1 for the others."""
     taken = top_k(-cost, k) & cost.isfinite()
     return best(-cost, taken | (taken.sum(dim=0) > 1))
 
 
 def by_price(cost: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Int[Tensor, " n"]:
-    """The same, but to the gt that gains most by it: over its k-th cheapest point, or the last if there are fewer."""
+    """As `by_cost`, but a point that several take goes to that one of them which gains most.
+
+    The gain is the cost of the gt's k-th cheapest point, or of its last if there are fewer, minus that of the point.
+    """
     taken = top_k(-cost, k) & cost.isfinite()
     price = cost.masked_fill(~taken, -torch.inf).amax(dim=1, keepdim=True)
     gain = (price - cost).masked_fill(~taken, -torch.inf)
@@ -97,8 +102,8 @@ def by_price(cost: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Int[Tensor, " 
 def cross_entropy(predictions: Predictions, labels: Int[Tensor, " m"]) -> Float[Tensor, "m n"]:
     """Cross entropy of sqrt(sigmoid(logit) * sigmoid(quality)) against each gt's class, summed over classes.
 
-    What "no object" would cost a point, and the difference that the gt's class makes. As PyTorch's
-    `binary_cross_entropy`, a class costs 100 at most; unlike there, 1 - p is not rounded to 0 before.
+    Computed as the cost of "no object" plus the difference that the gt's class makes. A class costs at most 100, as in
+    PyTorch's `binary_cross_entropy`. Unlike there, 1 - p is not rounded to 0 before the logarithm.
     """
     log_p = logsigmoid(predictions.logits.double())
     if predictions.quality is not None:

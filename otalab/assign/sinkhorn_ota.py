@@ -1,4 +1,4 @@
-"""OTA as the paper has it and as its authors' code does it: Sinkhorn-Knopp, and a decoding of its approximate plan."""
+"""OTA as in the paper and in its authors' code: Sinkhorn-Knopp, then a decoding of its approximate plan."""
 
 from dataclasses import dataclass, field, replace
 
@@ -17,18 +17,20 @@ from otalab.transport.sinkhorn import check_options, log_sum_exp
 
 @dataclass(frozen=True)
 class SinkhornOTA(Assigner):
-    """Algorithm 1 with Sinkhorn-Knopp and a decoding of its approximate plan, in float64.
+    """Algorithm 1 by Sinkhorn-Knopp and a decoding of its approximate plan, in float64.
 
     off_prior:  added to the cost of pairs outside the prior (the paper's "additional constant cost")
     prior_k:    count only IoUs of pairs inside the prior towards the dynamic k, as the authors' code does
     eps, max_iter: gamma and T of Algorithm 1
-    rescale:    divide each row of the plan by its maximum before a point goes to the largest share, as that code does
-    Raises InputError when the gts' supplies exceed the number of points (there the authors' code makes NaN).
+    rescale:    divide each row of the plan by its maximum before the decoding, as the authors' code does
+
+    In the decoding, each point goes to the supplier of its largest share; ties go to the first. Raises InputError if
+    the gts' supplies exceed the number of points (the authors' code then gives NaN).
     """
 
     cost: Cost = field(default_factory=Cost)
     prior: RadiusPrior | ClosestPrior = field(default_factory=ClosestPrior)
-    off_prior: float = 100.0  # of the scale of the other costs, which stay below about 50
+    off_prior: float = 100.0  # on the scale of the other costs, which stay below about 50
     prior_k: bool = False
     q: int = 20
     k: int | None = None
@@ -63,14 +65,15 @@ class SinkhornOTA(Assigner):
 def sinkhorn_of_the_authors(
     cost: Float[Tensor, "m1 n"], supply: Float[Tensor, " m1"], eps: float, max_iter: int
 ) -> tuple[Float[Tensor, "m1 n"], Float[Tensor, " m1"]]:
-    """The plan after `max_iter` log-domain iterations, columns then rows: rows are exact, columns are not; and u.
+    """Run `max_iter` log-domain iterations, columns then rows; return the plan and the row potentials u.
 
-    Source: the iteration of the official code, its 1e-8 inside the logarithms included; unit demands.
+    The demands are 1. The row sums of the plan are exact, its column sums are not. Source: the iteration of the
+    official code, including its 1e-8 inside the logarithms.
     """
     u, v = torch.ones_like(supply), torch.ones_like(cost[0])
     log_supply, log_demand = (supply + 1e-8).log(), (torch.ones_like(v) + 1e-8).log()
 
-    def log_plan() -> Float[Tensor, "m1 n"]:  # summed in that code's order: beside a cost of 1e6, u + v would lose v
+    def log_plan() -> Float[Tensor, "m1 n"]:  # the authors' order: u + v, with u near 1e6, would lose digits of v
         return (u[:, None] - cost + v) / eps
 
     for _ in range(max_iter):

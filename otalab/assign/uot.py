@@ -14,30 +14,31 @@ from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.checks import require
 from otalab.transport.unbalanced import unbalanced_sinkhorn
 
-FLOOR = 1e-8  # of the largest cost, by which all are divided
+FLOOR = 1e-8  # least value of the largest cost, by which all costs are divided
 
 
 @dataclass(frozen=True)
 class UOT(Assigner):
-    """Entropic transport whose sums are wishes: tau_gt and tau_pred are the prices of missing them.
+    """Unbalanced entropic transport: a plan may miss its marginals, at penalties weighted by tau_gt and tau_pred.
 
-    Every point wants one unit, every gt offers `k` and the background the rest, n - k * m, but at least one unit. A
-    point learns whoever sends it the largest share, the background included, the first of equals; the paper trains
-    with the shares themselves. Limits, exact as `reg` falls and `max_iter` grows:
+    Every point wants one unit, every gt offers `k` units, and the background offers the rest, n - k * m, but at least
+    one unit. A point learns the supplier that sends it the largest share, which may be the background; ties go to the
+    first. The paper trains with the shares themselves. Limits, approached as `reg` falls and `max_iter` grows:
 
-        tau_pred    tau_gt
-        inf         0       each point learns the gt of least cost, if that costs less than the background
-        0           inf     each gt is learnt by its k = 1 point of least cost
-        inf         inf     the Hungarian matching for k = 1; OTA's balanced transport with a fixed k for more
+    - tau_pred inf, tau_gt 0: each point learns the gt of least cost, if that costs less than the background
+    - tau_pred 0, tau_gt inf: each gt is learnt by its point of least cost (for k = 1)
+    - both inf: the Hungarian matching for k = 1; OTA's balanced transport with a fixed k for larger k
 
-    cost:       a `DetrCost`, or None for the paper's of detectors with anchors: 1 - IoU of the gt and a square of 8
-                strides on the point. The SSD of the authors' code is None with background 0.8, taus 1e3 and 1e-3, k 1
+    cost:       a `DetrCost`, or None for the paper's cost for detectors with anchors: 1 - IoU of the gt and a square of
+                8 strides on the point. For the SSD of the authors' code take None with background 0.8, tau_pred 1e3,
+                tau_gt 1e-3 and k 1
     background: cost of the background for every point; without effect if both taus are infinite
-    tau_pred, tau_gt: prices, in the unit of the costs once the largest, the background's included, is made 1
-    k:          units that each gt offers; 1 in the paper, which trains with shares. Here a point learns one gt only,
-                and a single unit, spread over several points, may be no point's largest share
+    tau_pred, tau_gt: weights of the penalties: tau_pred for the points, tau_gt for the gts and the background. Their
+                unit is that of the costs after division by the largest cost, the background's included
+    k:          units that each gt offers. The paper has 1 and trains with the shares. Here a point learns one gt only,
+                and if a single unit is spread over several points, it may be the largest share of none
     reg:        entropic regularisation: eps is reg / (ln(2 n) + 1)
-    max_iter:   iterations, all of which are run
+    max_iter:   number of iterations, all of which are run
     """
 
     cost: DetrCost | None = field(default_factory=DetrCost)
@@ -52,7 +53,7 @@ class UOT(Assigner):
         require("be a whole number of at least 1", k=self.k, max_iter=self.max_iter)
         require("be positive and finite", reg=self.reg)
         require("be finite and not negative", background=self.background)
-        require("not be negative", tau_pred=self.tau_pred, tau_gt=self.tau_gt)  # infinity is a limit of its own
+        require("not be negative", tau_pred=self.tau_pred, tau_gt=self.tau_gt)  # infinity makes a constraint
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         m, n = len(targets), len(points)
@@ -73,7 +74,7 @@ class UOT(Assigner):
         return replace(matched, make_cost=lambda: cost, make_plan=lambda: found.plan * n)
 
     def priced(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Float[Tensor, "m1 n"]:
-        """The cost of every pair, the background last, over the largest."""
+        """The cost of every pair, background row last, divided by the largest cost."""
         if self.cost is None:
             cost = 1 - box_ops.iou(points.boxes(), targets.boxes[:, None])
         else:
