@@ -1,4 +1,4 @@
-"""ATSS: a gt's candidates set its IoU threshold. Source: Zhang et al., CVPR 2020, Sec. 4, Algorithm 1."""
+"""ATSS: each gt's candidates set its IoU threshold. Source: Zhang et al., CVPR 2020, Sec. 4, Algorithm 1."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ from otalab.checks import require
 
 @dataclass(frozen=True)
 class ATSS(Assigner):
-    """A gt sets its own IoU threshold: the mean plus the standard deviation of its candidates' IoUs with it.
+    """Each gt has its own IoU threshold: the mean plus the standard deviation of its candidates' IoUs with it.
 
-    Candidates are the points of each level that are closest to the gt's centre. Positive are those whose anchor box
-    reaches the threshold and which lie inside the gt. A point that is positive for several gts goes to the one that its
-    anchor box overlaps most, of equals to the first. The standard deviation is that of a sample (divided by one less
-    than the number of candidates), 0 for a single candidate. Predictions are not looked at.
+    Candidates are the points of each level that are closest to the gt's centre. A candidate is positive if its anchor
+    box reaches the threshold and the point lies inside the gt. A point that is positive for several gts goes to the one
+    that its anchor box overlaps most; ties go to the first. The standard deviation is that of a sample (divided by the
+    number of candidates less one), and 0 for a single candidate. Predictions are not used.
 
-    topk:   candidates of a gt on each level; a level of fewer points gives all
+    topk:   candidates of a gt on each level; a level with fewer points gives all of them
     scale:  side of the square anchor box on each point, in strides
-    margin: px by which a positive is inside its gt
+    margin: a positive lies more than this many px inside its gt
     """
 
     topk: int = 9
@@ -38,7 +38,7 @@ class ATSS(Assigner):
         boxes = targets.boxes
         near = closest_points(points, boxes, self.topk)  # (m, s)
         iou = box_ops.iou(points.boxes(self.scale)[near], boxes[:, None])
-        excess = iou - iou[:, :1]  # mean and deviation of equal overlaps are then 0 to the last bit, and all pass
+        excess = iou - iou[:, :1]  # equal IoUs then have a mean and deviation of exactly 0, and all pass
         deviation = excess.std(dim=1, keepdim=True) if iou.shape[1] > 1 else torch.zeros_like(excess)
         passed = excess >= excess.mean(dim=1, keepdim=True) + deviation
         allowed = torch.zeros(len(boxes), len(points), dtype=torch.bool, device=iou.device).scatter(1, near, passed)

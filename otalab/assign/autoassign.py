@@ -1,4 +1,4 @@
-"""AutoAssign: every point in a gt learns it, by weights that are learnt too. Source: Zhu et al., arXiv 2007.03496."""
+"""AutoAssign: every point in a gt learns it, with weights that are learnt too. Source: Zhu et al., arXiv 2007.03496."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ PerPair = Float[Tensor, " p"]
 
 @dataclass(frozen=True)
 class Insides:
-    """What the losses of an image take as given: every pair of a gt and a point inside it, p of them."""
+    """The fixed inputs of an image's losses: the p pairs of a gt and a point inside it."""
 
     num_gt: int
     gt: Int[Tensor, " p"]
@@ -39,20 +39,24 @@ class Insides:
 
 @dataclass(eq=False, repr=False)
 class AutoAssign(Assigner, nn.Module):
-    """The losses weigh every point inside a gt by confidence and by a centre prior that they learn (Sec. 3).
+    """The losses weigh every point inside a gt by confidence and by a centre prior that is learnt as well (Sec. 3).
 
-    Positive loss: -ln of the mean of p in each gt, weighted by exp(`confidence` * p) times the prior; p = class
-    probability times objectness times exp(-`reg_weight` * GIoU loss). The prior is a Gaussian of the offset from the
-    gt's centre in strides, its mean and deviation learnt for each class once `for_classes` was called, 0 and 1 before.
-    Negative loss: focal, of class probability times objectness, times 1 - w where a gt of that class contains the
-    point: w is 1 / (1 - IoU) of the predicted box and the gt that it overlaps most, of whatever class, scaled to 0..1
-    among the points inside the gt. Of several such gts of a class the last one listed decides. Centre loss: number of
-    gts over the sum of all priors in them, which keeps the deviations from shrinking.
+    Positive loss: -ln of the weighted mean of p in each gt. Here p is the class probability times objectness times
+    exp(-`reg_weight` * GIoU loss), and its weight is exp(`confidence` * p) times the prior. The prior is a Gaussian of
+    the offset from the gt's centre, in strides. Its mean and deviation are learnt per class after `for_classes` was
+    called; before that, they are 0 and 1.
+
+    Negative loss: the focal loss of class probability times objectness. Where a gt of that class contains the point,
+    this product is first multiplied by 1 - w. Here w is 1 / (1 - IoU) of the predicted box and the gt that it overlaps
+    most, of whatever class, scaled to 0..1 over the points inside the gt. If several gts of a class contain the point,
+    the one listed last decides.
+
+    Centre loss: the number of gts over the sum of all priors in them. It keeps the deviations from shrinking.
 
     The labels are `hard_labels` of the positive weights. A gt that contains no point has a constant loss.
 
     force_topk: give a gt that contains no point the `topk` points of highest prior
-    pos_loss_weight, neg_loss_weight, centre_loss_weight: of the three losses
+    pos_loss_weight, neg_loss_weight, centre_loss_weight: weights of the three losses
     reg_weight, confidence: see above
     gamma:      focal exponent of the negative loss
     """
@@ -78,7 +82,7 @@ class AutoAssign(Assigner, nn.Module):
         self.register_parameter("sigma", None)
 
     def for_classes(self, num_classes: int) -> "AutoAssign":
-        """A copy with a prior to learn: `mean` and `sigma`, (C, 2) in strides."""
+        """A copy whose prior has parameters to learn: `mean` and `sigma`, (C, 2) in strides."""
         learner = copy.deepcopy(self)
         learner.mean = nn.Parameter(torch.zeros(num_classes, 2))
         learner.sigma = nn.Parameter(torch.ones(num_classes, 2))
@@ -95,7 +99,7 @@ class AutoAssign(Assigner, nn.Module):
         return replace(all_background(points), make_losses=partial(self.losses, insides))
 
     def insides(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Insides:
-        """What is decided before the losses."""
+        """Compute the fixed inputs of the losses."""
         boxes, labels, classes = targets.boxes, targets.labels, predictions.logits.shape[1]
         if self.mean is not None and len(self.mean) < classes:
             raise InputError(f"the priors are of {len(self.mean)} classes, the logits of {classes}; see for_classes")
@@ -109,7 +113,7 @@ class AutoAssign(Assigner, nn.Module):
         return Insides(len(targets), gt, point, labels[gt], offset[gt, point], boxes[gt], negative)
 
     def prior(self, offset: Float[Tensor, "*pairs 2"], label: Int[Tensor, "*#pairs"]) -> Float[Tensor, "*pairs"]:
-        """How likely a point at that offset is part of an object of the class, by its place alone: 1 at the mean."""
+        """The centre prior of a point at that offset from a gt of that class: a Gaussian that is 1 at its mean."""
         if self.mean is None:
             distance = offset.square()
         else:
@@ -118,7 +122,7 @@ class AutoAssign(Assigner, nn.Module):
         return (-distance.sum(dim=-1) / 2).exp()
 
     def weighed(self, insides: Insides, predictions: Predictions) -> tuple[PerPair, PerPair, PerPair]:
-        """Of each pair: probability, positive weight (not yet divided by their sum in the gt) and prior."""
+        """Probability, positive weight (before division by their sum in the gt) and prior of each pair."""
         boxes = predictions.boxes
         giou = box_ops.iou(boxes[insides.point], insides.gt_boxes.to(boxes), kind="giou")
         value = predictions.logits[insides.point, insides.label].to(boxes).sigmoid()
@@ -129,7 +133,7 @@ class AutoAssign(Assigner, nn.Module):
         return probability, (self.confidence * probability).exp() * prior, prior
 
     def losses(self, insides: Insides, predictions: Predictions, kept: Bool[Tensor, " n"]) -> dict[str, LossTerm]:
-        """Positive loss, counted by gts; negative loss, by the sum of priors; centre loss, by images."""
+        """The positive loss, counted by gts; the negative loss, by the sum of priors; the centre loss, by images."""
         with torch.autocast(kept.device.type, enabled=False):
             predictions = working(predictions)
             used = kept[insides.point]
@@ -150,10 +154,10 @@ class AutoAssign(Assigner, nn.Module):
 
 
 def negative_weights(predictions: Predictions, targets: Targets, allowed: Bool[Tensor, "m n"]) -> Float[Tensor, "n C"]:
-    """Weight of each class at each point in the negative loss: 1, less where a gt of the class contains the point."""
+    """Weight of each class at each point in the negative loss: 1, or less if a gt of the class contains the point."""
     n, classes = predictions.logits.shape
     iou = box_ops.iou(predictions.boxes, targets.boxes[:, None])
-    none = iou.new_zeros(1, n)  # a row above all gts, for points that lie in none
+    none = iou.new_zeros(1, n)  # a first row, for points that lie in no gt
     sharp = 1 / (1 - torch.cat((none, iou)).amax(dim=0)).clamp(min=EPS)  # (n,)
     low = sharp.where(allowed, torch.inf).amin(dim=1, keepdim=True)
     high = sharp.where(allowed, -torch.inf).amax(dim=1, keepdim=True)

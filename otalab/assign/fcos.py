@@ -1,4 +1,4 @@
-"""FCOS: a fixed rule for where an object is learnt, and the smallest object wins. Source: Tian et al., ICCV 2019."""
+"""FCOS: a fixed rule decides where a gt is learnt, and the smallest gt wins. Source: Tian et al., ICCV 2019."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,14 @@ from otalab.checks import require
 
 @dataclass(frozen=True)
 class FCOS(Assigner):
-    """A point learns the smallest gt (by area) whose centre region it lies in and whose size fits its level.
+    """A point learns the smallest gt (by area) whose centre region contains it and whose size fits its level.
 
-    center_radius: half side of the centre region in strides, clipped to the gt; 0 takes the whole gt
-    size_range:    a level of stride s takes gts whose farthest side is between the two factors times s from the point
-                   (64..128 px at stride 16); the finest level has no lower limit, the coarsest no upper
-    Equal areas go to the gt that is listed first. Predictions are not looked at.
+    center_radius: half side of the centre region in strides; the region is clipped to the gt. 0 takes the whole gt
+    size_range:    on a level of stride s, a point may learn a gt if the distance to the gt's farthest side is between
+                   the two factors times s (64..128 px at stride 16). The finest level has no lower limit, and the
+                   coarsest no upper limit
+
+    Of gts of equal area, the first is taken. Predictions are not used.
     """
 
     center_radius: float = 1.5

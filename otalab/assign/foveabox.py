@@ -1,4 +1,4 @@
-"""FoveaBox: a gt is learnt in the middle of it, on the levels of its size. Source: Kong et al., TIP 2020, Sec. III."""
+"""FoveaBox: a gt is learnt in its middle, on the levels that suit its size. Source: Kong et al., TIP 2020, Sec. III."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,16 @@ from otalab.checks import require
 
 @dataclass(frozen=True)
 class FoveaBox(Assigner):
-    """A point learns the smallest gt (by area) in whose fovea it lies and whose size, sqrt(area), fits its level.
+    """A point learns the smallest gt (by area) whose fovea contains it and whose size, sqrt(area), fits its level.
 
-    sigma:       side of the fovea over that of the gt, both about the same centre
-    size_range:  a level of stride s takes sizes of the two factors times s. The ranges of neighbouring levels overlap
+    sigma:       side of the fovea divided by that of the gt; both have the same centre
+    size_range:  a level of stride s takes sizes between the two factors times s. The ranges of neighbouring levels
+                 overlap
     ends:        factors that replace the lower one on the finest level and the upper one on the coarsest
-    At strides 8..128 the factors make mmdetection's 1..64, 32..128, 64..256, 128..512 and 256..2048 px. As there, a
-    fovea that lies beside a level's points is moved to those at the border, so a gt outside the image is learnt too.
-    Equal areas go to the gt that is listed first. Predictions are not looked at.
+
+    At strides 8..128, the factors give mmdetection's ranges: 1..64, 32..128, 64..256, 128..512 and 256..2048 px. As in
+    mmdetection, a fovea beyond a level's points is moved onto those at the border, so a gt outside the image is learnt
+    too. Of gts of equal area, the first is taken. Predictions are not used.
     """
 
     sigma: float = 0.4
@@ -41,8 +43,8 @@ class FoveaBox(Assigner):
         return from_labels(smallest(allowed, boxes), len(boxes))
 
     def in_fovea(self, points: AnchorPoints, boxes: Float[Tensor, "m 4"]) -> Tensor:
-        """(m, n) bool: which points lie in each gt's fovea, its borders included, once it is moved to the level."""
-        level = points.level[:, None].expand(-1, 2)  # there are no more levels than points
+        """(m, n) bool mask of the points in each gt's fovea, including its border, after it is moved onto the level."""
+        level = points.level[:, None].expand(-1, 2)  # valid rows: there are no more levels than points
         first, last = (  # the least and the greatest x and y on each point's level, (n, 2)
             torch.zeros_like(points.xy).scatter_reduce(0, level, points.xy, how, include_self=False).gather(0, level)
             for how in ("amin", "amax")

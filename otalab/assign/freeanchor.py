@@ -1,4 +1,4 @@
-"""FreeAnchor: the losses choose among a bag of anchors. Source: Zhang et al., NeurIPS 2019."""
+"""FreeAnchor: the losses choose from a bag of anchors per gt. Source: Zhang et al., NeurIPS 2019."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,12 +16,12 @@ from otalab.assign.soft import EPS, absent, hard_labels, present, working, worki
 from otalab.assign.types import AnchorPoints, Assignment, LossTerm, Predictions, Targets
 from otalab.checks import require
 
-MIN_SIDE = 1e-3  # px; the logarithm of a side asks for one
-STD = (0.1, 0.1, 0.2, 0.2)  # of the deltas, RetinaNet's
+MIN_SIDE = 1e-3  # px, smallest side whose logarithm is taken
+STD = (0.1, 0.1, 0.2, 0.2)  # standard deviations of the deltas, as in RetinaNet
 
 
 def deltas(boxes: Float[Tensor, "*#shape 4"], anchors: Float[Tensor, "*#shape 4"]) -> Float[Tensor, "*shape 4"]:
-    """Boxes as seen from anchors: offset of the centre and log of the size (at least `MIN_SIDE`), in deviations."""
+    """Boxes relative to anchors: centre offset and log ratio of the sides (at least `MIN_SIDE`), divided by `STD`."""
     box, anchor = box_convert(boxes, "xyxy", "cxcywh"), box_convert(anchors, "xyxy", "cxcywh")
     offset = (box[..., :2] - anchor[..., :2]) / anchor[..., 2:]
     ratio = box[..., 2:].clamp(min=MIN_SIDE) / anchor[..., 2:]
@@ -30,32 +30,34 @@ def deltas(boxes: Float[Tensor, "*#shape 4"], anchors: Float[Tensor, "*#shape 4"
 
 @dataclass(frozen=True)
 class Bags:
-    """What the losses of an image take as given, for no gradient goes through it."""
+    """The fixed inputs of an image's losses: no gradient passes through them."""
 
     point: Int[Tensor, "m k"]  # the bag of each gt
     anchors: Float[Tensor, "m k 4"]  # their boxes
     gt_boxes: Float[Tensor, "m 4"]
     labels: Int[Tensor, " m"]
-    found: Float[Tensor, "n C"]  # how sure it is that the predicted box has found an object of the class, 0..1
+    found: Float[Tensor, "n C"]  # probability that the predicted box has found an object of the class
 
 
 @dataclass(frozen=True)
 class FreeAnchor(Assigner):
-    """A gt's bag is its `pre_anchor_topk` anchors of highest IoU; the losses of Sec. 3.2 and 3.3 choose among them.
+    """Each gt has a bag of `pre_anchor_topk` anchors of highest IoU; the losses (Sec. 3.2, 3.3) choose among them.
 
-    Positive loss: -ln of the bag's mean-max probability, the mean of p weighted by 1 / (1 - p), which is near the mean
-    while no p is high and near the maximum once one is; p = class probability times exp(-smooth L1 of the box).
-    Negative loss: focal, of class probabilities times 1 - (the probability that the predicted box has found a gt of
-    that class), which rises from 0 at an IoU of `bbox_thr` to 1 at the gt's best. Anchors are squares of `scale`
-    strides. A gt that an anchor does not overlap prefers those nearer to its centre.
+    Positive loss: -ln of the bag's mean-max probability. This is the mean of p weighted by 1 / (1 - p): it is near the
+    mean while no p is high, and near the maximum once one is. Here p is the class probability times
+    exp(-`reg_weight` * smooth L1 loss of the box).
 
-    The labels are `hard_labels` of each anchor's part in its bag's probability.
+    Negative loss: the focal loss of class probability times 1 - found. Here "found" is the probability that the
+    predicted box has found a gt of that class. It rises from 0 at an IoU of `bbox_thr` to 1 at the gt's best IoU.
 
-    pre_anchor_topk: anchors in a bag; all, where there are fewer
-    bbox_thr:        IoU of a predicted box that has found nothing yet
+    Anchors are squares of `scale` strides. Those that do not overlap the gt come last in its bag, the nearest to its
+    centre first. The labels are `hard_labels` of each anchor's part in its bag's probability.
+
+    pre_anchor_topk: anchors in a bag; all of them, if there are fewer
+    bbox_thr:        IoU up to which a predicted box has found nothing
     gamma:           focal exponent of the negative loss
-    alpha:           weight of the positive loss; 1 - alpha is that of the negative
-    reg_weight, reg_beta: weight of the smooth L1 loss, and where its parabola ends
+    alpha:           weight of the positive loss; the negative loss has 1 - alpha
+    reg_weight, reg_beta: weight of the smooth L1 loss, and the deviation at which it turns from quadratic to linear
     scale:           side of an anchor in strides
     """
 
@@ -89,7 +91,7 @@ class FreeAnchor(Assigner):
         return replace(all_background(points), make_losses=partial(self.losses, bags))
 
     def bags(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Bags:
-        """What is decided before the losses."""
+        """Compute the fixed inputs of the losses."""
         boxes, anchors = targets.boxes, points.boxes(self.scale)
         overlap = box_ops.iou(boxes[:, None], anchors)
         far = (box_ops.centres(boxes)[:, None] - points.xy).norm(dim=-1)
@@ -99,7 +101,7 @@ class FreeAnchor(Assigner):
         return Bags(point, anchors[point], boxes, targets.labels, found.to(working_dtype(predictions.logits)))
 
     def found(self, predictions: Predictions, targets: Targets) -> Float[Tensor, "n C"]:
-        """The probability that a predicted box has found an object of each class: the saturated linear function."""
+        """Probability that each predicted box has found an object of each class: a saturated linear function of IoU."""
         n, classes = predictions.logits.shape
         iou = box_ops.iou(targets.boxes[:, None], predictions.boxes)  # (m, n)
         highest = iou.amax(dim=1, keepdim=True).clamp(min=self.bbox_thr + EPS)
@@ -108,7 +110,7 @@ class FreeAnchor(Assigner):
         return each.new_zeros(classes, n).scatter_reduce(0, which, each, "amax").T
 
     def weighed(self, bags: Bags, predictions: Predictions, kept: Bool[Tensor, " n"]) -> Float[Tensor, "m k"]:
-        """Each anchor's part in the mean-max probability of its bag, which is their sum."""
+        """Each anchor's part in the mean-max probability of its bag; the parts sum to this probability."""
         boxes = predictions.boxes
         anchors, gt_boxes = bags.anchors.to(boxes), bags.gt_boxes.to(boxes)[:, None]
         seen, wanted = deltas(boxes[bags.point], anchors), deltas(gt_boxes, anchors)
@@ -119,7 +121,7 @@ class FreeAnchor(Assigner):
         return weight / weight.sum(dim=1, keepdim=True).clamp(min=EPS) * probability
 
     def losses(self, bags: Bags, predictions: Predictions, kept: Bool[Tensor, " n"]) -> dict[str, LossTerm]:
-        """Positive loss, counted by gts, and negative loss, counted by the anchors in bags."""
+        """The positive loss, counted by gts, and the negative loss, counted by the anchors in bags."""
         with torch.autocast(kept.device.type, enabled=False):
             predictions = working(predictions)
             positive = present(self.weighed(bags, predictions, kept).sum(dim=1))

@@ -1,4 +1,4 @@
-"""DETR's matching: one point for each gt, at the least sum of costs. Source: Carion et al., ECCV 2020, Sec. 3.1."""
+"""DETR's matching: one point per gt, at the least total cost. Source: Carion et al., ECCV 2020, Sec. 3.1."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from otalab.checks import require, require_known
 
 CLASSIFICATION = ("focal", "softmax")
 NO_OBJECT = ("last", "zero")
-ALPHA, GAMMA, EPS = 0.25, 2, 1e-12  # of the focal cost, in Deformable DETR and in mmdetection
+ALPHA, GAMMA, EPS = 0.25, 2, 1e-12  # of the focal cost, as in Deformable DETR and in mmdetection
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class DetrCost:
     """cls_weight * class + l1_weight * L1 - giou_weight * GIoU, the last two of the predicted box and the gt (Eq. 1).
 
     classification: "focal" (Zhu et al., ICLR 2021): the focal loss of a positive minus that of a negative, for heads
-                    with a sigmoid for each class; "softmax": minus the probability of the gt's class (Eq. 1)
-    no_object:      for "softmax" alone. "last": the softmax goes over the logits as they are, so that the last column
-                    can be the no-object class, which no label may then name; this is DETR and mmdetection.
-                    "zero": the logits have no such column, and one of zeros is appended
+                    with a sigmoid per class; "softmax": minus the probability of the gt's class (Eq. 1)
+    no_object:      for "softmax" alone. "last": the softmax is taken over the logits as they are, so the last column
+                    can be the no-object class, which no gt may then have as its label; DETR and mmdetection do this.
+                    "zero": the logits have no such column, so a column of zeros is appended
     cls_weight, l1_weight, giou_weight: as in DETR; Deformable DETR has a cls_weight of 2
-    image_size:     (height, width) in px by which L1 divides the boxes (cx, cy, w, h). None takes the extent of the
-                    finest feature map, or of the points of the finest level where their grid is unknown
+    image_size:     (height, width) in px, by which the boxes (cx, cy, w, h) are divided for L1. None means the extent
+                    of the finest feature map or, if the points have no grid, of the points of the finest level
     """
 
     classification: str = "focal"
@@ -49,7 +49,7 @@ class DetrCost:
             require("be a positive (height, width)", image_size=self.image_size)
 
     def __call__(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Float[Tensor, "m n"]:
-        """The cost of every pair, in float64; may be negative."""
+        """The cost of every pair, in float64. It may be negative."""
         size = extent(points) if self.image_size is None else predictions.boxes.new_tensor(self.image_size[::-1])
         boxes, gt_boxes = (
             box_convert(b, "xyxy", "cxcywh") / size.repeat(2) for b in (predictions.boxes, targets.boxes)
@@ -60,7 +60,7 @@ class DetrCost:
         return self.cls_weight * classes + self.l1_weight * l1 - self.giou_weight * giou
 
     def class_cost(self, logits: Float[Tensor, "n C"], labels: Int[Tensor, " m"]) -> Float[Tensor, "m n"]:
-        """The class term, not weighted, in float64."""
+        """The class term before it is weighted, in float64."""
         if self.classification == "softmax":
             scores = F.pad(logits, (0, 1)) if self.no_object == "zero" else logits
             return -scores.double().softmax(dim=-1).T[labels]
@@ -70,7 +70,7 @@ class DetrCost:
 
 
 def extent(points: AnchorPoints) -> Float[Tensor, "2"]:
-    """Width and height in px of the finest feature map; of the finest points and half a stride if that is unknown."""
+    """Width and height in px of the finest feature map; without a grid, of the finest points plus half a stride."""
     if points.grid is not None:
         (height, width), stride = points.grid.maps[0], points.grid.strides[0]
         return points.xy.new_tensor((width * stride, height * stride))
@@ -80,11 +80,13 @@ def extent(points: AnchorPoints) -> Float[Tensor, "2"]:
 
 @dataclass(frozen=True)
 class Hungarian(Assigner):
-    """Every gt gets one point, no two the same, so that the costs sum to the least (Eq. 1); all others are background.
+    """Every gt gets a point of its own, at the least total cost (Eq. 1); all other points are background.
 
-    cost: see `DetrCost`. `DetrCost(classification="softmax")` is DETR's own, the default that of heads with sigmoids
-    With more gts than points, each point gets a gt and `deficit` says which gts got none. Solved by SciPy on the CPU:
-    the costs travel there and the matches back, in float64. Where several matchings cost the same, SciPy decides.
+    cost: see `DetrCost`. `DetrCost(classification="softmax")` is DETR's own; the default is for heads with sigmoids
+
+    With more gts than points, each point gets a gt, and `deficit` says which gts got none. SciPy solves the problem on
+    the CPU: the costs are copied there in float64, and the matches are copied back. If several matchings cost the same,
+    SciPy decides.
     """
 
     cost: DetrCost = field(default_factory=DetrCost)

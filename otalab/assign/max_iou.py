@@ -1,4 +1,4 @@
-"""MaxIoU: an anchor box learns what it overlaps enough, a gt at least its best anchor. Sources: RetinaNet, RPN."""
+"""MaxIoU: an anchor box learns a gt that it overlaps enough; each gt takes its best. Sources: RetinaNet, RPN."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -19,9 +19,10 @@ LEARNERS = ("taker", "best")
 def anchor_boxes(
     points: AnchorPoints, scales: tuple[float, ...] = (8.0,), ratios: tuple[float, ...] = (1.0,)
 ) -> Float[Tensor, "n a 4"]:
-    """The anchor boxes of each point, centred on it: one of area (scale * stride)^2 and height / width `ratio` each.
+    """The anchor boxes centred on each point, one per scale and ratio.
 
-    All scales of the first ratio come first. Points that are anchors already (`AnchorPoints.anchors`) have that one.
+    Each has area (scale * stride)^2 and height / width = ratio. All scales of the first ratio come first. If the
+    points are anchors already (`AnchorPoints.anchors`), each has that one alone.
     """
     if points.anchors is not None:
         return points.anchors[:, None]
@@ -34,22 +35,26 @@ def anchor_boxes(
 class MaxIoU(Assigner):
     """An anchor box learns its best gt if their IoU is at least `pos_iou_thr`; below `neg_iou_thr` it is background.
 
-    An anchor between the two is ignored. Then each gt takes the anchors that overlap it most, all that tie, whatever
-    they were: a low-quality match. An anchor that is best for several gts goes to the last of them. Defaults are those
-    of RetinaNet (Lin et al., ICCV 2017, Sec. 4, "Anchors"). The RPN of Faster R-CNN (Ren et al., NeurIPS 2015, Sec.
-    3.1.2) has (pos_iou_thr, neg_iou_thr, min_pos_iou) = (.7, .3, .3); its second stage has (.5, .5) and no low-quality
-    matches. Of predictions only their anchors are looked at: where there are some, they take the place of fixed ones.
+    An anchor between the two thresholds is ignored. Then each gt takes the anchor that overlaps it most, and all that
+    tie with it, whatever label they had: a low-quality match. An anchor that is best for several gts goes to the last
+    of them.
 
-    pos_iou_thr, neg_iou_thr: thresholds of the IoU with the best gt; of equals, the first
-    min_pos_iou:      least IoU of a low-quality match; it is also more than 0
+    Defaults are those of RetinaNet (Lin et al., ICCV 2017, Sec. 4, "Anchors"). The RPN of Faster R-CNN (Ren et al.,
+    NeurIPS 2015, Sec. 3.1.2) has (pos_iou_thr, neg_iou_thr, min_pos_iou) = (.7, .3, .3). Its second stage has (.5, .5)
+    and no low-quality matches. Of the predictions, only `anchors` are used; if there are any, they replace the fixed
+    ones.
+
+    pos_iou_thr, neg_iou_thr: thresholds of the IoU with the best gt; of gts of equal IoU, the first
+    min_pos_iou:      least IoU of a low-quality match, which must also exceed 0
     low_quality:      whether there are low-quality matches
-    learner:          what a low-quality match learns: the gt that took it ("taker"), or the gt that it overlaps most
-                      ("best"), be it another: torchvision's and Detectron2's reading
+    learner:          what a low-quality match learns: the gt that took it ("taker"), or the gt that it overlaps most,
+                      even if that is another one ("best"), as in torchvision and Detectron2
     scales, ratios:   anchors of a point, see `anchor_boxes`; RetinaNet's nine are scales 4 * 2^(0, 1/3, 2/3) and
                       ratios (.5, 1, 2)
 
-    A point with several anchors takes the label of that positive anchor which overlaps its gt most (of equals, the
-    first); without a positive it is ignored if one of them is, else background. `match` has the labels of anchors.
+    A point with several anchors takes the label of the positive anchor that overlaps its gt most; ties go to the first.
+    Without a positive anchor, the point is ignored if one of its anchors is, and otherwise background. `match` gives
+    the labels of the anchors themselves.
     """
 
     pos_iou_thr: float = 0.5
@@ -81,11 +86,11 @@ class MaxIoU(Assigner):
         return from_labels(label.view(len(points), -1).gather(1, choice)[:, 0], len(targets))
 
     def match(self, anchors: Float[Tensor, "N 4"], gt_boxes: Float[Tensor, "m 4"]) -> Int[Tensor, " N"]:
-        """The gt that each anchor box learns, -1 for background, -2 for ignored; there is at least one gt."""
+        """The gt that each anchor box learns, -1 for background, -2 for ignored. There must be at least one gt."""
         return self.labels(box_ops.iou(gt_boxes[:, None], anchors))
 
     def labels(self, iou: Float[Tensor, "m N"]) -> Int[Tensor, " N"]:
-        """`match`, by overlaps."""
+        """As `match`, from the IoUs of all pairs."""
         overlap, owner = iou.max(dim=0)
         label = owner.masked_fill(overlap < self.pos_iou_thr, IGNORED)
         label = label.masked_fill(overlap < self.neg_iou_thr, BACKGROUND)

@@ -1,4 +1,4 @@
-"""Noisy anchors: soft labels and weights by how clean an anchor is. Source: Li et al., CVPR 2020, and its code."""
+"""Noisy anchors: soft labels and weights by the cleanliness of anchors. Source: Li et al., CVPR 2020, and code."""
 
 from dataclasses import dataclass, replace
 
@@ -12,22 +12,23 @@ from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.checks import require
 
 PerPoint = Float[Tensor, " n"]
-FLOOR = 1e-6  # of 1 - x in f(x) = 1 / (1 - x) and of what is divided by
+FLOOR = 1e-6  # least value of 1 - x in f(x) = 1 / (1 - x), and of other divisors
 
 
 @dataclass(frozen=True)
 class NoisyAnchors(Assigner):
-    """The anchors that overlap a gt most are positive, each the more so the better its prediction is already.
+    """The anchors that overlap a gt most are positive; the better the prediction of one, the more it counts.
 
-    An anchor is a square of `scale` strides on a point. Each gt nominates the `topk` anchors of highest IoU with it;
-    a nominated anchor learns the gt of its highest IoU. A positive with the IoU `loc` of its predicted box and the
-    predicted probability `cls` of its gt's class has, all means over the positives of the image,
+    An anchor is a square of `scale` strides on a point. Each gt nominates the `topk` anchors of highest IoU with it.
+    A nominated anchor learns the gt with which it has its highest IoU. Let `loc` be the IoU of a positive's predicted
+    box and its gt, and `cls` the predicted probability of the gt's class. As in the paper, the positive then has
 
     score:        the cleanliness alpha * loc + (1 - alpha) * cls
     label_weight, box_weight: (alpha * f(loc) + (1 - alpha) * f(cls)) ** gamma, f(x) = 1 / (1 - x), over its mean
 
-    as in the paper. With `rescale`, as in the authors' code, loc, cls and both f are divided by their means first, and
-    the score then goes linearly onto [mean of loc, 1].
+    All means are over the positives of the image. With `rescale`, as in the authors' code, loc, cls, f(loc) and f(cls)
+    are first divided by their means. The score is then mapped linearly onto [mean of loc, 1], and the weights are not
+    divided by their mean.
     """
 
     topk: int = 30
@@ -56,13 +57,13 @@ class NoisyAnchors(Assigner):
         return replace(from_labels(labels, len(targets)), score=score, label_weight=weight, box_weight=weight)
 
     def labels(self, iou: Float[Tensor, "m n"]) -> Int[Tensor, " n"]:
-        """The gt that each anchor learns, -1 for none; an anchor that touches no gt learns none."""
+        """The gt that each anchor learns, or -1; an anchor that overlaps no gt learns none."""
         wanted = torch.full_like(iou[:, 0], self.topk, dtype=torch.int64)
         nominated = (top_k(iou, wanted) & (iou > 0)).any(dim=0)
         return best(iou, nominated.expand_as(iou))
 
     def softened(self, loc: PerPoint, cls: PerPoint, positive: Bool[Tensor, " n"]) -> tuple[PerPoint, PerPoint]:
-        """The soft label of each positive, and what its losses count."""
+        """The score and the weight of each positive."""
 
         def mix(loc: PerPoint, cls: PerPoint) -> PerPoint:
             return self.alpha * loc + (1 - self.alpha) * cls
@@ -79,10 +80,10 @@ class NoisyAnchors(Assigner):
 
 
 def mean(value: PerPoint, chosen: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
-    """The mean of the chosen values, 0 of none."""
+    """The mean of the chosen values, or 0 if none is chosen."""
     return value.where(chosen, 0.0).sum() / chosen.sum().clamp(min=1)
 
 
 def over_mean(value: PerPoint, chosen: Bool[Tensor, " n"]) -> PerPoint:
-    """All values over the mean of the chosen."""
+    """All values divided by the mean of the chosen ones."""
     return value / mean(value, chosen).clamp(min=FLOOR)

@@ -1,4 +1,4 @@
-"""PAA: two Gaussians split the losses of a gt's candidates in two. Source: Kim and Lee, ECCV 2020, Sec. 3."""
+"""PAA: two Gaussians of their losses split a gt's candidates in two. Source: Kim and Lee, ECCV 2020, Sec. 3."""
 
 import math
 from dataclasses import dataclass
@@ -15,30 +15,33 @@ from otalab.assign.max_iou import MaxIoU
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.checks import require
 
-ROUNDING = 1e-12  # log densities as close as this are equal: two candidates are equally far from their mean
-TOLERANCE = 1e-3  # the fit of a sample ends when its mean log likelihood changes by less, as in scikit-learn
+ROUNDING = 1e-12  # log densities this close are equal: those of two candidates equally far from their mean
+TOLERANCE = 1e-3  # a fit ends once its mean log likelihood changes by less than this, as in scikit-learn
 MAX_STEPS = 100
 FLOOR = 1e-6  # added to each variance
-ALIKE = 1e-9  # a number is of Gaussian 0 if the other's log density is no more above: all numbers nearly equal
-PATIENCE = 10  # steps between questions whether all fits have ended: each waits for the device
+ALIKE = 1e-9  # a number is of Gaussian 0 unless the other's log density is higher by more: for numbers nearly equal
+PATIENCE = 10  # steps between checks whether all fits have ended, since each check waits for the device
 
 
 @dataclass(frozen=True)
 class PAA(Assigner):
-    """A gt keeps those of its anchor boxes that it is learnt best at, as two Gaussians of their losses tell.
+    """Each gt keeps its anchor boxes of low loss; two Gaussians, fitted to the losses, separate them from the others.
 
-    First each anchor box of IoU >= `iou` goes to its best gt, and each gt gets the one that overlaps it most (MaxIoU).
-    Of these a gt's candidates are the `topk` of least loss on each level: focal loss of all classes + `reg_weight` x
-    (1 - GIoU) of the predicted box with the gt, Sec. 3.1; `Predictions.quality` is not looked at. Two Gaussians are
-    fitted to the candidates' losses. Positive are those of the Gaussian of the lower losses up to its densest
-    candidate (Fig. 3(c), as both codes have it). All other points are background; none is ignored.
+    In the first stage, each anchor box of IoU >= `iou` goes to its best gt, and each gt gets the one that overlaps it
+    most (MaxIoU). Among a gt's anchor boxes, its candidates are the `topk` of least loss on each level. The loss is the
+    focal loss of all classes + `reg_weight` x (1 - GIoU) of the predicted box and the gt (Sec. 3.1).
+    `Predictions.quality` is not used.
+
+    Two Gaussians are then fitted to the candidates' losses. The positives are the candidates of the Gaussian of lower
+    losses, up to the one of highest density (Fig. 3(c), as in the authors' code and mmdetection). All other points are
+    background; none is ignored.
 
     iou:        least IoU with the best gt in the first stage
     topk:       candidates of a gt on each level
     scale:      side of the square anchor box on each point, in strides
     reg_weight: weight of the GIoU loss
-    keep_lone:  whether a gt with a single candidate keeps it; the authors' code does, mmdetection does not
-    reassign:   False leaves the labels of the first stage
+    keep_lone:  whether a gt with a single candidate keeps it, as in the authors' code; mmdetection drops it
+    reassign:   whether to run the second stage; False returns the labels of the first
     """
 
     iou: float = 0.1
@@ -56,7 +59,7 @@ class PAA(Assigner):
 
     @property
     def first_stage(self) -> MaxIoU:
-        """The assigner that says which anchor boxes a gt may have at all."""
+        """The assigner that decides which anchor boxes a gt may have."""
         return MaxIoU(pos_iou_thr=self.iou, neg_iou_thr=self.iou, scales=(self.scale,))
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
@@ -66,7 +69,7 @@ class PAA(Assigner):
             return first
         owner = first.matched_gt[point]
         loss = self.losses(predictions, targets, point, owner)
-        loss, order = loss.sort(stable=True)  # from here on the pairs of a gt come by rising loss
+        loss, order = loss.sort(stable=True)  # from here on, each gt's pairs are in order of ascending loss
         point, owner = point[order], owner[order]
         candidate = rank_in_group(owner * len(points) + points.level[point]) < self.topk  # levels are fewer than points
         loss, point, owner = loss[candidate], point[candidate], owner[candidate]
@@ -79,7 +82,7 @@ class PAA(Assigner):
     def losses(
         self, predictions: Predictions, targets: Targets, point: Int[Tensor, " p"], owner: Int[Tensor, " p"]
     ) -> Float[Tensor, " p"]:
-        """What the detector pays at each point for learning that gt, in float64."""
+        """The detector's loss for learning gt `owner` at each point, in float64."""
         logits = predictions.logits[point].double()
         own = logits.gather(1, targets.labels[owner, None])[:, 0]
         yes, no = (sigmoid_focal_loss(own, torch.full_like(own, target)) for target in (1.0, 0.0))
@@ -90,7 +93,7 @@ class PAA(Assigner):
     def separate(
         self, loss: Float[Tensor, " p"], owner: Int[Tensor, " p"], place: Int[Tensor, " p"], num_gt: int
     ) -> Bool[Tensor, " p"]:
-        """Which candidates stay; `place` counts a gt's own by rising loss."""
+        """Mask of the candidates that stay positive; `place` is a candidate's rank by loss among those of its gt."""
         longest = int(place.max()) + 1
         table = loss.new_full((num_gt, longest), torch.inf)
         table[owner, place] = loss
@@ -106,7 +109,7 @@ class PAA(Assigner):
 
 
 def rank_in_group(group: Int[Tensor, " p"]) -> Int[Tensor, " p"]:
-    """How many earlier entries have the same number."""
+    """For each entry, the number of earlier entries of the same group."""
     ordered, order = group.sort(stable=True)
     rank = torch.arange(len(group), device=group.device) - torch.searchsorted(ordered, ordered)
     return torch.empty_like(rank).scatter(0, order, rank)
@@ -115,15 +118,15 @@ def rank_in_group(group: Int[Tensor, " p"]) -> Int[Tensor, " p"]:
 def fit_two_gaussians(
     x: Float[Tensor, "m s"], valid: Bool[Tensor, "m s"]
 ) -> tuple[Bool[Tensor, "m s"], Float[Tensor, "m s"]]:
-    """Which numbers of each row come from Gaussian 0 of two, and the log density of each under both together.
+    """Fit a mixture of two Gaussians to each row: which numbers are of Gaussian 0, and each one's log density.
 
-    Expectation maximisation from the least and the greatest number as means, variances 1 and weights 1/2; Gaussian 0
-    is the one that started at the least, and gets numbers that both explain alike. Numbers that are not `valid` are
-    not looked at; a row of none is no error.
+    The log density is that of the mixture. Expectation maximisation starts with the least and the greatest number as
+    means, variances 1 and weights 1/2. Gaussian 0 is the one that started at the least number. It gets the numbers that
+    both explain equally well. Numbers that are not `valid` are not used, and a row may have no valid ones.
     """
     count = valid.sum(dim=1).clamp(min=1)
     least = x.masked_fill(~valid, torch.inf).amin(dim=1, keepdim=True)
-    x = (x - least).masked_fill(~valid, 0.0)  # spares the digits that all have in common
+    x = (x - least).masked_fill(~valid, 0.0)  # removes the digits that all numbers share
     greatest = x.amax(dim=1)
     mean = torch.stack((torch.zeros_like(greatest), greatest), dim=1)  # (m, 2)
     variance, weight = torch.ones_like(mean), torch.full_like(mean, 0.5)
@@ -153,6 +156,6 @@ def fit_two_gaussians(
 def log_density(
     x: Float[Tensor, "m s"], mean: Float[Tensor, "m 2"], variance: Float[Tensor, "m 2"], weight: Float[Tensor, "m 2"]
 ) -> Float[Tensor, "m s 2"]:
-    """Logarithm of each weighted Gaussian at each number."""
+    """Logarithm of each weighted Gaussian density at each number."""
     deviation = (x[..., None] - mean[:, None]).square() / variance[:, None]
     return (weight.log() - 0.5 * (2 * math.pi * variance).log())[:, None] - 0.5 * deviation

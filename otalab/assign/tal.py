@@ -1,4 +1,4 @@
-"""Task-aligned assignment: score and box decide together. Source: Feng et al., TOOD, ICCV 2021, Sec. 3.2."""
+"""Task-aligned assignment: class score and box decide together. Source: Feng et al., TOOD, ICCV 2021, Sec. 3.2."""
 
 from dataclasses import dataclass, replace
 
@@ -13,29 +13,31 @@ from otalab.assign.prior import inside
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.checks import require, require_known
 
-READINGS = {"tood": 0.01, "ultralytics": 1e-9}  # and px that a point must lie inside its gt
+READINGS = {"tood": 0.01, "ultralytics": 1e-9}  # reading: px that a point must lie inside its gt
 OVERLAPS = ("iou", "ciou")
 ULTRALYTICS = {"topk": 10, "alpha": 0.5, "overlap": "ciou", "least_side": 16.0, "reading": "ultralytics"}
-EPS = 1e-7  # that an alignment is normalised by no zero
+EPS = 1e-7  # keeps the normalisation of alignments from dividing by 0
 
 
 @dataclass(frozen=True)
 class TaskAligned(Assigner):
-    """Each gt takes the `topk` points of highest alignment s^alpha * IoU^beta if they lie inside it.
+    """Each gt takes the `topk` points of highest alignment s^alpha * IoU^beta, if they lie inside it.
 
-    s is the probability of the gt's class, IoU that of predicted box and gt. Of the gts that take a point, the one of
-    highest IoU gets it. Points outside count among the `topk` and are dropped afterwards, as are alignments of 0, so
-    that a gt may get fewer points, or none.
+    Here s is the predicted probability of the gt's class, and IoU is that of the predicted box and the gt. A point that
+    several gts take goes to the one of highest IoU. Points outside the gt count among the `topk` and are dropped
+    afterwards, as are points of alignment 0. So a gt may get fewer points, or none.
 
-    A positive's score is its alignment over the highest of its gt's positives, times their highest IoU (Sec. 3.2.2);
-    it is also the weight of its box loss, and the sum of the weights the normaliser of both losses.
+    A positive's score is its alignment divided by the highest of its gt's positives, times their highest IoU (Sec.
+    3.2.2). The score is also the weight of its box loss, and the sum of these weights normalises both losses.
 
-    overlap:    "iou", or "ciou" in its place throughout, negative ones as 0
-    least_side: px; for "inside", a side that is shorter counts as so long, about the gt's centre
-    reading:    "tood" as above, or "ultralytics": only points inside count among the `topk`, and a point that several
-                take goes to the gt of highest IoU that it lies inside, be it one that did not take it. There a gt that
-                has fewer aligned points takes some of alignment 0 as well, by chance; here it does not
-    The defaults are those of the paper; `TaskAligned(**ULTRALYTICS)` is that of Ultralytics 8.4, for strides from 8.
+    overlap:    "iou", or "ciou" to replace IoU throughout, where negative values count as 0
+    least_side: px; in the test whether a point lies inside a gt, shorter sides are lengthened to this around the centre
+    reading:    "tood" as above, or "ultralytics". In the latter, only points inside count among the `topk`, and a
+                point that several gts take goes to the gt of highest IoU that contains it, even one that did not take
+                it. For a gt with fewer aligned points, Ultralytics' code also takes arbitrary points of alignment 0;
+                this code does not
+
+    The defaults are those of the paper. `TaskAligned(**ULTRALYTICS)` is that of Ultralytics 8.4, for strides from 8.
     """
 
     topk: int = 13
@@ -74,5 +76,5 @@ class TaskAligned(Assigner):
 
 
 def widened(boxes: Float[Tensor, "m 4"], least: float) -> Float[Tensor, "m 4"]:
-    """The boxes, no side shorter than `least` px, about the same centres."""
+    """The boxes with sides lengthened to at least `least` px around the same centres."""
     return box_ops.around(box_ops.centres(boxes), ((boxes[:, 2:] - boxes[:, :2]).clamp(min=least) / 2).repeat(1, 2))
