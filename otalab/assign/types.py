@@ -184,8 +184,8 @@ class Assignment:
     """Which gt each anchor point learns, with which target score, and with which weight in the losses.
 
     matched_gt: (n,) int64, gt index; -1 background; -2 ignored
-    supply:     (m + 1,) int64, labels of each gt, then of the background; sums to n. Counts the labels shipped, but for
-                `ota-paper` and `ota-official` those offered. The plan of `uot` need not match it
+    supply:     (m + 1,) int64, labels of each gt, then of the background; sums to n. These are the labels shipped, but
+                those offered for `ota-paper` and `ota-official`. The plan of `uot` need not match them
     deficit:    (m,) int64, by how many points a gt falls short of its k
     price:      (m,) float64, what a gt would pay for one more point, beyond the background's cost: a dual solution
     cost, plan: (m + 1, n) float, the transport problem behind the labels and its solution; +inf cost forbids a route.
