@@ -11,6 +11,6 @@ __all__ = ["Detector", "build_detector"]
 def __getattr__(name: str):
     if name not in __all__:
         raise AttributeError(f"module 'otalab.detect' has no attribute {name!r}")
-    from otalab.detect import detector  # only now torch, which `otalab.detect.config` does without
+    from otalab.detect import detector  # imported late: `otalab.detect.config` needs no torch
 
     return getattr(detector, name)

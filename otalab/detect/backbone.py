@@ -23,8 +23,8 @@ from otalab.errors import InputError
 class TinyBackbone(nn.Module):
     """A small ResNet of basic blocks, trained from scratch: feature maps at strides 4, 8, 16 and 32.
 
-    Made to learn 128 px scenes within minutes on two cores. The finest map is for the objects of 10 to 16 px:
-    at stride 8 they would hold one or two anchor points.
+    It is small enough to learn 128 px scenes within minutes on two cores. The finest map serves objects of 10 to 16 px,
+    which would hold only one or two anchor points a side at stride 8.
     """
 
     channels = (48, 96, 128, 160)
@@ -61,14 +61,14 @@ class BasicBlock(nn.Module):
 
 
 def conv_norm(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    """A convolution without bias and its batch norm."""
+    """A convolution without bias, followed by a batch norm."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
     return nn.Sequential(conv, RealBatchNorm2d(outputs))
 
 
 RESNET_LAYERS = {"layer2": "c3", "layer3": "c4", "layer4": "c5"}
 RESNET_FROZEN = ("conv1", "bn1", "layer1")
-# torchvision name -> the layers whose outputs have strides 8, 16, 32; their channels; the layers kept frozen
+# torchvision name -> (layers with outputs of strides 8, 16 and 32; their channels; layers frozen if pretrained)
 TORCHVISION = {
     "mobilenet_v2": ({"6": "c3", "13": "c4", "18": "c5"}, (32, 96, 1280), ("0", "1")),
     "resnet18": (RESNET_LAYERS, (128, 256, 512), RESNET_FROZEN),
@@ -79,11 +79,12 @@ TORCHVISION = {
 
 
 def build_body(name: str, weights: str | None = None, load: bool = True) -> tuple[nn.Module, Sequence[int]]:
-    """A backbone that maps images to {c3, c4, c5} (`tiny`: c2 too), and the channels of its maps.
+    """Build a backbone that maps images to {c3, c4, c5} (`tiny`: also c2); returns it and the channels of its maps.
 
-    `weights` is torchvision's name of a weights entry ("DEFAULT", "IMAGENET1K_V1"); with it, batch norms are frozen
-    and so are the first layers (TORCHVISION names them). `load=False` builds the same modules without fetching the
-    weights, for a checkpoint to fill. Raises InputError for an unknown backbone or weights, or if they cannot be had.
+    `weights` is the name of a torchvision weights entry ("DEFAULT", "IMAGENET1K_V1"). If it is given, all batch norms
+    and the first layers (listed in TORCHVISION) are frozen. `load=False` builds the same modules without fetching the
+    weights, for a checkpoint to fill. Raises InputError for an unknown backbone, for weights that the backbone does not
+    have, and if the weights cannot be loaded.
     """
     if name == "tiny":
         if weights is not None:
@@ -99,7 +100,7 @@ def build_body(name: str, weights: str | None = None, load: bool = True) -> tupl
     try:
         model = get_model(name, weights=weights if load else None, norm_layer=norm)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        # no network, a full disk, a damaged cache: torchvision downloads what its cache lacks
+        # torchvision downloads what its cache lacks: no network, a full disk or a damaged cache makes that fail
         raise InputError(
             f"cannot load weights {weights!r} of {name}: {error}; they are cached in TORCH_HOME"
         ) from error
@@ -112,11 +113,12 @@ def build_body(name: str, weights: str | None = None, load: bool = True) -> tupl
 
 
 class PyramidBackbone(nn.Module):
-    """A backbone and its FPN: images (B, 3, H, W) to a list of maps (B, channels, H/s, W/s), finest first.
+    """A backbone and its FPN, from images (B, 3, H, W) to a list of maps (B, channels, H/s, W/s), finest first.
 
-    `tiny` has levels of strides 4 to 32; the others 8 to 128, the last two made from the level of stride 32.
+    H/s and W/s are rounded up. `tiny` has levels of strides 4 to 32. The other backbones have levels of strides 8 to
+    128, the last two of which are computed from the level of stride 32.
 
-    early_stride: whether a ResNet's bottlenecks step down in their first convolution, not in their second
+    early_stride: whether a ResNet's bottlenecks have their stride in the first convolution instead of the second
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class PyramidBackbone(nn.Module):
         extra = None if name == "tiny" else LastLevelP6P7(channels, channels)
         self.fpn = FeaturePyramidNetwork(list(inputs), channels, extra)
         blind_to_padding(self.fpn)
-        if name != "tiny":  # a pooling or a frozen norm leaves something in the padding; tiny's norms leave zeros
+        if name != "tiny":  # pooling and frozen norms make padding nonzero; tiny's norms keep it at 0
             blind_to_padding(self.body)
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -1,6 +1,7 @@
-"""The batches of a run: a pure function of its settings and the step, so that it can go on from any step.
+"""The batches of a run, as a pure function of its settings and the step, so that a run can resume at any step.
 
-An image is drawn with a seed of its own. How many processes load or learn changes neither order nor augmentation.
+Each image is augmented with its own seed. So the number of processes that load or train changes neither the order of
+the images nor their augmentation.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,18 +16,18 @@ from otalab.data.transforms import resized
 from otalab.detect.config import TrainConfig
 from otalab.detect.distributed import num_processes, rank
 
-WINDOW = 32  # batches, among whose images those of like shape are put together
+WINDOW = 32  # batches within which images are grouped by shape
 
 
 class Key(NamedTuple):
-    """An image of the data set, and the seed of its augmentation."""
+    """The index of an image in the data set, and the seed of its augmentation."""
 
     index: int
     seed: int
 
 
 class Drawn(Dataset):
-    """A data set whose items are asked for by `Key`: augmentation is drawn from the seed of the key alone."""
+    """A data set that is indexed by `Key`: the augmentation of an item depends only on the seed of its key."""
 
     def __init__(self, dataset: CocoDataset) -> None:
         self.dataset = dataset
@@ -38,15 +39,17 @@ class Drawn(Dataset):
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """How many whole batches there are; images left over have no part in the epoch. A smaller set is one batch."""
+    """The number of whole batches in an epoch; left-over images are skipped. A set smaller than a batch makes one."""
     return num_images // batch_size or 1
 
 
 def epoch_keys(shapes: Sequence[tuple[int, int]], config: TrainConfig, epoch: int) -> list[list[Key]]:
-    """The batches of an epoch. With `config.group`, images of like shape share one, so that they pad each other little.
+    """The batches of an epoch. With `config.group`, images of similar shape share a batch, which needs less padding.
 
-    shapes: height and width of each image in training, px. Images are grouped within `WINDOW` batches of the shuffled
-    set, and the batches shuffled: who shares a batch changes from epoch to epoch.
+    shapes: height and width of each image in training, px
+
+    Images are grouped within windows of `WINDOW` batches of the shuffled set, and the batches are shuffled afterwards.
+    So the images that share a batch change from epoch to epoch.
     """
     generator = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
     seeds = torch.randint(2**62, (len(shapes),), generator=generator).tolist()
@@ -63,7 +66,10 @@ def epoch_keys(shapes: Sequence[tuple[int, int]], config: TrainConfig, epoch: in
 def keys_of_this_process(
     shapes: Sequence[tuple[int, int]], config: TrainConfig, first_step: int, total: int
 ) -> Iterator[list[Key]]:
-    """From `first_step` to `total`, what this process loads: a list for each of a step's `config.accumulate` parts."""
+    """Yield what this process loads in steps `first_step` to `total - 1`, counted from 0.
+
+    Each step yields `config.accumulate` lists of keys, one for each part of the step.
+    """
     each = steps_per_epoch(len(shapes), config.batch_size)
     epochs = (epoch_keys(shapes, config, epoch) for epoch in count(first_step // each))
     steps = (batch for epoch in epochs for batch in epoch)
@@ -74,7 +80,7 @@ def keys_of_this_process(
 
 
 def load_batches(dataset: CocoDataset, config: TrainConfig, first_step: int, total: int) -> Iterable:
-    """A loader of this process's batches, `config.accumulate` a step, from `first_step` (from 0) to `total`."""
+    """A loader of this process's batches, see `keys_of_this_process`: `config.accumulate` batches per step."""
     shapes = [resized(*size, config.size, config.longest) for size in dataset.sizes.tolist()]
     return DataLoader(
         Drawn(dataset),

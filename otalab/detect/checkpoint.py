@@ -1,8 +1,8 @@
-"""Checkpoints: `model.safetensors` to use a model, `checkpoint.pt` to go on training. Each is written whole.
+"""Checkpoints: `model.safetensors` to use a model, `checkpoint.pt` to resume training. Each is written whole.
 
-`model.safetensors` holds the evaluated weights and, in its header, all that is needed to build the model again, and a
-sum by which damage is told: a flipped bit gives other weights, but never an error by itself.
-`checkpoint.pt` holds the state of a run after a step, and is loaded with `weights_only=True`: it runs no code.
+`model.safetensors` holds the evaluated weights. Its header holds all that is needed to rebuild the model, and a
+checksum that reveals damage: a flipped bit changes a weight but causes no error by itself.
+`checkpoint.pt` holds the state of a run after a step. It is loaded with `weights_only=True`, so it cannot run code.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from otalab.detect.layout import place
 from otalab.errors import InputError, first_line, quoted
 from otalab.files import write_whole
 
-EVAL_BATCH = 16  # images at a time where nothing else is known
-STATE = {"config", "steps_done", "model", "average", "optimizer", "scaler"}  # what the state of a run consists of
+EVAL_BATCH = 16  # images per batch if nothing else is specified
+STATE = {"config", "steps_done", "model", "average", "optimizer", "scaler"}  # the keys of a run's state
 
 
 def save_model(
@@ -34,22 +34,22 @@ def save_model(
     category_ids: list[int],
     batch_size: int = EVAL_BATCH,
 ) -> None:
-    """Write weights and description of a detector; `settings` are the arguments of `build_detector`.
+    """Write the weights and the description of a detector; `settings` are the arguments of `build_detector`.
 
-    batch_size: images a step in training, and at a time in evaluation unless told otherwise
+    batch_size: images per step in training, and the default number of images per batch in evaluation
     """
     description = {"settings": settings, "class_names": class_names, "category_ids": category_ids}
     description["batch_size"] = batch_size
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     description["sha256"] = content_sum(description, tensors)
-    with write_whole(path) as temporary:  # one entry of metadata: safetensors writes several in any order
+    with write_whole(path) as temporary:  # one metadata entry: the order of several would vary
         temporary.write_bytes(save(tensors, metadata={"otalab": json.dumps(description)}))
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[Detector, dict]:
-    """The detector in a `model.safetensors` (or in the folder of a run), in evaluation mode, and its description.
+    """Load a detector, in evaluation mode, and its description from a `model.safetensors` or from a run's folder.
 
-    "torchvision-coco" and .pth files are read as `load_foreign` does.
+    "torchvision-coco" and .pth files are read by `load_foreign`.
 
     The description is a dict of "settings", "class_names" (label to name), "category_ids" (label to COCO id) and
     "batch_size" (of training). Raises InputError when the file is missing, damaged or not otalab's.
@@ -68,11 +68,11 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[De
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if "sha256" in description and description.pop("sha256") != content_sum(description, tensors):
             raise InputError("its content is not what was written")
-        description.setdefault("batch_size", EVAL_BATCH)  # earlier files have neither
+        description.setdefault("batch_size", EVAL_BATCH)  # older files have neither sha256 nor batch_size
         check_description(description, len(tensors))
-        with torch.device("meta"):  # costs no memory, whatever sizes the settings ask for
+        with torch.device("meta"):  # uses no memory, whatever sizes the settings ask for
             frame = build_detector(**description["settings"], load_weights=False)
-        check_tensors(tensors, frame.state_dict())  # so that nothing can fail below, for want of memory apart
+        check_tensors(tensors, frame.state_dict())  # so that only a lack of memory can fail below
         if not len(description["class_names"]) == len(description["category_ids"]) == frame.num_classes:
             raise InputError(f"{frame.num_classes} classes, but other numbers of names and ids")
     except Exception as error:  # a file of another program can hold anything
@@ -83,7 +83,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> tuple[De
 
 
 def content_sum(description: dict, tensors: dict[str, torch.Tensor]) -> str:
-    """The SHA-256 of a description and of tensors: their names, dtypes, shapes and bytes."""
+    """The SHA-256 of a description and of the names, dtypes, shapes and bytes of tensors."""
     found = hashlib.sha256(json.dumps(description).encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -92,11 +92,11 @@ def content_sum(description: dict, tensors: dict[str, torch.Tensor]) -> str:
 
 
 def check_description(description: dict, num_tensors: int) -> None:
-    """Raise InputError for a part of a detector's description that would pass when it is built, and fail or hang."""
+    """Raise InputError for values that `build_detector` does not reject, but that would make it hang or fail later."""
     settings, names, ids = (description[key] for key in ("settings", "class_names", "category_ids"))
     size = settings.get("image_size")
     fits = {
-        "num_convs": is_count(settings.get("num_convs") or 1, num_tensors),  # each makes a tensor or more
+        "num_convs": is_count(settings.get("num_convs") or 1, num_tensors),  # each has at least one tensor
         "image_size": size is None or is_size(size),
         "batch_size": is_count(description["batch_size"], MOST_BATCH),
         "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
@@ -113,13 +113,13 @@ def is_count(value: object, most: int = 2**31) -> bool:
 
 
 def is_size(value: object) -> bool:
-    """Whether a value is a detector's image size: the shorter side and the longest, px, as `train` takes them."""
+    """Whether a value is an image size [shorter side, longest side] in px, within the limits that `train` accepts."""
     whole = isinstance(value, list) and len(value) == 2 and all(is_count(side, 10 * MOST_SIDE) for side in value)
     return whole and value[0] <= min(value[1], MOST_SIDE)
 
 
 def check_tensors(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    """Raise InputError unless the tensors have the names, shapes and dtypes of those wanted, and are finite."""
+    """Raise InputError unless the tensors are finite and have the names, shapes and dtypes of those wanted."""
     odd = sorted(map(str, tensors.keys() ^ wanted.keys()))
     if odd:
         raise InputError(f"{'no' if odd[0] in wanted else 'unknown'} tensor {odd[0]}")
@@ -135,22 +135,22 @@ def check_tensors(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tens
 
 def save_state(path: Path, state: dict) -> None:
     """Write the state of a run."""
-    content = io.BytesIO()  # torch.save's own file does not tell a full disk from other faults
+    content = io.BytesIO()  # torch.save to a file does not distinguish a full disk from other errors
     torch.save(state, content)
     with write_whole(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
 def load_state(path: Path) -> dict:
-    """The state of a run, as `save_state` wrote it. Raises InputError when the file is damaged or another's."""
+    """Load the state of a run that `save_state` wrote. Raises InputError if the file is damaged or not such a state."""
     try:
-        with zipfile.ZipFile(path) as file:  # what torch.save writes; for others torch.load has an older, laxer reader
+        with zipfile.ZipFile(path) as file:  # as torch.save writes; torch.load reads others with older, laxer code
             if any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist()):
-                raise InputError("its parts are compressed")  # which torch.save never does; they could grow to any size
-            if damaged := file.testzip():  # torch.load does not look at the sums
+                raise InputError("its parts are compressed")  # torch.save never does it; they could expand to any size
+            if damaged := file.testzip():  # torch.load does not verify the checksums
                 raise InputError(f"{damaged} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the reader raises whatever the damage leads it to
+    except Exception as error:  # damage can make the reader raise anything
         raise InputError(f"{path} is not a whole checkpoint ({first_line(error)})") from error
     if isinstance(state, dict) and "epoch" in state:
         raise InputError(f"{path} is of an earlier otalab, whose runs cannot be resumed; model.safetensors can be used")
@@ -169,10 +169,10 @@ def restore(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
 ) -> None:
-    """Bring what `save_state` was given back to where it came from; `path` is for messages.
+    """Load a run's state back into its model, average, optimizer and scaler; `path` is only for error messages.
 
-    The optimizer's settings stay its own: they follow from the run's. Raises InputError when the state is that of
-    another detector or optimizer, or not finite.
+    The optimizer keeps its own settings, because they follow from the run's settings. Raises InputError when the state
+    is that of another detector or optimizer, or is not finite.
     """
     try:
         for name, part in (("model", model), ("average", average)):
@@ -188,9 +188,9 @@ def restore(
 
 
 def check_moments(kept: dict, parameters: list[torch.nn.Parameter]) -> None:
-    """Raise InputError unless an optimizer can have kept this of these parameters, in their order, after a step."""
+    """Raise InputError unless `kept` can be an optimizer's state of these parameters, in this order, after a step."""
     if kept.keys() != set(range(len(parameters))):
         raise InputError(f"the optimizer has the state of {len(kept)} parameters, not of {len(parameters)}")
-    names = set().union(*kept.values())  # of the tensors that it keeps for each parameter
+    names = set().union(*kept.values())  # of the tensors kept for each parameter
     for index, parameter in enumerate(parameters):
         check_tensors(kept[index], {name: parameter.new_empty(()) if name == "step" else parameter for name in names})

@@ -1,4 +1,4 @@
-"""The FCOS-style detector, after torchvision's detection convention."""
+"""The FCOS-style detector, with the interface of torchvision's detectors."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,20 +32,21 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as torch
 class Detector(nn.Module):
     """Backbone, FPN, head and an assigner; see `build_detector`.
 
-    In training `model(images, targets)` returns a dict of losses; in evaluation `model(images)` returns a list of
-    {"boxes" (d, 4) xyxy px of the image as given, "labels" (d,), "scores" (d,)}. Images are a list of float (3, H, W)
-    in 0..1 of any sizes; targets are dicts with "boxes" (m, 4) xyxy px and "labels" (m,) int64 in 0..C-1, and
+    In training, `model(images, targets)` returns a dict of losses. In evaluation, `model(images)` returns one dict per
+    image: {"boxes" (d, 4) xyxy px of the image as given, "labels" (d,), "scores" (d,)}. Images are a list of float
+    (3, H, W) in 0..1, of any sizes. Targets are dicts with "boxes" (m, 4) xyxy px, "labels" (m,) int64 in 0..C-1 and
     optionally "ignore_boxes" (c, 4).
 
-    Images of a batch are padded to one size. That changes nothing: each gets what it would get alone, and points in
-    the padding neither learn nor detect (see `otalab.detect.padding`).
+    Images of a batch are padded to one size. The padding does not change an image's predictions, and points in it
+    neither detect nor count as background (see `otalab.detect.padding`). Some assigners, for example `max-iou`, do
+    look at these points, and may make one a positive.
 
-    image_size: in evaluation, images are resized to this (shorter side, most for the longer side) in px; None keeps
-        their size. In training they are taken as they come, augmented by the data set
-    balance: 0 lets all positives of an image count alike in the losses, as in the paper, 1 all of its gts, see
-        `Assignment.balanced`; it has no say where an assigner brings losses of its own
+    image_size: in evaluation, images are resized to this (shorter side, limit of the longer side) in px; None keeps
+        their size. In training, images are used as the data set gives them
+    balance: with 0 all positives of an image count equally in the losses, as in the paper; with 1 all of its gts do,
+        see `Assignment.balanced`. It has no effect on losses that an assigner defines itself
     quality: False leaves the IoU branch out of losses and scores
-    style: what the detectors of a family do in their own way
+    style: the conventions of a family of detectors
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Detector(nn.Module):
             points, predictions = self.predict(images)
             truth = [as_targets(t) for t in targets]
             padding = self.in_padding(points, images)
-            with full_precision(points.xy.device):  # labels and losses are never in half precision
+            with full_precision(points.xy.device):  # labels and losses are never computed in half precision
                 assignments = self.assign(points, predictions, truth)
                 labelled = zip(assignments, padding, strict=True)
                 assignments = [a.with_ignored(beyond).balanced(self.balance) for a, beyond in labelled]
@@ -95,18 +96,18 @@ class Detector(nn.Module):
         padding = self.in_padding(points, seen)
         detections = []
         for image, small, prediction, beyond in zip(images, seen, predictions, padding, strict=True):
-            require_finite("logits", prediction.logits)  # no threshold would let a NaN through, or tell of it
+            require_finite("logits", prediction.logits)  # a score threshold would drop a NaN silently
             require_finite("predicted boxes", prediction.boxes)
             prediction = replace(prediction, logits=prediction.logits.masked_fill(beyond[:, None], -torch.inf))
             found = self.postprocess(points, prediction, small.shape[-2:])
             ratio = torch.tensor(image.shape[-2:]).flip(0) / torch.tensor(small.shape[-2:]).flip(0)  # (x, y)
             boxes = found["boxes"] * ratio.repeat(2).to(found["boxes"])
-            found["boxes"] = clip_boxes_to_image(boxes, image.shape[-2:])  # the product may round up
+            found["boxes"] = clip_boxes_to_image(boxes, image.shape[-2:])  # rounding may exceed the image
             detections.append(found)
         return detections
 
     def predict(self, images: list[Tensor]) -> tuple[AnchorPoints, list[Predictions]]:
-        """Dense predictions of a batch, and the anchor points that its images (padded to one size) share.
+        """Pad images to one size; returns the anchor points that they share, and the dense predictions of each.
 
         Predictions have a quality only if the losses train it.
         """
@@ -120,27 +121,27 @@ class Detector(nn.Module):
         points = self.head.points(AnchorPoints.for_feature_maps(maps, strides, self.style.offset, batch.device))
         boxes = [around(self.style.origins(points, strides, z), s) for z, s in zip(sizes, sides, strict=True)]
         wide = torch.promote_types(logits.dtype, torch.float32)  # autocast may have made them half precision
-        if own:  # a head with anchor boxes: half their width and height, and maybe whether one belongs at the point
+        if own:  # a head with anchor boxes adds their half width and half height, and possibly their location
             own[0] = around(points.xy, own[0].repeat(1, 1, 2))
         quality = quality.to(wide) if self.trains_quality else [None] * len(images)
         parts = zip(logits.to(wide), boxes, quality, *own, strict=True)
         return points, [Predictions(*image) for image in parts]
 
     def assign(self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets]) -> list[Assignment]:
-        """Labels of a batch; a seam of its own so that a lesson can look at it or replace it."""
+        """Assign labels to a batch. This is a method of its own so that a lesson can inspect or replace it."""
         return self.assigner.assign_batch(points, predictions, targets)
 
     def batch(self, images: list[Tensor]) -> Float[Tensor, "b 3 H W"]:
-        """Images, normalised, padded right and below to the largest and to what counts as picture."""
+        """Normalise images and pad them, right and below, to the largest sides, rounded up as the style asks."""
         require_images(images)
         height, width = self.style.padded([max(image.shape[side] for image in images) for side in (1, 2)])
-        batch = self.mean.new_zeros(len(images), 3, height, width)  # in the detector's dtype, whatever the images'
+        batch = self.mean.new_zeros(len(images), 3, height, width)  # the detector's dtype, not the images'
         for slot, image in zip(batch, images, strict=True):
             slot[:, : image.shape[-2], : image.shape[-1]] = (image - self.mean) / self.std
         return batch
 
     def resize(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h2 w2"]:
-        """The image at the size that evaluation asks for."""
+        """Resize an image as evaluation does, to `image_size`."""
         antialias = self.style.antialias
         rounding = np.rint if antialias else np.floor
         (size,) = resized(np.array([image.shape[-2:]]), self.image_size, rounding).tolist()
@@ -149,7 +150,7 @@ class Detector(nn.Module):
         return F.interpolate(image[None], size=size, mode="bilinear", antialias=antialias)[0].clamp(0, 1)
 
     def in_padding(self, points: AnchorPoints, images: Sequence[Tensor]) -> Bool[Tensor, "b n"]:
-        """Which points stand for cells that begin beyond their image, in what the batch pads it with."""
+        """Mask of each image's points in padding: those whose cells begin beyond the image as the style pads it."""
         sizes = [self.style.padded(image.shape[-2:]) for image in images]
         sizes = torch.tensor(sizes, device=points.xy.device).flip(1)  # (b, 2), x first
         corners = points.xy - points.stride[:, None] * self.style.offset  # (n, 2)
@@ -157,7 +158,7 @@ class Detector(nn.Module):
 
 
 def require_images(images: list[Tensor]) -> None:
-    """Raise InputError unless there are images, each (3, H, W) and of a float dtype."""
+    """Raise InputError unless there are images, each (3, H, W), not empty and of a float dtype."""
     if len(images) == 0:
         raise InputError("a batch needs at least one image")
     for image in images:
@@ -167,7 +168,7 @@ def require_images(images: list[Tensor]) -> None:
 
 
 def as_targets(target: dict[str, Tensor]) -> Targets:
-    """A target dict of torchvision's convention as `Targets`. Raises InputError for one without boxes or labels."""
+    """Convert a target dict of torchvision's convention to `Targets`. Raises InputError without boxes or labels."""
     if missing := [name for name in ("boxes", "labels") if name not in target]:
         raise InputError(f"a target needs boxes and labels; {' and '.join(missing)} missing, given {list(target)}")
     return Targets(target["boxes"], target["labels"], target.get("ignore_boxes"))
@@ -187,21 +188,24 @@ def build_detector(
     anchors: str = "points",
     quality: bool = True,
 ) -> Detector:
-    """An FCOS-style detector. Assigner and balance are the paper's; `TrainConfig` has what proved better in short runs.
+    """Build an FCOS-style detector.
+
+    Assigner and balance default to the paper's; the defaults of `TrainConfig` did better in short runs.
 
     backbone:         "tiny", or torchvision's "mobilenet_v2", "resnet18", "resnet50", "resnet101", "resnext101_64x4d"
-    weights_backbone: torchvision's weights entry for it, for example "DEFAULT"; downloaded at need by torchvision
-    channels, num_convs: width of FPN and head, and convolutions a tower; by default 48 and 2 for `tiny`, 128 and 2 for
-                      `mobilenet_v2`, 256 and 4 (the paper) for the ResNets. GroupNorm wants channels in multiples of 4
-                      up to 128, and of 32 beyond
+    weights_backbone: torchvision's weights entry for it, for example "DEFAULT"; torchvision downloads it if needed
+    channels, num_convs: width of FPN and head, and convolutions per tower. The defaults are 48 and 2 for `tiny`, 128
+                      and 2 for `mobilenet_v2`, and 256 and 4 (the paper) for the ResNets. GroupNorm needs channels in
+                      multiples of 4 up to 128, and of 32 beyond
     image_size:       (shorter, longer) side in px for evaluation, see `Detector`
-    balance:          whether positives count alike in the losses (0), or gts (1), see `Detector`
-    load_weights:     False builds what `weights_backbone` asks for without fetching it: a checkpoint will fill it
-    style:            "otalab", or "torchvision" or "cvpods": the ways of the detectors that weights come from
-    anchors:          "points", or anchor boxes of the detector's own: "guided" or "meta", for the assigner max-iou
-    quality:          whether an IoU branch has a part in losses and scores
+    balance:          what counts equally in the losses: positives (0) or gts (1), see `Detector`
+    load_weights:     False builds the modules that `weights_backbone` implies but fetches no weights, for a checkpoint
+                      to fill
+    style:            "otalab", or the conventions of detectors that weights may come from: "torchvision" or "cvpods"
+    anchors:          "points", or "guided" or "meta": the detector has its own anchor boxes, for the assigner max-iou
+    quality:          whether losses and scores use the IoU branch
 
-    Raises InputError for a name that is not known, and for a number that no detector can have.
+    Raises InputError for an unknown name, a number out of range, and weights that cannot be loaded.
     """
     require("be a whole number of at least 1", num_classes=num_classes)
     if image_size is not None and not 1 <= image_size[0] <= image_size[1]:

@@ -1,4 +1,4 @@
-"""Where a detector runs, and its batches with it."""
+"""The device on which a detector runs, and how batches get there."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -8,7 +8,7 @@ from otalab.errors import InputError
 
 
 def to_device(images: list, targets: list[dict], device: torch.device) -> tuple[list, list[dict]]:
-    """A batch on the device of the model; copies from pinned memory are asynchronous."""
+    """Move a batch to a device; copies from pinned memory are asynchronous."""
 
     def moved(value):
         return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
@@ -17,7 +17,10 @@ def to_device(images: list, targets: list[dict], device: torch.device) -> tuple[
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one, else the CPU (assignment needs float64: not MPS)."""
+    """Return the device of that name; "auto" is CUDA if available, else the CPU.
+
+    MPS is never chosen, because assignment needs float64. Raises InputError for a device that is not available.
+    """
     there = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if name == "auto":
         name = "cuda" if len(there) > 1 else "cpu"
@@ -27,7 +30,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def full_precision(device: torch.device) -> AbstractContextManager:
-    """Without autocast within; where there is none this does nothing, so that exported programs have no trace of it."""
+    """A context without autocast. If autocast is off already it does nothing, and leaves no trace in exported programs."""
     known = torch.amp.is_autocast_available(device.type)
     enabled = known and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if enabled else nullcontext()

@@ -1,7 +1,7 @@
-"""One process or many: `torchrun` starts them, and what they must agree on is exchanged here.
+"""Training in one process or many: `torchrun` starts them, and these functions exchange what they must agree on.
 
-torch.distributed and DistributedDataParallel are used as they are: the loop stays that of one process, with these few
-words in it. In a run of a single process each of them is the identity.
+torch.distributed and DistributedDataParallel are used as they are. The training loop reads as that of one process, with
+a few calls of these functions in it. In a run of a single process, none of them changes anything.
 """
 
 import os
@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that `torchrun` started, for the time of a run; yields the device of this one.
+    """Join the processes that `torchrun` started, for the duration of a run; yields the device of this process.
 
-    NCCL between GPUs, one for each process of a machine, and gloo between CPUs.
+    GPUs communicate by NCCL, and each process of a machine has a GPU of its own. CPUs communicate by gloo.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or in_group():
         yield device
@@ -34,7 +34,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
 
 
 def in_group() -> bool:
-    """Whether this process is one of several that learn together."""
+    """Whether this process is one of several that train together."""
     return dist.is_available() and dist.is_initialized()
 
 
@@ -49,7 +49,7 @@ def num_processes() -> int:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes of a run; the value itself in a single one."""
+    """The mean of a tensor over all processes of a run; in a single process, the tensor itself."""
     if in_group():
         value = value.clone()
         dist.all_reduce(value)
@@ -58,7 +58,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def gathered(rows: list) -> list:
-    """The rows of all processes, in the order of the processes."""
+    """The rows of all processes, in order of rank."""
     if not in_group():
         return rows
     parts: list[list] = [[] for _ in range(num_processes())]
@@ -67,7 +67,7 @@ def gathered(rows: list) -> list:
 
 
 def from_first(value: object) -> object:
-    """What the first process has."""
+    """The value that the first process passes, returned in every process."""
     box = [value]
     if in_group():
         dist.broadcast_object_list(box)
@@ -75,13 +75,13 @@ def from_first(value: object) -> object:
 
 
 def parallel(model: nn.Module, every_weight: bool) -> nn.Module:
-    """The model with its gradients averaged over processes.
+    """Wrap a model so that its gradients are averaged over processes; in a single process, return the model itself.
 
-    every_weight: whether each step uses every weight that learns; otherwise those unused are looked for in each step
+    every_weight: whether each step uses every trainable weight; if False, each step searches for unused weights
     """
     return DistributedDataParallel(model, find_unused_parameters=not every_weight) if in_group() else model
 
 
 def without_averaging(model: nn.Module) -> AbstractContextManager:
-    """Within it, gradients stay in their process; the next step outside averages what has gathered."""
+    """A context in which gradients stay in their process; the next backward pass outside averages their sum."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

@@ -1,4 +1,4 @@
-"""COCO evaluation: average precision by the reference implementation, or by a faster one that gives equal numbers."""
+"""COCO evaluation: average precision by the reference implementation, or by a faster one with the same results."""
 
 import contextlib
 import importlib.util
@@ -26,18 +26,18 @@ NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 
 @dataclass(frozen=True)
 class PrecisionCurves:
-    """COCO's interpolated precision: at each recall the best precision that any recall as high still has."""
+    """COCO's interpolated precision: at each recall, the best precision at that recall or any higher one."""
 
     iou: Float[np.ndarray, " t"]
-    """IoU from which a detection counts as right: 0.5, 0.55, ..., 0.95."""
+    """IoU thresholds, from which a detection counts as correct: 0.5, 0.55, ..., 0.95."""
     recall: Float[np.ndarray, " r"]
-    """0, 0.01, ..., 1."""
+    """Levels of recall: 0, 0.01, ..., 1."""
     precision: Float[np.ndarray, "t r c"]
-    """0..1; 0 at a recall that is not reached; NaN for a class without a gt."""
+    """Precision in 0..1: 0 at a recall that is not reached, NaN for a class without a gt."""
     class_names: list[str]
 
     def mean(self) -> Float[np.ndarray, "t r"]:
-        """The mean over classes that have a gt (NaN if none has); its mean is COCO's AP, that of its first row AP50."""
+        """The mean over classes with a gt, or NaN. Its mean is COCO's AP, and that of its first row is AP50."""
         measured = ~np.isnan(self.precision).all((0, 1))
         if not measured.any():
             return np.full(self.precision.shape[:2], np.nan)
@@ -47,12 +47,12 @@ class PrecisionCurves:
 def evaluate(
     model: Detector, dataset: CocoDataset, batch_size: int = 16, progress: bool = True, backend: str | None = None
 ) -> dict[str, float]:
-    """Average precision of a detector on a data set; see `coco_metrics` for the keys."""
+    """Average precision of a detector on a data set; see `coco_metrics` for keys and backends."""
     return coco_metrics(dataset.ground_truth(), detect(model, dataset, batch_size, progress), backend)
 
 
 def open_split(folder: str | Path, split: str, class_names: list[str]) -> CocoDataset:
-    """A split whose labels mean what a detector's do. Raises InputError when its categories come in another order."""
+    """Open a split with a detector's classes. Raises InputError if some are missing or their order differs."""
     dataset = CocoDataset.from_folder(folder, split, categories=class_names)
     if dataset.class_names != class_names:
         pair = next(p for p in zip_longest(class_names, dataset.class_names) if p[0] != p[1])
@@ -64,10 +64,10 @@ def open_split(folder: str | Path, split: str, class_names: list[str]) -> CocoDa
 
 @torch.inference_mode()
 def detect(model: Detector, dataset: CocoDataset, batch_size: int = 16, progress: bool = True) -> list[dict]:
-    """The model's detections on every image, as COCO results: boxes xywh px, COCO's own category ids.
+    """Run the model on every image; returns COCO results, with boxes in xywh px and the data set's category ids.
 
-    Images of like shape share a batch, and in a distributed run each process takes its share; the results come in the
-    order of the data set, and all processes have them all.
+    Images of similar shape share a batch. In a distributed run each process takes its share of the images, and all
+    processes return all results. Results are in the order of the data set.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -82,7 +82,7 @@ def detect(model: Detector, dataset: CocoDataset, batch_size: int = 16, progress
 
 
 def coco_rows(detections: dict[str, Tensor], image_id: int, category_ids: list[int]) -> list[dict]:
-    """An image's detections as COCO results."""
+    """Convert an image's detections to COCO results."""
     boxes = box_convert(detections["boxes"].double(), "xyxy", "xywh")
     values = (boxes, detections["labels"], detections["scores"])
     return [
@@ -94,13 +94,13 @@ def coco_rows(detections: dict[str, Tensor], image_id: int, category_ids: list[i
 def coco_metrics(ground_truth: dict, results: list[dict], backend: str | None = None) -> dict[str, float]:
     """COCO's twelve box metrics, and "AP/NAME" and "AP50/NAME" of every category that has a gt.
 
-    backend: "pycocotools" or "faster-coco-eval"; None takes the faster one where it is installed. Metrics without a
-    gt to measure are NaN. Raises InputError for an unknown backend.
+    backend: "pycocotools" or "faster-coco-eval"; None takes the faster one if it is installed. Metrics without a gt to
+    measure are NaN. Raises InputError for a backend that is unknown or not installed.
     """
     run = run_evaluator(ground_truth, results, backend)
     stats = zip(NAMES, run.stats[:12], strict=True)
-    metrics = {name: float(value) if value > -1 else float("nan") for name, value in stats}  # COCO's -1 is "nothing"
-    precision = run.eval["precision"]  # IoU threshold, recall, category, area, detections
+    metrics = {name: float(value) if value > -1 else float("nan") for name, value in stats}  # COCO has -1 for no gt
+    precision = run.eval["precision"]  # by IoU threshold, recall, category, area, detections
     names = {c["id"]: c["name"] for c in ground_truth["categories"]}
     for index, category in enumerate(run.params.catIds):
         values = precision[:, :, index, 0, -1]
@@ -111,7 +111,7 @@ def coco_metrics(ground_truth: dict, results: list[dict], backend: str | None = 
 
 
 def precision_curves(ground_truth: dict, results: list[dict], backend: str | None = None) -> PrecisionCurves:
-    """Precision against recall, for each IoU threshold and class: what `coco_metrics` takes its AP from."""
+    """Precision against recall, for each IoU threshold and class; `coco_metrics` computes its AP from it."""
     run = run_evaluator(ground_truth, results, backend)
     precision = np.array(run.eval["precision"][:, :, :, 0, -1], dtype=np.float64)  # all sizes, 100 detections
     precision[precision < 0] = np.nan
@@ -121,17 +121,17 @@ def precision_curves(ground_truth: dict, results: list[dict], backend: str | Non
 
 
 def run_evaluator(ground_truth: dict, results: list[dict], backend: str | None = None):
-    """The backend's COCOeval after its run, with `eval`, `params` and `stats`."""
+    """Run the backend's COCOeval and return it; its `eval`, `params` and `stats` hold the results."""
     COCO, COCOeval = load_backend(backend)
-    results = [dict(result) for result in results]  # pycocotools writes into them
-    with contextlib.redirect_stdout(io.StringIO()):  # both print tables
+    results = [dict(result) for result in results]  # copies, because pycocotools modifies them
+    with contextlib.redirect_stdout(io.StringIO()):  # both backends print tables
         truth = COCO()
-        rows = enumerate(ground_truth["annotations"], 1)  # COCOeval takes a matched gt's id 0 for "no match"
+        rows = enumerate(ground_truth["annotations"], 1)  # ids from 1: COCOeval takes a matched id 0 for "no match"
         truth.dataset = {**ground_truth, "annotations": [{**row, "id": i} for i, row in rows]}
         truth.createIndex()
         if results:
             found = truth.loadRes(results)
-        else:  # which loadRes does not take
+        else:  # loadRes does not accept an empty list
             found = COCO()
             found.dataset = {**ground_truth, "annotations": []}
             found.createIndex()
@@ -143,7 +143,7 @@ def run_evaluator(ground_truth: dict, results: list[dict], backend: str | None =
 
 
 def load_backend(name: str | None):
-    """The classes COCO and COCOeval of a backend."""
+    """The classes COCO and COCOeval of a backend. Raises InputError if it is unknown or not installed."""
     there = importlib.util.find_spec("faster_coco_eval") is not None
     if name is None:
         name = "faster-coco-eval" if there else "pycocotools"

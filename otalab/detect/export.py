@@ -1,8 +1,8 @@
-"""A trained detector as a file that runs without otalab: ONNX, or a program of torch.export.
+"""Export of a trained detector to a file that runs without otalab: ONNX, or a torch.export program.
 
-The file holds backbone, head and decoding for images of one size, and ends in dense boxes and scores. Suppression of
-overlaps (NMS) is left to the runtime: how many boxes it keeps depends on the image, and many runtimes, quantisers and
-accelerators take fixed shapes alone, or have an NMS of their own. docs/use.md has a short one.
+The file holds backbone, head and decoding for images of one size, and returns dense boxes and scores. Non-maximum
+suppression (NMS) is left to the runtime. The number of boxes that NMS keeps depends on the image, whereas many
+runtimes, quantisers and accelerators take only fixed shapes or have their own NMS. docs/use.md has a short one.
 """
 
 import importlib.util
@@ -29,19 +29,19 @@ from otalab.files import write_whole
 Outputs = tuple[Float[Tensor, "n points 4"], Float[Tensor, "n points C"]]
 OUTPUTS = ("boxes", "scores")
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
-TOLERANCE = 1e-3  # of an output's largest value
+TOLERANCE = 1e-3  # relative to an output's largest value
 
 
 class CheckFailed(RuntimeError):
-    """An exported model does not compute what the detector does."""
+    """Raised when an exported model does not compute what the detector does."""
 
 
 class DenseDetector(nn.Module):
-    """What is exported: images (N, 3, H, W) float32 in 0..1, all of one size, to boxes and scores at every point.
+    """The exported module: images (N, 3, H, W) float32 in 0..1, all of one size, to boxes and scores at every point.
 
-    Boxes (N, points, 4) are xyxy px and may reach beyond the image; scores (N, points, C) lie in 0..1. Points are
-    those of `AnchorPoints.for_image`: ceil(H / s) x ceil(W / s) a level. H and W need not be multiples of 32, since
-    the detector's padding changes nothing.
+    Boxes (N, points, 4) are xyxy px and may reach beyond the image. Scores (N, points, C) lie in 0..1. Points are
+    those of `AnchorPoints.for_image`: ceil(H / s) x ceil(W / s) per level. H and W must be multiples of the style's
+    `pad_to`, which is 1 for otalab's own style.
     """
 
     def __init__(self, model: Detector, size: tuple[int, int]) -> None:
@@ -61,26 +61,28 @@ class DenseDetector(nn.Module):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how far it is from the detector on a random image."""
+    """The shapes of an exported model, and how far its outputs are from the detector's on random images."""
 
     images: tuple[int, ...]  # shape of the input
     boxes: tuple[int, ...]  # shapes of the outputs
     scores: tuple[int, ...]
     boxes_differ: float  # largest difference, px
     scores_differ: float
-    relative: float  # the larger of both, each in parts of its output's largest value
+    relative: float  # the larger difference, each relative to its output's largest value
 
 
 def export(
     checkpoint: str | Path, out: Path, format: str = "onnx", size: Sequence[int] | None = None, batch: int = 1
 ) -> Exported:
-    """Write the detector of a checkpoint as `DenseDetector`, as "onnx" (.onnx) or "torch" (.pt2).
+    """Write the detector of a checkpoint as a `DenseDetector`, in the format "onnx" (.onnx) or "torch" (.pt2).
 
-    size: height and width of the images, px; None takes the square of the shorter side that the detector resizes to
+    size: height and width of the images, px; None takes a square with the shorter side that the detector resizes to
+    batch: number of images that the exported model takes at once
 
-    The file names its classes: see `metadata`. It is run on a random image before it takes its place, and is not kept
-    if it differs from the detector. Raises CheckFailed then, and InputError for a missing or damaged checkpoint, an
-    ending that is not the format's, sizes that are missing or too large, and packages that are not installed.
+    The file also holds the class names, see `metadata`. Before it is put in place, it is run on random images. If its
+    outputs differ from the detector's, it is discarded and CheckFailed is raised. Raises InputError for a missing or
+    damaged checkpoint, a detector with its own anchor boxes, an unknown format, a file name without the format's
+    ending, an image size that `image_size` refuses, and packages that are not installed.
     """
     out = Path(out)
     if format not in SUFFIXES:
@@ -94,11 +96,11 @@ def export(
         raise InputError(f"{checkpoint} has anchors {description['settings']['anchors']}, which cannot be exported")
     height, width = image_size(model, size, batch)
     dense = DenseDetector(model, (height, width)).eval().requires_grad_(False)
-    dense.to(memory_format=torch.contiguous_format)  # torch.export stores no other without a warning
+    dense.to(memory_format=torch.contiguous_format)  # torch.export warns about any other format
     images = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
     program = torch.export.export(dense, (images,))
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths of this machine
+        node.meta.pop("stack_trace", None)  # it holds paths of this machine
     content = onnx_bytes if format == "onnx" else torch_bytes
     run = run_onnx if format == "onnx" else run_torch
     with write_whole(out) as temporary:
@@ -107,7 +109,10 @@ def export(
 
 
 def image_size(model: Detector, size: Sequence[int] | None, batch: int) -> tuple[int, int]:
-    """Height and width of the images of an exported model. Raises InputError when they are missing or too large."""
+    """Height and width of the images of an exported model.
+
+    Raises InputError if they are missing, too large, or not multiples of the style's `pad_to`.
+    """
     if size is None and model.image_size is None:
         raise InputError("the detector takes images of any size; choose that of the exported one: --size HEIGHT WIDTH")
     height, width = size or (model.image_size[0],) * 2
@@ -122,8 +127,11 @@ def image_size(model: Detector, size: Sequence[int] | None, batch: int) -> tuple
 
 
 def metadata(model: Detector, description: dict) -> dict[str, str]:
-    """What a runtime needs beside the outputs, each value as JSON: names and COCO ids of the classes, and for NMS
-    the score_threshold, nms_iou and per_image (boxes) that the detector itself uses."""
+    """What a runtime needs besides the outputs, each value as JSON.
+
+    These are the names and COCO ids of the classes, and for NMS the score_threshold, nms_iou and per_image (boxes) that
+    the detector itself uses.
+    """
     values = {key: description[key] for key in ("class_names", "category_ids")}
     values |= {key: getattr(model.postprocess, key) for key in ("score_threshold", "nms_iou", "per_image")}
     return {key: json.dumps(value) for key, value in values.items()}
@@ -131,7 +139,7 @@ def metadata(model: Detector, description: dict) -> dict[str, str]:
 
 @torch.inference_mode()
 def expected(model: Detector, images: Float[Tensor, "n 3 h w"]) -> Outputs:
-    """What the detector itself predicts, at the points outside its padding to a multiple of 32 px."""
+    """What the detector itself predicts for the images, at all points outside padding."""
     several = list(images)
     points, predictions = model.predict(several)
     real = ~model.in_padding(points, several)[0]
@@ -141,13 +149,13 @@ def expected(model: Detector, images: Float[Tensor, "n 3 h w"]) -> Outputs:
 
 
 def compare(found: Sequence[Tensor], wanted: Outputs, images: Tensor) -> Exported:
-    """How far outputs are from those wanted. Raises CheckFailed beyond TOLERANCE."""
+    """Measure how far outputs are from those wanted. Raises CheckFailed for other shapes, and beyond TOLERANCE."""
     shapes = [tuple(x.shape) for x in found]
     if shapes != [tuple(x.shape) for x in wanted]:
         raise CheckFailed(f"the exported model's outputs have shapes {shapes}, not the detector's")
     differ = [(a - b).abs().max().item() for a, b in zip(found, wanted, strict=True)]
     relative = [d / b.abs().max().item() for d, b in zip(differ, wanted, strict=True)]
-    if not all(part <= TOLERANCE for part in relative):  # NaN is not
+    if not all(part <= TOLERANCE for part in relative):  # False for NaN
         raise CheckFailed(
             f"the exported model differs from the detector by {differ[0]:.2g} px in boxes and {differ[1]:.2g} in "
             f"scores, more than {TOLERANCE:g} of the largest; nothing was written"
@@ -156,21 +164,21 @@ def compare(found: Sequence[Tensor], wanted: Outputs, images: Tensor) -> Exporte
 
 
 def require_onnx() -> None:
-    """Raise InputError unless what writes and runs ONNX is installed."""
+    """Raise InputError unless the packages that write and run ONNX are installed."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"{', '.join(missing)} is not installed; format onnx needs the extra 'export'")
 
 
 def onnx_bytes(program: torch.export.ExportedProgram, metadata: dict[str, str]) -> bytes:
-    """The program as the content of an ONNX file, weights and metadata in it."""
+    """The content of an ONNX file with the program, its weights and the metadata."""
     onnx = torch.onnx.export(program, dynamo=True, verbose=False, input_names=["images"], output_names=OUTPUTS)
     onnx.model.metadata_props.update(metadata)
     return onnx.model_proto.SerializeToString()
 
 
 def run_onnx(path: Path, images: Tensor) -> Outputs:
-    """Outputs of an ONNX file, by ONNX Runtime on the CPU."""
+    """Run an ONNX file with ONNX Runtime on the CPU; returns its outputs."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -179,13 +187,13 @@ def run_onnx(path: Path, images: Tensor) -> Outputs:
 
 
 def torch_bytes(program: torch.export.ExportedProgram, metadata: dict[str, str]) -> bytes:
-    """The program as the content of a .pt2 file, the metadata as its extra files."""
-    content = io.BytesIO()  # torch's own file does not tell a full disk from other faults
+    """The content of a .pt2 file with the program, and the metadata as extra files."""
+    content = io.BytesIO()  # torch does not distinguish a full disk from other errors when it writes a file
     torch.export.save(program, content, extra_files=metadata)
     return content.getvalue()
 
 
 @torch.inference_mode()
 def run_torch(path: Path, images: Tensor) -> Outputs:
-    """Outputs of a .pt2 file."""
+    """Run a .pt2 file; returns its outputs."""
     return torch.export.load(path).module()(images)

@@ -1,7 +1,7 @@
-"""Weights from elsewhere: torchvision's FCOS and the OTA authors' detector become one of ours.
+"""Weights from elsewhere: torchvision's FCOS and the OTA authors' detector, loaded as detectors of otalab.
 
-Both are FCOS-ResNet-50. A layout says what each tensor is called there; `otalab.detect.style` has what else differs.
-Files are read with `weights_only=True`: a pickle that would run code is refused, and none of it has run.
+Both are FCOS-ResNet-50. A `Layout` says what each tensor is called there; `otalab.detect.style` has the other
+differences. Files are read with `weights_only=True`: a pickle that would run code is refused before any of it runs.
 """
 
 import pickle
@@ -17,19 +17,19 @@ from otalab.detect.config import TORCHVISION_COCO
 from otalab.detect.detector import STD, Detector, build_detector
 from otalab.errors import InputError, first_line
 
-COCO_NAMES = FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"]  # by COCO's id, 0..90; some ids stand for nothing
+COCO_NAMES = FCOS_ResNet50_FPN_Weights.COCO_V1.meta["categories"]  # by COCO's id, 0..90; some ids are unused
 COCO_IDS = [i for i, name in enumerate(COCO_NAMES) if name not in ("__background__", "N/A")]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a family calls the tensors of our detector, and where its class layer has COCO's 80 classes.
+    """The names that a family of detectors gives to our tensors, and where its class layer has COCO's 80 classes.
 
-    sign:    a tensor by which the family is told
-    names:   what is replaced in our names, all of it and in this order
-    classes: rows of the class layer
-    rows:    those of COCO's classes, in the order of COCO's ids
-    scales:  names of the levels' scales; a family without them has scales of 1
+    sign:    a tensor whose presence identifies the family
+    names:   parts of our names and their replacements, all of which are applied in this order
+    classes: number of rows of the class layer
+    rows:    the rows of COCO's classes, in the order of COCO's ids
+    scales:  names of the scales of the levels; a family without any has scales of 1
     """
 
     sign: str
@@ -39,7 +39,7 @@ class Layout:
     scales: tuple[str, ...] = ()
 
     def name(self, ours: str) -> str:
-        """What the family calls a tensor of ours."""
+        """The family's name for a tensor that we call `ours`."""
         for here, there in self.names.items():
             ours = ours.replace(here, there)
         return ours
@@ -47,7 +47,7 @@ class Layout:
 
 TORCHVISION = Layout(
     sign="head.classification_head.cls_logits.weight",
-    names={  # backbone and FPN are called as ours
+    names={  # backbone and FPN have our names
         "head.class_tower.": "head.classification_head.conv.",
         "head.logits.": "head.classification_head.cls_logits.",
         "head.box_tower.": "head.regression_head.conv.",
@@ -83,12 +83,12 @@ LAYOUTS = {"torchvision": TORCHVISION, "cvpods": CVPODS}
 
 
 def load_foreign(source: str | Path) -> tuple[Detector, dict]:
-    """The detector in a checkpoint from elsewhere, of COCO's 80 classes, and its description; see `load_model`.
+    """Load a detector of COCO's 80 classes, and its description, from another project's checkpoint; see `load_model`.
 
-    source: "torchvision-coco" (downloaded at need by torchvision), or a .pth file of either layout
+    source: "torchvision-coco" (which torchvision downloads if needed), or a .pth file of either layout
 
-    Raises InputError for a file that is missing, damaged or would run code, and for tensors that are missing, unknown,
-    of another shape or not finite, naming them.
+    Raises InputError for a file that is missing, damaged, of neither layout or would run code. Also raises it for
+    tensors that are missing, unknown, of another shape or not finite floats; the message names them.
     """
     state = read_state(source)
     family = next((name for name, layout in LAYOUTS.items() if layout.sign in state), None)
@@ -99,7 +99,7 @@ def load_foreign(source: str | Path) -> tuple[Detector, dict]:
         "backbone": "resnet50",
         "num_classes": len(COCO_IDS),
         "assigner": {"torchvision": "fcos", "cvpods": "ota"}[family],
-        "weights_backbone": "IMAGENET1K_V1",  # so that norms are frozen; nothing is fetched
+        "weights_backbone": "IMAGENET1K_V1",  # freezes the norms; nothing is fetched
         "image_size": [800, 1333],
         "style": family,
     }
@@ -110,7 +110,10 @@ def load_foreign(source: str | Path) -> tuple[Detector, dict]:
 
 
 def read_state(source: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their names there, but for counters of norms that no longer count."""
+    """Read the tensors of a checkpoint, by their names there. Raises InputError, see `load_foreign`.
+
+    Names of older versions are replaced. The batch counters of norms are dropped, because frozen norms have none.
+    """
     try:
         if str(source) == TORCHVISION_COCO:
             weights = FCOS_ResNet50_FPN_Weights.COCO_V1
@@ -122,7 +125,7 @@ def read_state(source: str | Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         what = "it is damaged, or holds more than tensors"
         raise InputError(f"{source} is refused, and none of it was run: {what}") from error
-    except Exception as error:  # no network, a full disk, and whatever damage leads a reader to
+    except Exception as error:  # no network, a full disk, or anything that damage makes a reader raise
         raise InputError(f"cannot read {source}: {first_line(error)}") from error
     state = state.get("model", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -135,7 +138,7 @@ def read_state(source: str | Path) -> dict[str, Tensor]:
 
 
 def ours(source: str | Path, state: dict[str, Tensor], model: Detector, layout: Layout) -> dict[str, Tensor]:
-    """The state of `model` that a family's state stands for. Raises InputError, see `load_foreign`."""
+    """Convert a family's state to a state dict of `model`. Raises InputError, see `load_foreign`."""
     names = {name: layout.name(name) for name in model.state_dict() if name != "head.scales"}
     shapes = {names[name]: value.shape for name, value in model.state_dict().items() if name in names}
     logits = names["head.logits.weight"], names["head.logits.bias"]

@@ -1,8 +1,8 @@
 """Frozen batch norms at no cost: the convolution before a norm applies it.
 
-A frozen norm is x * scale + shift, channel by channel. So a convolution with weight * scale, and with shift as its
-bias, gives what the two give together, and spares the passes over the map. The weight that learns stays the
-convolution's own: the chain rule multiplies its gradient by the scale, as the norm would.
+A frozen norm computes x * scale + shift in each channel. A convolution with weight * scale, and with shift as its bias,
+therefore computes what both layers do, and saves the norm's passes over the map. The trainable weight remains that of
+the convolution: the chain rule multiplies its gradient by the scale, as the norm would.
 """
 
 from itertools import pairwise
@@ -13,7 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 
 class AppliedNorm(FrozenBatchNorm2d):
-    """A frozen norm that the convolution before it applies: it keeps the buffers, and passes maps on."""
+    """A frozen norm that the convolution before it applies: it holds the buffers and returns maps unchanged."""
 
     def __init__(self, norm: FrozenBatchNorm2d) -> None:
         super().__init__(len(norm.weight), norm.eps)
@@ -23,13 +23,13 @@ class AppliedNorm(FrozenBatchNorm2d):
         return x
 
     def scale_and_shift(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-        """Made anew from the buffers: a few hundred numbers, which loading, moving or copying may have changed."""
+        """Computed from the buffers each time: they are small, and loading, moving or copying may have changed them."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         return scale, self.bias - self.running_mean * scale
 
 
 class FoldedConv2d(nn.Conv2d):
-    """A convolution without bias that applies the frozen norm after it; `weight` is the convolution's own parameter."""
+    """A convolution without bias that also applies the frozen norm after it; `weight` is the original parameter."""
 
     def __init__(self, conv: nn.Conv2d, norm: AppliedNorm) -> None:
         sizes = conv.in_channels, conv.out_channels, conv.kernel_size
@@ -37,7 +37,7 @@ class FoldedConv2d(nn.Conv2d):
         # on "meta" the weight to be replaced takes no memory and draws no random numbers
         super().__init__(*sizes, *steps, bias=False, padding_mode=conv.padding_mode, device="meta")
         self.weight = conv.weight
-        self._norm = (norm,)  # in a tuple: as a module it would stand in the state dict a second time
+        self._norm = (norm,)  # in a tuple: as a submodule it would be in the state dict twice
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
         scale, shift = self._norm[0].scale_and_shift()
@@ -45,10 +45,10 @@ class FoldedConv2d(nn.Conv2d):
 
 
 def fold_frozen_norms(module: nn.Module) -> None:
-    """Let each convolution apply the FrozenBatchNorm2d that follows it; names and values of the state stay.
+    """Let each convolution apply the FrozenBatchNorm2d that follows it; names and values of the state dict stay.
 
-    Within each module inside, children must be called in the order in which they stand, as in torchvision's backbones.
-    A frozen norm that follows something else stays as it is.
+    Every submodule must call its children in the order in which they are registered, as in torchvision's backbones. A
+    frozen norm that does not follow a convolution without bias stays as it is.
     """
     for parent in list(module.modules()):
         for (conv_name, conv), (norm_name, norm) in pairwise(list(parent.named_children())):

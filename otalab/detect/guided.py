@@ -1,8 +1,8 @@
-"""GuidedAnchoring: a detector that predicts where an anchor belongs and of what shape, then compares it with the gts.
+"""GuidedAnchoring: a detector that predicts anchors, their places and shapes, and compares them with the gts.
 
 Source: Wang et al., Region Proposal by Guided Anchoring, CVPR 2019; its one-stage form, on our head. The constants are
-those of the authors' code (GA-RetinaNet in mmdetection). Three things are as everywhere in otalab, for comparison: a
-point has one prediction, with a quality branch, and all losses are divided by the positives of the batch.
+those of the authors' code (GA-RetinaNet in mmdetection). Three things are as everywhere in otalab, for comparison: each
+point has one prediction, there is a quality branch, and all losses are divided by the positives of the batch.
 """
 
 from collections.abc import Sequence
@@ -21,19 +21,19 @@ from otalab.detect.device import full_precision
 from otalab.detect.head import Head
 from otalab.detect.padding import without_padding
 
-BASE = 4  # strides that a side has at a prediction of 0: the paper's sigma, which is 8 in its two-stage form
-CENTRE, AROUND = 0.2, 0.5  # parts of a gt's sides within which a location is right, and within which it is not wrong
-SAMPLED = MaxIoU(scales=tuple(BASE * 2 ** (i / 3) for i in range(3)), ratios=(0.5, 1.0, 2.0))  # the shapes tried
-LEAST_LOCATION = 0.01  # probability below which nothing is looked for, in evaluation
-NOT_RIGHT = 0.1  # weight of points that are wrong for an anchor: there are many
-GROUPS = 4  # of channels, each with offsets of its own
+BASE = 4  # a side in strides if the prediction is 0: the paper's sigma, which is 8 in its two-stage form
+CENTRE, AROUND = 0.2, 0.5  # fractions of a gt's sides: locations within CENTRE are right, within AROUND not wrong
+SAMPLED = MaxIoU(scales=tuple(BASE * 2 ** (i / 3) for i in range(3)), ratios=(0.5, 1.0, 2.0))  # the shapes to try
+LEAST_LOCATION = 0.01  # in evaluation, points of lower probability detect nothing
+NOT_RIGHT = 0.1  # weight in the loss of points where an anchor would be wrong: there are many
+GROUPS = 4  # of channels, each with its own offsets
 
 
 class GuidedHead(Head):
-    """The head, with an anchor at each point: half its sides are BASE / 2 * stride * exp(shape), Eq. 2.
+    """The head, with an anchor at each point whose half sides are BASE / 2 * stride * exp(shape), Eq. 2.
 
-    Features are adapted to the anchor's shape by a deformable convolution whose offsets follow from it, and box sides
-    are measured in half sides of the anchor. No gradient goes through anchors but that of their own loss.
+    A deformable convolution adapts the features to the anchor's shape, from which its offsets are computed. Box sides
+    are measured in half sides of the anchor. Anchors receive gradients only from their own loss.
     """
 
     def __init__(self, channels: int, num_classes: int, num_convs: int, strides: tuple[int, ...], bias: bool = False):
@@ -48,13 +48,13 @@ class GuidedHead(Head):
             nn.init.zeros_(layer.bias)
         for layer in (self.adapt_class, self.adapt_box):
             nn.init.normal_(layer.weight, std=0.01)
-        self.location.bias.data.copy_(self.logits.bias.data[:1])  # a probability of 0.01
+        self.location.bias.data.copy_(self.logits.bias.data[:1])  # start at a probability of 0.01
         nn.init.normal_(self.offsets.weight, std=0.1)
 
     def level(self, feature: Float[Tensor, "b c h w"], stride: int, scale: Tensor) -> Float[Tensor, "b rows h w"]:
         seen, box_seen = self.class_tower(feature), self.box_tower(feature)
         location, shape = self.location(seen), self.shape(box_seen).to(scale.dtype)
-        with full_precision(feature.device):  # on a CPU there are no deformable convolutions in half precision
+        with full_precision(feature.device):  # CPUs lack deformable convolutions in half precision
             offsets = self.offsets(shape.detach())
             seen, box_seen = (
                 without_padding(torch.relu(adapt(x.to(scale.dtype), offsets)))
@@ -65,7 +65,7 @@ class GuidedHead(Head):
         return torch.cat((self.logits(seen), sides, self.quality(box_seen), half, location), dim=1)
 
     def parts(self, rows: Float[Tensor, "b n rows"]) -> tuple[Tensor, ...]:
-        """Logits, sides, quality, half sides of anchors, and location; logits are low where no anchor belongs."""
+        """Logits, sides, quality, half sides of anchors, location. In evaluation, logits are low where no anchor is."""
         logits, sides, quality, half, location = rows.split((self.num_classes, 4, 1, 2, 1), dim=2)
         if not self.training:
             logits = logits.masked_fill(location.sigmoid() < LEAST_LOCATION, -1e4)
@@ -78,7 +78,7 @@ class GuidedHead(Head):
         targets: Sequence[Targets],
         padding: Bool[Tensor, "b n"],
     ) -> dict[str, Tensor]:
-        """Focal loss of locations, and bounded IoU loss of shapes at points that the best of SAMPLED gives a gt."""
+        """Focal loss of locations, and bounded IoU loss of shapes at the points to which `SAMPLED` assigns a gt."""
         location, shape = [], []
         for p, t, beyond in zip(predictions, targets, padding, strict=True):
             right, weight = location_targets(points, t)
@@ -92,10 +92,11 @@ class GuidedHead(Head):
 
 
 def location_targets(points: AnchorPoints, targets: Targets) -> tuple[Bool[Tensor, " n"], Float[Tensor, " n"]]:
-    """Which points are right for an anchor, and how much each counts in the loss.
+    """Which points are right for an anchor, and the weight of each point in the loss.
 
-    Right: the middle of a gt, at least a cell, on the level whose anchors of BASE strides are of about its size. Of no
-    count: what is around it there and on the neighbouring levels, and regions to be ignored.
+    A point is right if it lies in the middle of a gt, which is at least a cell wide, and on the level whose anchors of
+    BASE strides have about the gt's size. Right points have weight 1. Other points around the middle, on this level and
+    its neighbours, have weight 0, and so have points in ignore regions. All others have weight NOT_RIGHT.
     """
     boxes = targets.boxes.to(points.xy)
     strides = points.stride.unique()  # from the finest on
@@ -113,7 +114,7 @@ def location_targets(points: AnchorPoints, targets: Targets) -> tuple[Bool[Tenso
 
 
 def bounded_iou_loss(size: Float[Tensor, "k 2"], gt_size: Float[Tensor, "k 2"]) -> Float[Tensor, "k 2"]:
-    """1 - min(w / w_gt, w_gt / w) of widths, and of heights, smooth below 0.2. Gts of no size lose nothing."""
+    """Smooth L1 (beta 0.2) of 1 - min(w / w_gt, w_gt / w), and of the same for heights. A gt side of 0 has no loss."""
     ratio = torch.minimum(size / gt_size.clamp(min=1e-6), gt_size / size.clamp(min=1e-6)).clamp(max=1)
     loss = F.smooth_l1_loss(ratio, torch.ones_like(ratio), beta=0.2, reduction="none")
     return loss * (gt_size > 0)

@@ -20,7 +20,7 @@ class Head(nn.Module):
 
     Source: FCOS's head (Tian et al., ICCV 2019) with the IoU branch of the OTA paper's baseline.
 
-    bias: whether the towers' convolutions have one, which the norm after each makes superfluous
+    bias: whether the towers' convolutions have a bias, in addition to that of the norm after each
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class Head(nn.Module):
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
         nn.init.constant_(self.logits.bias, -math.log((1 - 0.01) / 0.01))  # start at a probability of 0.01
-        nn.init.ones_(self.sides.bias)  # start at boxes of two strides a side: empty ones would get no gradient
+        nn.init.ones_(self.sides.bias)  # start at boxes two strides wide and high: empty ones would get no gradient
 
     def forward(
         self, features: list[Tensor], *own: object
     ) -> tuple[Float[Tensor, "b n C"], Float[Tensor, "b n 4"], Float[Tensor, "b n"], *tuple[Tensor, ...]]:
         """Logits, sides (left, top, right, bottom in px, not negative) and quality logits, points in grid order.
 
-        A head with anchor boxes of its own adds half their width and height, (b, n, 2) px. It may also add their
-        location: a logit (b, n) of whether an anchor belongs at the point. `own` is passed on to `level`.
+        A head with its own anchor boxes also returns half their width and height, (b, n, 2) px. It may also return
+        their location, a logit (b, n) of whether an anchor belongs at the point. `own` is passed on to `level`.
         """
         layout, maps = layout_of(self.logits.weight), []
         for feature, stride, scale in zip(features, self.strides, self.scales, strict=True):
@@ -58,19 +58,19 @@ class Head(nn.Module):
         return self.parts(torch.cat([x.flatten(2).mT for x in maps], dim=1))
 
     def parts(self, rows: Float[Tensor, "b n rows"]) -> tuple[Tensor, ...]:
-        """What `level` has put into rows."""
+        """Split the rows that `level` computed into logits, sides and quality."""
         logits, sides, quality = rows.split((self.num_classes, 4, 1), dim=2)
         return logits, sides, quality.squeeze(2)
 
     def level(self, feature: Float[Tensor, "b c h w"], stride: int, scale: Tensor) -> Float[Tensor, "b rows h w"]:
-        """C rows of logits, 4 of sides and one of quality, of one level's map, which has zeros in the padding."""
+        """C rows of logits, 4 of sides and 1 of quality, from the map of one level, which is 0 in the padding."""
         box_feature = self.box_tower(feature)
-        with full_precision(feature.device):  # bfloat16 would round a side of 300 px to 2 px
+        with full_precision(feature.device):  # bfloat16 would round a side of 300 px to a multiple of 2 px
             sides = torch.relu(scale * self.sides(box_feature.to(scale.dtype))) * stride
         return torch.cat((self.logits(self.class_tower(feature)), sides, self.quality(box_feature)), dim=1)
 
     def points(self, points: AnchorPoints) -> AnchorPoints:
-        """The points of the predictions, given one for every cell."""
+        """The anchor points of the predictions, given one point per cell; here they are the same."""
         return points
 
     def own_losses(
@@ -80,7 +80,7 @@ class Head(nn.Module):
         targets: Sequence[Targets],
         padding: Bool[Tensor, "b n"],
     ) -> dict[str, Tensor]:
-        """What only this kind of head learns: losses, summed over a batch, to be divided by its positives."""
+        """Losses that only this kind of head has, summed over a batch; the caller divides them by its positives."""
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Where fine-tuning starts: a trained detector, fitted to the classes of other data."""
+"""The start of fine-tuning: a trained detector, adapted to the classes of other data."""
 
 import logging
 
@@ -7,18 +7,18 @@ from otalab.detect.detector import Detector, build_detector
 from otalab.errors import InputError
 
 logger = logging.getLogger(__name__)
-ROWS = ("head.logits.weight", "head.logits.bias")  # of the class layer: one a class
-NETWORK = ("backbone", "weights_backbone", "channels", "num_convs", "style", "anchors")  # the source's
+ROWS = ("head.logits.weight", "head.logits.bias")  # tensors of the class layer, with one row per class
+NETWORK = ("backbone", "weights_backbone", "channels", "num_convs", "style", "anchors")  # settings of the source
 
 
 def start_from(source: str, settings: dict, class_names: list[str]) -> tuple[Detector, dict]:
-    """A detector of `settings` with the weights of another, and the settings that it then has.
+    """Build a detector of `settings` with the weights of another; returns it and the settings that it then has.
 
-    source: what `load_model` takes. Network and style are the source's; assigner, losses and image size stay those of
-        `settings`, and what an assigner has learnt starts anew
+    source: what `load_model` takes. Network and style are the source's. Assigner, losses and image size remain those of
+        `settings`, and weights that an assigner has learnt start anew
 
-    A class that the source knows by name keeps its row of the class layer. Others start anew, and a warning names
-    them. Raises InputError for a source that cannot be read, or of another backbone.
+    A class that the source knows by name keeps its row of the class layer. Other classes start anew, and a warning
+    names them. Raises InputError for a source that cannot be read, or that has another backbone or other anchors.
     """
     other, description = load_model(source)
     given = description["settings"]
