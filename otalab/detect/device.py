@@ -30,7 +30,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def full_precision(device: torch.device) -> AbstractContextManager:
-    """A context without autocast. If autocast is off already it does nothing, and leaves no trace in exported programs."""
+    """A context without autocast. If autocast is off, it does nothing, so exported programs have no trace of it."""
     known = torch.amp.is_autocast_available(device.type)
     enabled = known and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if enabled else nullcontext()
