@@ -1,4 +1,4 @@
-"""What a run is worth on its way: average precision, the best weights so far, and a page to look at."""
+"""Evaluation during a run: average precision, the best weights so far, and a report to look at."""
 
 from collections.abc import Callable
 
@@ -12,21 +12,23 @@ from otalab.files import to_json, write_json
 
 
 class RunEvaluator:
-    """Evaluates the weights of a run and leaves in its folder what it saw.
+    """Evaluates the weights of a run, and writes the results into the run's folder.
 
-    description: what `save_model` needs beside the weights. log: None in all processes but the first, which writes
+    log:         None in all processes but the first, which alone writes files
+    description: what `save_model` needs besides the weights
     """
 
     def __init__(self, run: Run, valset: CocoDataset, log: RunLog | None, description: dict) -> None:
         self.run, self.valset, self.log, self.description = run, valset, log, description
-        self.reported: dict[str, float] | None = None  # metrics that report.html shows
+        self.reported: dict[str, float] | None = None  # the metrics that report.html shows
         self.batch_size = evaluation_batch(valset.sizes, run.model.image_size, run.config.batch_size)
 
     def evaluate(self, epoch: int, remark: Callable[[str], None] | None = None) -> dict[str, float]:
-        """The metrics of the run's present step, from the log if it was evaluated there before it stopped.
+        """Evaluate the run at its current step, and return the metrics.
 
-        Every process takes a share of the images. Writes best.safetensors if none was better, detections.json and
-        report.html. remark: is told a line of text.
+        If the log has the metrics of this step already, because the run stopped after that evaluation, returns those.
+        Otherwise every process takes a share of the images, and the first writes detections.json and report.html, and
+        best.safetensors if the AP is higher than all before or not a number. It passes one line of text to `remark`.
         """
         run, log = self.run, self.log
         known = from_first(log.evaluated(run.step) if log else None)
@@ -45,20 +47,20 @@ class RunEvaluator:
         return metrics
 
     def finish(self, metrics: dict[str, float]) -> None:
-        """Leave the weights and metrics of a run that has come to its end."""
+        """Write the final weights and metrics of a finished run."""
         if self.log:
             self.save("model.safetensors")
             write_json(self.run.out / "metrics.json", metrics)
-            if self.reported is not metrics:  # the run was stopped before its last page
+            if self.reported is not metrics:  # they are from the log; the run may have stopped before its report
                 self.report(metrics)
 
     def save(self, name: str) -> None:
-        """Write the averaged weights into the run's folder."""
+        """Write the weights that are evaluated into the run's folder."""
         save_model(self.run.out / name, self.run.ema_model, batch_size=self.run.config.batch_size, **self.description)
 
     def report(self, metrics: dict[str, float]) -> None:
         """Write report.html."""
-        from otalab.viz.run_report import write_run_report  # drawing is of a later room, and imported when needed
+        from otalab.viz.run_report import write_run_report  # imported late: otalab.viz builds on this package
 
         write_run_report(self.run.out, self.valset)
         self.reported = metrics

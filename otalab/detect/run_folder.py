@@ -1,4 +1,4 @@
-"""The folder of a training run: what it holds, and how a run goes on from it."""
+"""The folder of a training run: which files it holds, and how a run continues from them."""
 
 import json
 import math
@@ -13,14 +13,17 @@ from otalab.detect.detector import Detector
 from otalab.errors import InputError, quoted
 from otalab.files import read_json, to_json, write_whole
 
-# what a run writes over
+# files of the folder that a new run overwrites
 FILES = ("config.json", "log.jsonl", "data.txt", "metrics.json", "detections.json", "report.html")
-# what a resumed run may have otherwise: no weight depends on it
+# settings that may change when a run is resumed, because its weights do not depend on them
 MAY_CHANGE = ("out", "device", "workers", "checkpoint_every", "eval_every", "tensorboard", "recipe")
 
 
 def require_free(out: Path, resume: bool) -> None:
-    """Raise InputError when a run in `out` would destroy another run, or files that are no run's."""
+    """Raise InputError if a run in `out` would overwrite files that are not a run's, or another run without `resume`.
+
+    Also raises InputError if `out` cannot be a folder.
+    """
     checkpoint = out / "checkpoint.pt"
     if not resume and (checkpoint.exists() or (out / "model.safetensors").exists()):
         raise InputError(f"{out} holds a run already; resume it (--resume) or choose another folder (--out)")
@@ -40,9 +43,10 @@ def is_config(path: Path) -> bool:
 
 @dataclass
 class Run:
-    """What a run is made of, and what its checkpoint keeps: all that is needed to go on after `step` steps.
+    """All parts of a run after `step` steps; its checkpoint holds what is needed to continue.
 
-    Order, augmentation and random numbers follow from the seed and the step, so that there is no state of theirs.
+    The order of the images, their augmentation and all random numbers follow from the seed and the step, so they need
+    no state of their own.
     """
 
     config: TrainConfig
@@ -61,10 +65,11 @@ class Run:
         return Path(self.config.out)
 
     def save(self) -> None:
-        """Write checkpoint.pt, whole."""
+        """Write checkpoint.pt, whole or not at all."""
         state = {
             "config": kept_settings(self.config),
-            "steps_done": self.step,  # not "step", the optimizer's word: pickle would share the two in some files only
+            # not "step", which is a key of the optimiser too: pickle would share the two strings in some files only
+            "steps_done": self.step,
             "model": self.model.state_dict(),
             "average": self.ema_model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -73,16 +78,16 @@ class Run:
         save_state(self.out / "checkpoint.pt", state)
 
     def load(self, total: int) -> None:
-        """Go on from checkpoint.pt, if there is one.
+        """Continue from checkpoint.pt if it exists.
 
-        Raises InputError when it is damaged, of another detector, of more steps than `total`, or of a run with other
-        settings.
+        Raises InputError if the checkpoint is damaged, belongs to another detector, has more steps than `total`, or is
+        from a run with other settings.
         """
         path = self.out / "checkpoint.pt"
         if not path.exists():
             return
         state = load_state(path)
-        stored = kept_settings(TrainConfig()) | state["config"]  # a run from before a setting existed had its default
+        stored = kept_settings(TrainConfig()) | state["config"]  # a run older than a setting had its default
         given = kept_settings(self.config)
         if other := [name for name in given if given[name] != stored[name]]:
             differ = ", ".join(f"{name}={stored[name]}, not {given[name]}" for name in other)
@@ -96,9 +101,10 @@ class Run:
 
 
 class RunLog:
-    """log.jsonl, and the same for TensorBoard where asked for. Lines after `step`, to be run again, are dropped.
+    """The log of a run: log.jsonl and, with `tensorboard`, the same numbers for TensorBoard.
 
-    Raises InputError where TensorBoard is not installed.
+    Lines after `step` are dropped, because those steps will run again. Raises InputError if TensorBoard is wanted but
+    not installed.
     """
 
     def __init__(self, out: Path, step: int, tensorboard: bool = False) -> None:
@@ -109,7 +115,7 @@ class RunLog:
         self.board = open_tensorboard(out / "tensorboard", step) if tensorboard else None
 
     def write(self, line: dict) -> None:
-        """Append one line. Raises InputError when the disk is full."""
+        """Append one line. Raises InputError if it cannot be written, for example because the disk is full."""
         self.lines.append(line)
         try:
             with self.path.open("a", encoding="utf-8") as file:
@@ -123,17 +129,20 @@ class RunLog:
             self.board.flush()
 
     def best_ap(self) -> float:
-        """The highest AP of the evaluations so far; -1 if there was none."""
+        """The highest AP of the evaluations so far; -1 if there was none, or none whose AP is a number."""
         found = (line["metrics"]["AP"] for line in self.lines if "metrics" in line)
         return max((ap for ap in found if not math.isnan(ap)), default=-1.0)
 
     def evaluated(self, step: int) -> dict[str, float] | None:
-        """The metrics at that step, if it was evaluated."""
+        """The metrics at `step`, or None if the run was not evaluated there."""
         return next((line["metrics"] for line in self.lines if "metrics" in line and line["step"] == step), None)
 
 
 def open_tensorboard(folder: Path, step: int):
-    """A writer of TensorBoard's files that forgets what comes after `step`."""
+    """A writer of TensorBoard's files that drops what they hold after `step`.
+
+    Raises InputError if TensorBoard is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -142,27 +151,27 @@ def open_tensorboard(folder: Path, step: int):
 
 
 def kept_settings(config: TrainConfig) -> dict:
-    """The settings that a resumed run must share, as JSON holds them."""
+    """The settings that a resumed run must share, in the types that JSON would give back."""
     names = [f.name for f in fields(config) if f.name not in MAY_CHANGE]
     return json.loads(json.dumps({name: getattr(config, name) for name in names}))
 
 
 def write_text(path: Path, lines: list[str]) -> None:
-    """Write lines of text, whole or not at all; what is no Unicode is escaped."""
+    """Write lines of text, whole or not at all. Characters that UTF-8 cannot encode become backslash escapes."""
     with write_whole(path) as temporary:
         temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8", errors="backslashreplace")
 
 
 def is_log_line(value: object) -> bool:
-    """Whether a value out of a JSON file can be a line of a run's log: a step's, or an evaluation's metrics."""
+    """Whether a value from a JSON file can be a line of a run's log: of a step, or of an evaluation."""
     return isinstance(value, dict) and type(value.get("step")) is int and isinstance(value.get("metrics", {}), dict)
 
 
 def read_log(path: str | Path) -> list[dict]:
-    """The lines of a run's log.jsonl, given the file or the run's folder. A last line that was cut off is left out.
+    """Read a run's log.jsonl, given the file or the run's folder, as a list of its lines.
 
-    Metrics that were not measured, null in the file, are NaN. Raises InputError when there is no log, and for a line
-    before the last that is damaged.
+    A last line that is not JSON was cut off, and is left out. Metrics that were not measured, null in the file, become
+    NaN. Raises InputError if there is no log, and for any other line that is damaged.
     """
     path = Path(path)
     path = path / "log.jsonl" if path.is_dir() else path

@@ -1,4 +1,4 @@
-"""One step of training: forward, labels, losses, gradient and update; what it saw, and how long it took."""
+"""One step of training: forward pass, labels, losses, gradient and update; and the line about it in the log."""
 
 import math
 import time
@@ -19,13 +19,13 @@ from otalab.errors import InputError
 
 
 class Learner:
-    """Takes the steps of a run; one for a process.
+    """Takes the training steps of a run. Each process has one learner.
 
-    A step's images may come in parts (`config.accumulate`). Each part's losses are weighted by its positives, so that
-    the gradient is that of one batch of all images; only a batch norm that learns, which looks at a whole batch, sees
-    the part alone. Over several processes gradients and losses are averaged, and what is counted is summed.
+    The images of a step may be taken in several parts (`config.accumulate`). Each part's losses are weighted by its
+    positives, so that the gradient is that of one batch of all images. The exception is a batch norm that learns: it
+    takes its statistics from one part alone. Gradients and losses are averaged over processes, and counts are summed.
 
-    Raises InputError for parts with an assigner whose losses are its own.
+    Raises InputError if there are several parts and the assigner has losses of its own.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
@@ -39,10 +39,11 @@ class Learner:
         self.watch = Watch(run.model, device)
 
     def step(self, batches: Iterator, factor: float, stopping: bool) -> tuple[dict[str, float], bool]:
-        """One update with the learning rate at `factor` of its peak; `batches` has the parts of the step.
+        """Update the weights once, with a learning rate of `factor` times its peak.
 
-        Returns the line for the log, and whether any process is `stopping`. Raises InputError that names the images
-        when the loss or its gradient is not finite; the weights are left as they were.
+        `batches` yields the parts of the step. Returns the line for the log, and whether any process is `stopping`.
+        If the loss or its gradient is not finite, raises an InputError that names the step and its images, and leaves
+        the weights as they were.
         """
         run, watch = self.run, self.watch
         for group, peak in zip(run.optimizer.param_groups, run.peak_lrs, strict=True):
@@ -66,7 +67,7 @@ class Learner:
         return self.line({name: value / weight for name, value in sums.items()}, stopping)
 
     def learn(self, images: list[Tensor], targets: list[dict]) -> tuple[dict[str, Tensor], Tensor]:
-        """Add the gradient of one part; returns its losses and their weight: its positives, 1 for a whole step."""
+        """Add the gradient of one part; return its losses and their weight: its positives, or 1 for a whole step."""
         run, watch, precision = self.run, self.watch, self.run.config.precision
         half = torch.autocast(self.device.type, getattr(torch, precision), enabled=precision != "float32")
         with watch.timing("forward"), half:
@@ -82,7 +83,10 @@ class Learner:
         return losses, positives
 
     def update(self, weight: Tensor) -> None:
-        """Bring the gradient to that of the whole batch, clip it, and move the weights."""
+        """Divide the gradient by the weight of all parts, clip it, and update the weights.
+
+        Raises InputError if the gradient is not finite.
+        """
         run = self.run
         run.scaler.unscale_(run.optimizer)
         if run.config.accumulate > 1:
@@ -97,7 +101,10 @@ class Learner:
         run.scaler.update()
 
     def line(self, losses: dict[str, Tensor], stopping: bool) -> tuple[dict[str, float], bool]:
-        """What the log says of a step, fetched from the device and from the other processes at once."""
+        """The line for the log, and whether any process is stopping.
+
+        All numbers travel in one tensor: a single exchange between processes and a single copy from the device.
+        """
         watch = self.watch
         counted = (watch.positives, watch.empty_gts, watch.gts, stopping)
         values = [torch.as_tensor(v, dtype=torch.float64, device=self.device) for v in (*losses.values(), *counted)]
@@ -109,9 +116,9 @@ class Learner:
 
 
 class Watch:
-    """Looks at a detector while it learns: seconds of each phase of a step, and what becomes of its gts.
+    """Measures how long each phase of a step takes, and counts the step's gts, positives and gts without positives.
 
-    The labels of a step are counted where they are made: the model's `assign` goes through here.
+    It replaces the model's `assign` with `assign_and_count`, to count the labels where they are made.
     """
 
     def __init__(self, model: Detector, device: torch.device) -> None:
@@ -120,21 +127,21 @@ class Watch:
         self.reset()
 
     def reset(self) -> None:
-        """Begin a step."""
+        """Start a step with all times and counts at 0."""
         self.seconds = dict.fromkeys(("data", "forward", "assign", "backward"), 0.0)
         self.gts, self.positives, self.empty_gts = 0, 0, 0
 
     @contextmanager
     def timing(self, phase: str) -> Iterator[None]:
-        """Add the seconds of a block to a phase. A GPU works asynchronously: what counts is the time to launch it."""
+        """Add the seconds of a block to a phase. A GPU works asynchronously, and only the host's time is measured."""
         began = time.perf_counter()
         yield
         self.seconds[phase] += time.perf_counter() - began
 
     def assign_and_count(self, points, predictions, targets) -> list[Assignment]:
-        """The model's own assignment, timed and counted."""
+        """Call the model's own `assign`; time it and count its labels."""
         if self.device.type == "cuda":
-            torch.cuda.synchronize()  # what is left of the forward pass is not the assignment's
+            torch.cuda.synchronize()  # else the rest of the forward pass would count as assignment
         with self.timing("assign"):
             self.found = self.assign(points, predictions, targets)
         per_gt = torch.cat([assignment.counts for assignment in self.found])
@@ -144,14 +151,14 @@ class Watch:
         return self.found
 
     def seconds_spent(self) -> dict[str, float]:
-        """Seconds by phase, as the log names them: the forward pass without the assignment within it."""
+        """Seconds by phase, under their names in the log. The forward pass excludes the assignment inside it."""
         own = self.seconds | {"forward": self.seconds["forward"] - self.seconds["assign"]}
         return {f"{phase}_seconds": round(seconds, 6) for phase, seconds in own.items()}
 
 
 @contextmanager
 def named_in_errors(step: int, seen: list[dict]) -> Iterator[None]:
-    """Make an InputError say at which step, and on which images, it arose."""
+    """Put the step and the ids of the images `seen` before the message of an InputError raised in the block."""
     try:
         yield
     except InputError as error:
@@ -159,7 +166,7 @@ def named_in_errors(step: int, seen: list[dict]) -> Iterator[None]:
 
 
 def require_finite_loss(loss: Tensor, losses: dict[str, Tensor]) -> None:
-    """Raise InputError before a broken step reaches the weights."""
+    """Raise InputError if the loss is not finite, before it reaches the weights."""
     if not loss.isfinite():
         parts = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
         raise InputError(f"the loss is not finite ({parts}); try a lower --lr")

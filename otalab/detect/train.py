@@ -1,8 +1,8 @@
-"""The training loop: read it from top to bottom.
+"""The training loop, written to be read from top to bottom.
 
-`otalab train` runs it in one process, `torchrun --nproc-per-node N -m otalab train` in N of them: plain
-torch.distributed, since what it asks of the loop is a few words (`otalab.detect.distributed`), where a framework would
-hide the loop that is here to be read.
+`otalab train` runs it in one process, and `torchrun --nproc-per-node N -m otalab train` runs it in N processes. It uses
+plain torch.distributed, which takes only a few short calls (`otalab.detect.distributed`). A training framework would
+hide the loop that you are meant to read.
 """
 
 import copy
@@ -44,21 +44,26 @@ def train(
     progress: bool = True,
     each_epoch: Callable[[int, Detector], None] | None = None,
 ) -> dict[str, float]:
-    """Train a detector and evaluate it; returns the final metrics.
+    """Train a detector, evaluate it, and return the final metrics.
 
-    each_epoch: is called after every epoch with its number, from 0, and the detector as it would be evaluated
+    resume:     continue after the last checkpoint. The run ends with the weights of a run that was never stopped, but
+                rounds differently if it continues on another device or with another number of processes
+    progress:   print a summary of the data, a progress bar, and the AP of each evaluation
+    each_epoch: called after every full epoch with its number, from 0, and the detector that evaluation would use
 
-    First says what it will see, and what is left out and why: printed with `progress`, and kept as data.txt. Writes
-    into `config.out` also config.json, log.jsonl (a line for every step and every evaluation), checkpoint.pt (the last
-    state), and at every evaluation detections.json, report.html and, if none was better, best.safetensors. At the end
-    model.safetensors and metrics.json.
+    Files that the run writes into `config.out`:
 
-    With `resume` the run goes on after its last checkpoint and ends with the weights of a run that was never stopped.
-    Only another `device` or another number of processes rounds otherwise. SIGTERM saves the state and raises
-    SystemExit with the status 143.
+    config.json, data.txt            the settings; what the run sees of the data, what it leaves out, and why
+    log.jsonl                        a line for every step and every evaluation
+    checkpoint.pt                    the latest state, to resume from
+    detections.json, report.html     at every evaluation, and best.safetensors if its AP is the highest so far
+    model.safetensors, metrics.json  at the end
 
-    Raises InputError for input at fault, before anything is written; for a loader process that was killed; and when the
-    loss or its gradient is not finite, naming step (from 1, as in the log) and images. The last checkpoint stays then.
+    On SIGTERM the run finishes its step, saves its state, and raises SystemExit with status 143.
+
+    Raises InputError for faulty input, where possible before anything is written, and for a killed loader process. A
+    loss or gradient that is not finite raises an InputError, too, which names the step (from 1, as in the log) and its
+    images. The last checkpoint stays in each case.
     """
     with process_group(pick_device(config.device)) as device, sigterm_noted() as stopping:
         progress = progress and rank() == 0
@@ -84,9 +89,10 @@ def train(
             batches = iter(load_batches(trainset, config, run.step, total))
             for step in range(run.step, total):
                 epoch = step // each
+                # at the start of the next epoch, so that a run stopped before its evaluation makes up for it
                 if step and config.eval_every and step % (config.eval_every * each) == 0:
                     evaluator.evaluate(epoch - 1, tell)
-                torch.manual_seed(config.seed * 1_000_003 + step)  # so that a resumed run draws the same
+                torch.manual_seed(config.seed * 1_000_003 + step)  # a resumed run draws the same random numbers
                 run.model.train()
                 factor = lr_factor(step, total, config)
                 line, stop = learner.step(batches, factor, stopping())
@@ -110,9 +116,10 @@ def train(
 
 
 def open_data(config: TrainConfig, device: torch.device) -> tuple[CocoDataset, CocoDataset]:
-    """The training and validation splits of the run's folder.
+    """Open the training and validation splits of the data folder `config.data`.
 
-    Warns when no box is left to learn. Raises InputError for input at fault, and for a batch that memory cannot hold.
+    Warns if no box is left to learn. Raises InputError for faulty input, for a batch that does not fit into memory, and
+    for a validation image that is too large to evaluate.
     """
     size, longest = config.size, config.longest
     trainset = open_trainset(config, train_transforms(config.sizes or size, config.augment, longest))
@@ -123,12 +130,12 @@ def open_data(config: TrainConfig, device: torch.device) -> tuple[CocoDataset, C
     each = part_size(config, len(trainset))
     largest = (max(config.sizes), longest) if config.sizes else config.image_size
     require_steps_fit(trainset.sizes, largest, each, device)
-    evaluation_batch(valset.sizes, config.image_size, 1)
+    evaluation_batch(valset.sizes, config.image_size, 1)  # raises for an image that is too large
     return trainset, valset
 
 
 def open_trainset(config: TrainConfig, transforms: Callable) -> CocoDataset:
-    """The training split of the run's folder: the images and classes that the run learns."""
+    """Open the training split of the data folder, with the images and classes that the run learns."""
     return CocoDataset.from_folder(
         config.data,
         "train",
@@ -141,7 +148,10 @@ def open_trainset(config: TrainConfig, transforms: Callable) -> CocoDataset:
 
 
 def part_size(config: TrainConfig, num_images: int) -> int:
-    """Images that a process takes at once. Raises InputError when a step's images cannot be shared equally."""
+    """Number of images that a process takes through the network at once.
+
+    Raises InputError if the images of a step cannot be split evenly over the processes and their `accumulate` parts.
+    """
     batch = min(config.batch_size, num_images)
     each, odd = divmod(batch, num_processes() * config.accumulate)
     if odd:
@@ -153,7 +163,10 @@ def part_size(config: TrainConfig, num_images: int) -> int:
 
 
 def build_run(config: TrainConfig, class_names: list[str], device: torch.device) -> tuple[Run, dict]:
-    """The detector to train with all that goes along, new, and the settings that `build_detector` was given."""
+    """Build the detector, its moving average, optimiser and gradient scaler: a run before its first step.
+
+    Also returns the arguments of `build_detector` that describe it, some of which `config.init` may determine.
+    """
     torch.manual_seed(config.seed)
     settings = {
         "backbone": config.backbone,
@@ -179,7 +192,7 @@ def build_run(config: TrainConfig, class_names: list[str], device: torch.device)
 
 
 def account(config: TrainConfig, trainset: CocoDataset, valset: CocoDataset, device: torch.device) -> list[str]:
-    """Lines of text: what the run will see, what is left out of it and why, and on what it runs."""
+    """Describe in lines of text what the run sees, what is left out and why, and which machine it runs on."""
     images, *others = trainset.account(*(config.image_size or (None, None)))
     if "without a box" in images.partition("left out: ")[2]:
         images += " (--background N takes N of those without)"
@@ -194,8 +207,8 @@ def account(config: TrainConfig, trainset: CocoDataset, valset: CocoDataset, dev
 
 
 def open_folder(run: Run, opening: list[str]) -> RunLog:
-    """Prepare the run's folder, and open its log."""
-    sweep(run.out)  # a killed run may have left half a checkpoint
+    """Prepare the run's folder and open its log."""
+    sweep(run.out)  # a killed run may have left a half-written checkpoint
     write_json(run.out / "config.json", asdict(run.config))
     log = RunLog(run.out, run.step, run.config.tensorboard)
     write_text(run.out / "data.txt", opening)
@@ -204,7 +217,10 @@ def open_folder(run: Run, opening: list[str]) -> RunLog:
 
 @contextmanager
 def loader_faults_told(workers: int) -> Iterator[None]:
-    """Make one line of what loader processes raise; of a killed one torch tells wherever the run then is."""
+    """Turn the failure of a loader process (killed, or an OSError) into an InputError of one line.
+
+    Wrap the whole loop in it: torch reports a killed loader process wherever the run happens to be at that moment.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -219,9 +235,12 @@ def loader_faults_told(workers: int) -> Iterator[None]:
 
 @contextmanager
 def sigterm_noted() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGTERM, by which clusters end a job, is only noted; yields what says whether it came."""
+    """Only record SIGTERM, by which clusters end a job; yield a function that returns whether it came.
+
+    Outside the main thread SIGTERM keeps its usual effect, and the function returns False.
+    """
     came = []
-    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread handle signals
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread alone
         yield lambda: False
         return
     before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
