@@ -1,4 +1,4 @@
-"""The memory formats in which the detector's convolutions are fast: a property of the processor."""
+"""The memory formats in which the detector's convolutions are fast, which depends on the processor."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,12 @@ FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_
 
 
 def place(model: nn.Module, device: torch.device, name: str = "auto") -> nn.Module:
-    """Move a detector to a device, in "channels_last" or "contiguous", or each part as is fast there; its values stay.
+    """Move a detector to a device, in the memory format `name`: "channels_last", "contiguous" or "auto".
 
-    CUDA: channels_last. A CPU with AVX-512: channels_last, but for the head. Any other CPU: contiguous.
-    On AVX2, oneDNN takes up to twice as long for the gradient of a weight in channels_last. On AVX-512 that is so only
-    for the largest maps, and the head's four 3x3 convolutions a tower are on them: it trains 8 % slower.
+    "auto" chooses what is fast. CUDA: channels_last. A CPU with AVX-512: channels_last, except for the head. Any other
+    CPU: contiguous. On AVX2, oneDNN takes up to twice as long for the gradient of a weight in channels_last. On AVX-512
+    it does so only for the largest maps. The four 3x3 convolutions of each tower of the head work on these, and would
+    make it train 8 % slower. The values of the weights do not change.
     """
     if name != "auto":
         return model.to(device, memory_format=FORMATS[name])
@@ -23,6 +24,6 @@ def place(model: nn.Module, device: torch.device, name: str = "auto") -> nn.Modu
 
 
 def layout_of(weight: Tensor) -> torch.memory_format:
-    """The format of a convolution's weight. Its maps should come in the same: a mixture costs copies."""
+    """The memory format of a convolution's weight. Its input should have the same one, since a mixture costs copies."""
     last = weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
     return torch.channels_last if last else torch.contiguous_format

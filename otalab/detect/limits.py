@@ -1,4 +1,4 @@
-"""How large images and batches may be: their memory is bounded before it is taken."""
+"""Limits on the size of images and batches, checked before their memory is allocated."""
 
 import math
 from collections.abc import Sequence
@@ -11,27 +11,30 @@ from PIL import Image
 from otalab.data.memory import free_memory
 from otalab.errors import InputError
 
-PREDICT_PIXELS = 2**22  # of one image in a network: about 1 GB
-EVAL_PIXELS = 2**24  # of a batch in evaluation: about 4 GB
-STEP_PIXELS = 2**26  # of a batch in training, and of one image in evaluation: what the largest devices hold
-HELD_PIXELS = 2**25  # of an image in float32: 0.4 GB
-BATCH_PIXELS = 2**28  # of a batch in float32, before it is resized: 3 GB
-STEP_BYTES = 600  # that a px takes in training, at least: backbone tiny with a single class
+PREDICT_PIXELS = 2**22  # largest image that `predict` gives to a network: about 1 GB
+EVAL_PIXELS = 2**24  # largest batch in evaluation: about 4 GB
+STEP_PIXELS = 2**26  # largest batch in training, and largest image in evaluation: what the largest devices hold
+HELD_PIXELS = 2**25  # largest image in float32: 0.4 GB
+BATCH_PIXELS = 2**28  # largest batch in float32, before it is resized: 3 GB
+STEP_BYTES = 600  # bytes that a px needs in training, at least: backbone tiny with a single class
 
 
 def shrunk_size(size: tuple[int, int], most: int) -> tuple[int, int]:
-    """The size (height, width) of an image shrunk to `most` pixels, at least 1 px a side; smaller ones keep theirs."""
+    """The size (height, width) of an image shrunk to at most `most` pixels, with sides of at least 1 px.
+
+    A size that fits already stays as it is.
+    """
     height, width = size
     if height * width <= most:
         return height, width
     ratio = math.sqrt(most / (height * width))
-    if min(height, width) * ratio < 1:  # a line: only its length can shrink
+    if min(height, width) * ratio < 1:  # a line: only its longer side can shrink
         return (1, min(width, most)) if height < width else (min(height, most), 1)
     return max(1, int(height * ratio)), max(1, int(width * ratio))
 
 
 def shrink(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image in that size (height, width), antialiased; itself if it has it."""
+    """The image resized to `size` (height, width), antialiased; the same array if it has that size."""
     if pixels.shape[:2] == tuple(size):
         return pixels
     return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
@@ -40,7 +43,7 @@ def shrink(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[n
 def resized(
     sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None, rounding: np.ufunc = np.rint
 ) -> Int[np.ndarray, "n 2"]:
-    """Sizes (height, width) as a detector's `image_size` (shorter, longer side) makes them."""
+    """The sizes (height, width) of images after a detector's resize to `image_size` (shorter side, longest side)."""
     if image_size is None:
         return sizes
     ratio = np.minimum(image_size[0] / sizes.min(axis=1), image_size[1] / sizes.max(axis=1))
@@ -50,7 +53,10 @@ def resized(
 def require_steps_fit(
     sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None, batch_size: int, device: torch.device
 ) -> None:
-    """Raise InputError when a batch, padded to its largest sides, is more than any device or the free memory holds."""
+    """Raise InputError if a batch of images, padded to the largest height and width of all, does not fit into memory.
+
+    It must have at most `STEP_PIXELS` pixels and, on a CPU, fit into the free memory.
+    """
     count = min(batch_size, len(sizes))
     height, width = resized(sizes, image_size).max(axis=0).tolist()
     pixels = count * height * width
@@ -64,9 +70,9 @@ def require_steps_fit(
 
 
 def evaluation_batch(sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None, batch_size: int) -> int:
-    """The largest batch up to `batch_size` that fits; detections do not depend on it.
+    """The largest batch size, from 1 to `batch_size`, that fits into memory; detections do not depend on it.
 
-    Raises InputError when a single image is too large.
+    Raises InputError if the largest height times the largest width, after resizing, is more than `STEP_PIXELS`.
     """
     height, width = resized(sizes, image_size).max(axis=0).tolist()
     if height * width > STEP_PIXELS:

@@ -21,12 +21,15 @@ WEIGHTS = {"classification": 1.0, "box": 2.0, "quality": 0.5}  # the authors' co
 def detection_losses(
     predictions: Sequence[Predictions], targets: Sequence[Targets], assignments: Sequence[Assignment]
 ) -> dict[str, Float[Tensor, ""]]:
-    """The losses of a batch, weighted, to be summed: those that the assignments bring along, or else the detector's.
+    """The weighted losses of a batch, by name; the total loss is their sum.
 
-    The detector's are focal, GIoU and IoU-branch losses, each summed over the batch and divided by the number of
-    positives, see `count_positives`, at least one in all processes. The IoU branch learns the IoU of the predicted box
-    at assignment time; predictions without a quality have no such loss. Ignored points (-2) have no loss at all. A
-    positive with a score learns that instead of 1 by the quality focal loss (Li et al., NeurIPS 2020, Sec. 3, beta 2).
+    If the assignments have losses of their own, these are returned. Otherwise the losses are focal loss, GIoU loss and
+    IoU-branch loss, each summed over the batch and divided by the number of positives (`count_positives`), which is at
+    least one over all processes. The IoU branch learns the IoU of the predicted box at assignment time; predictions
+    without a quality have no such loss. Ignored points (-2) have no loss at all. If any positive
+    has a score, it learns that instead of 1, and the quality focal loss (Li et al., NeurIPS 2020, Sec. 3, beta 2) takes
+    the place of the focal loss.
+
     Raises InputError for a batch in which some predictions have a quality and some have none.
     """
     if assignments and all(a.make_losses is not None for a in assignments):
@@ -43,8 +46,8 @@ def detection_losses(
         for name in ("score", "label_weight", "box_weight")
     )
 
-    positive = (matched >= 0).nonzero().squeeze(1)  # all that the host waits for
-    first = accumulate((len(t) for t in targets), initial=0)  # of all gts, the first of each image
+    positive = (matched >= 0).nonzero().squeeze(1)  # the only time that the host waits for the device
+    first = accumulate((len(t) for t in targets), initial=0)  # index of each image's first gt
     owner = torch.cat([a.matched_gt + i for a, i in zip(assignments, first, strict=False)])[positive]
     target = torch.zeros_like(logits).index_put_((positive, labels[owner]), score[positive])
     gt_boxes = torch.cat([t.boxes for t in targets])[owner].to(boxes)
@@ -64,23 +67,23 @@ def detection_losses(
 
 
 def or_ones(values: Float[Tensor, " n"] | None, assignment: Assignment, like: Tensor) -> Float[Tensor, " n"]:
-    """What an assignment says of each point, in the dtype of `like`; ones if it says nothing."""
+    """An assignment's values, one for each point, in the dtype of `like`; ones if it has none."""
     return like.new_ones(len(assignment.matched_gt)) if values is None else values.to(like)
 
 
 def count_positives(assignments: Sequence[Assignment]) -> Float[Tensor, ""]:
-    """Positives of a batch, or their weight if they have one, averaged over processes, float64."""
+    """Number of positives of a batch, or sum of their `box_weight` if they have one: mean over processes, float64."""
     weights = [a.positive if a.box_weight is None else a.box_weight * a.positive for a in assignments]
     return mean_over_processes(torch.stack([weight.sum(dtype=torch.float64) for weight in weights]).sum())
 
 
 def at_least_one(count: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """What losses are divided by, given the mean over processes of what they count: at least one in all of them."""
+    """The divisor of a loss: what it counts, as a mean over processes, and at least one in all of them together."""
     return count.clamp(min=1 / num_processes())
 
 
 def own_losses(predictions: Sequence[Predictions], assignments: Sequence[Assignment]) -> dict[str, Float[Tensor, ""]]:
-    """The losses that the assignments of a batch bring along, over what they count."""
+    """The assignments' own losses: for each, its total over the batch divided by its count."""
     images = [a.losses(p) for a, p in zip(assignments, predictions, strict=True)]
     losses = {}
     for name in images[0]:
@@ -91,6 +94,6 @@ def own_losses(predictions: Sequence[Predictions], assignments: Sequence[Assignm
 
 
 def quality_focal_loss(logits: Float[Tensor, "k C"], target: Float[Tensor, "k C"]) -> Float[Tensor, "k C"]:
-    """Cross entropy with a soft target, weighted by the squared error of the probability: nothing where it is met."""
+    """Cross entropy with a soft target, weighted by the squared error of the probability, so 0 at the target."""
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return entropy * (target - logits.sigmoid()).square()

@@ -1,8 +1,8 @@
-"""MetaAnchor: the last layer of the head is generated from the shape of an anchor box, so that any box has one.
+"""MetaAnchor: a head that generates its last layer from the shape of an anchor box, so that any box can have one.
 
-Source: Yang et al., MetaAnchor: Learning to Detect Objects with Customized Anchors, NeurIPS 2018, Eq. 4: the weights of
-an anchor box b are a shared part and a residual that two layers make of log b. On our head, with its quality branch;
-the paper's variant whose residual also looks at the image is left out.
+Source: Yang et al., MetaAnchor: Learning to Detect Objects with Customized Anchors, NeurIPS 2018, Eq. 4. The weights
+for an anchor box b are a shared part plus a residual, which two layers compute from log b. It is built on otalab's
+head, with its quality branch. The paper's variant whose residual also depends on the image is left out.
 """
 
 import torch
@@ -14,17 +14,17 @@ from otalab.assign import AnchorPoints
 from otalab.detect.device import full_precision
 from otalab.detect.head import Head
 
-BASE = 8  # strides a side of a box whose logarithms are 0
+BASE = 8  # side, in strides, of the square box whose logarithms are 0
 PRIORS = ((0.7071, 1.4142), (1.0, 1.0), (1.4142, 0.7071))  # width and height of the boxes, in BASE strides
 HIDDEN = 32
-NOISE = 0.25  # deviation of the logarithms in training, so that weights are learnt between the boxes too
+NOISE = 0.25  # standard deviation of noise on the logarithms in training, to learn weights between the boxes too
 
 
 class MetaHead(Head):
-    """The head, with a prediction for each of PRIORS at each point; their order is point by point.
+    """The head with one prediction for each of PRIORS at each point; the predictions of a point lie together.
 
-    Box sides are measured in half sides of the anchor box. In training the boxes are drawn anew in each step around
-    PRIORS, so that `priors` may be others in evaluation, without any training.
+    Box sides are predicted in units of half the anchor box's sides. In training the boxes are drawn at random around
+    PRIORS in each step, so that `priors` may be set to other boxes in evaluation without further training.
     """
 
     def __init__(self, channels: int, num_classes: int, num_convs: int, strides: tuple[int, ...], bias: bool = False):
@@ -46,9 +46,10 @@ class MetaHead(Head):
     def level(
         self, feature: Float[Tensor, "b c h w"], stride: int, scale: Tensor, boxes: list[tuple[Tensor, Tensor, Tensor]]
     ) -> Float[Tensor, "b rows h w"]:
-        """C rows of logits, 4 of sides, one of quality and two of half sides of the anchor, for each anchor box.
+        """For each anchor box: C rows of logits, 4 of sides, one of quality and two of half the anchor's sides.
 
-        boxes: of each, width and height (2,) in BASE strides, and the weights of the class and the box layer
+        boxes: for each anchor box, its width and height (2,) in BASE strides, and the weights of the class layer and
+            of the box layer
         """
         seen, box_seen = self.class_tower(feature), self.box_tower(feature)
         box_bias, rows = torch.cat((self.sides.bias, self.quality.bias)), []
@@ -62,19 +63,19 @@ class MetaHead(Head):
         return torch.cat(rows, dim=1)
 
     def parts(self, rows: Float[Tensor, "b n rows"]) -> tuple[Tensor, ...]:
-        """Logits, sides, quality and half sides of the anchor boxes."""
+        """Logits, sides, quality and half sides of the anchor boxes, (b, n * a, ...) if there are `a` at each point."""
         rows = rows.unflatten(2, (len(self.priors), -1)).flatten(1, 2)  # (b, n * a, rows)
         logits, sides, quality, half = rows.split((self.num_classes, 4, 1, 2), dim=2)
         return logits, sides, quality.squeeze(2), half
 
     def points(self, points: AnchorPoints) -> AnchorPoints:
-        """Each point once for every anchor box."""
+        """Each point repeated for every anchor box."""
         columns = (points.xy, points.stride, points.level)
         return AnchorPoints(*(x.repeat_interleave(len(self.priors), dim=0) for x in columns))
 
 
 def generator(outputs: int) -> nn.Sequential:
-    """Two layers from the logarithms of a box's sides to a residual of weights, small at first."""
+    """Two layers that map the logarithms of a box's sides to the residual of weights, which is small at first."""
     last = nn.Linear(HIDDEN, outputs)
     nn.init.normal_(last.weight, std=1e-3)
     nn.init.zeros_(last.bias)

@@ -1,6 +1,6 @@
-"""Batch norm and group norm over the cells of images alone: padding has no say in a mean or a variance.
+"""Batch norm and group norm whose means and variances leave out the padding of images.
 
-They have the parameters of PyTorch's own, and are them where a batch has no padding.
+They have the same parameters as PyTorch's own norms, and the same results if a batch has no padding.
 """
 
 import torch
@@ -15,8 +15,8 @@ from otalab.detect.padding import Map, mask_of
 class RealBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over the real cells of the batch; zeros in the padding.
 
-    A single value a channel (one image that comes down to one cell) has no variance: in training it is normalised as in
-    evaluation, by the running statistics, and leaves them as they are.
+    A single value per channel (one image whose map has one cell) has no variance. In training it is normalised as in
+    evaluation, by the running statistics, and these stay as they are.
     """
 
     def forward(self, x: Map) -> Map:
@@ -28,7 +28,7 @@ class RealBatchNorm2d(nn.BatchNorm2d):
         return super().forward(x) if mask is None else super().forward(x) * mask
 
     def over_real_cells(self, x: Map, mask: Tensor) -> Map:
-        """The norm in training; more than one cell is real, since there are images of two sizes."""
+        """The norm in training. A batch with padding has at least two images, so more than one real cell."""
         y, mean, variance, cells = _normalised(self, x, mask, groups=None)
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -38,7 +38,7 @@ class RealBatchNorm2d(nn.BatchNorm2d):
 
 
 class RealGroupNorm(nn.GroupNorm):
-    """GroupNorm over each image's real cells; zeros in the padding."""
+    """GroupNorm over the real cells of each image; zeros in the padding."""
 
     def forward(self, x: Map) -> Map:
         mask = mask_of(x)
@@ -46,7 +46,7 @@ class RealGroupNorm(nn.GroupNorm):
 
 
 def _normalised(norm: nn.Module, x: Map, mask: Tensor, groups: int | None) -> tuple[Map, Tensor, Tensor, Tensor]:
-    """What `_Norm` makes of a map, in the precision of the norm's weights and given back in that of the map."""
+    """Apply `_Norm` in the precision of the norm's weights; the map comes back in its own precision."""
     with full_precision(x.device):
         wide, mask = x.to(norm.weight.dtype), mask.to(norm.weight.dtype)
         y, *statistics = _Norm.apply(wide, mask, norm.weight, norm.bias, groups, norm.eps)
@@ -54,14 +54,16 @@ def _normalised(norm: nn.Module, x: Map, mask: Tensor, groups: int | None) -> tu
 
 
 class _Norm(Function):
-    """PyTorch's own norm of maps with zeros in the padding, put right afterwards.
+    """PyTorch's own norm of maps with zeros in the padding, corrected afterwards.
 
-    Zeros leave sums alone, but they count as cells. With r = all cells / real cells, and m and v the mean and variance
-    over all cells, those over the real ones are r m and r (v + m^2) - (r m)^2. The gradient has one part that goes
-    through mean and variance, which is r times as large.
+    Zeros do not change sums, but they count as cells. Let r = all cells / real cells, and let m and v be the mean and
+    variance over all cells. Those over the real cells are r m and r (v + m^2) - (r m)^2. The part of the gradient that
+    goes through mean and variance is r times as large; the direct part is the same.
 
-    groups: of channels, each normalised for each image; None for a batch norm. Returns the map; the mean and variance
-    (images, groups) or (1, channels); and the number of real cells, likewise.
+    groups: number of groups of channels, normalised separately in each image; None for a batch norm
+
+    Returns the map; the mean and the variance, both (images, groups), or (1, channels) for a batch norm; and the number
+    of real cells, (images, 1) or (1, 1).
     """
 
     @staticmethod
@@ -105,5 +107,5 @@ class _Norm(Function):
 
 
 def _per_channel(values: Float[Tensor, "b groups"], channels: int) -> Float[Tensor, "b c 1 1"]:
-    """Each group's value for all of its channels."""
+    """Repeat the value of each group for all of its channels."""
     return values.repeat_interleave(channels // values.shape[1], dim=1)[..., None, None]

@@ -1,4 +1,4 @@
-"""Optimiser, learning-rate schedule and moving average of a run."""
+"""Optimiser, learning-rate schedule and moving average of the weights."""
 
 import math
 
@@ -9,7 +9,10 @@ from otalab.detect.config import TrainConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD over four groups: backbone or not, decayed or not (norms, biases and the assigner's are not)."""
+    """AdamW or SGD with up to four parameter groups: in the backbone or not, with weight decay or without.
+
+    Norms, biases and other vectors have no weight decay, and neither have the parameters of the assigner.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -29,7 +32,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 
 def lr_factor(step: int, total: int, config: TrainConfig) -> float:
-    """The learning rate at `step` of `total` as a fraction of its peak: a pure function, so a run can be resumed."""
+    """The learning rate at `step` (from 0) of `total` as a fraction of its peak; without state, so runs can resume."""
     warmup = min(config.warmup, total)
     if step < warmup:
         return 1e-3 + (1 - 1e-3) * step / warmup
@@ -41,7 +44,7 @@ def lr_factor(step: int, total: int, config: TrainConfig) -> float:
 
 @torch.no_grad()
 def update_ema(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move `average` towards `model`; the decay starts small, so that early steps do not linger."""
+    """Move `average` towards `model`. The decay starts small, so that the average soon forgets the first steps."""
     decay = min(decay, (1 + step) / (10 + step))
     for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
         if value.is_floating_point():

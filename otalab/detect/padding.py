@@ -1,10 +1,10 @@
-"""Padding without a say: images of a batch are padded to one size, and each gets the answer that it would get alone.
+"""Padding without effect: images are padded to the size of their batch, and each gets the results it would get alone.
 
-Two rules see to that. A layer that looks around, a convolution or a pooling, finds zeros beyond the image, as at the
-rim of an image that is not padded (`blind_to_padding`, `without_padding`). A norm takes its mean and variance over the
+Two rules ensure this. A convolution or pooling that looks at neighbouring cells finds zeros beyond the image, as at the
+border of an image without padding (`blind_to_padding`, `without_padding`). A norm takes its mean and variance over the
 cells of images alone, and leaves zeros elsewhere (`norms.py`).
-Both ask which cells are real, of the batch that `real_cells` has announced.
-A batch without padding takes the ordinary way, at no cost.
+Both use the batch that `real_cells` has announced to tell which cells are real.
+A batch without padding goes through the ordinary layers, at no extra cost.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,8 @@ class RealCells:
     sizes   height and width of each image of the batch, px
     padded  height and width of the batch, px
 
-    A cell of stride s is real if its corner lies inside the image: ceil(height / s) x ceil(width / s) cells of a map.
+    A cell of stride s is real if its upper left corner lies inside the image. An image thus has
+    ceil(height / s) x ceil(width / s) real cells.
     """
 
     def __init__(self, sizes: Sequence[tuple[int, int]], padded: tuple[int, int], device: torch.device):
@@ -36,8 +37,11 @@ class RealCells:
         self._masks: dict[tuple[tuple[int, int], torch.dtype], Tensor] = {}
 
     def mask(self, shape: tuple[int, int], dtype: torch.dtype) -> Float[Tensor, "b 1 h w"] | None:
-        """1 at the real cells of a map of `shape`, whose stride is a power of two, else 0; None if all are real."""
-        if self.none_padded or shape == self.padded:  # the images themselves are padded with zeros
+        """1 at the real cells of a map of `shape` (h, w), else 0; None if there is nothing to mask.
+
+        That is so if no image is padded, and for the batch of images itself. Strides must be powers of two.
+        """
+        if self.none_padded or shape == self.padded:  # the images themselves have zeros in the padding already
             return None
         if (shape, dtype) not in self._masks:
             count = self.counts(shape)
@@ -46,7 +50,7 @@ class RealCells:
         return self._masks[shape, dtype]
 
     def counts(self, shape: tuple[int, int]) -> Int[Tensor, "b 2"]:
-        """Rows and columns of real cells of each image in a map of `shape`."""
+        """Number of rows and of columns of real cells, for each image in a map of `shape` (h, w)."""
         strides = (2**i for i in range(32))
         stride = next(s for s in strides if tuple(-(-side // s) for side in self.padded) == shape)
         return (self.sizes + stride - 1) // stride
@@ -54,7 +58,7 @@ class RealCells:
 
 @contextmanager
 def real_cells(real: RealCells) -> Iterator[None]:
-    """Announce the batch that goes through the layers of this module."""
+    """Announce, for the duration of the block, the batch that goes through the layers of this module."""
     token = _batch.set(real)
     try:
         yield
@@ -63,15 +67,16 @@ def real_cells(real: RealCells) -> Iterator[None]:
 
 
 def mask_of(x: Map) -> Float[Tensor, "b 1 h w"] | None:
-    """1 at the real cells of a map of the batch at hand, else 0; None if all are, or if no batch was announced."""
+    """`RealCells.mask` of a map of the announced batch; None if no batch was announced."""
     real = _batch.get()
     return None if real is None else real.mask(tuple(x.shape[-2:]), x.dtype)
 
 
 def blind_to_padding(module: nn.Module) -> None:
-    """Let every layer inside that looks at a cell's neighbours see zeros where there is padding.
+    """Make every layer in `module` that looks at neighbouring cells see zeros in the padding.
 
-    Where such a layer follows a ReLU6, in the order in which modules stand, the ReLU6 leaves the zeros.
+    If the layer comes right after a ReLU6, in the order of the modules, that ReLU6 is replaced by one that writes the
+    zeros. Otherwise the layer writes them into its own input.
     """
     leaves = [(name, layer) for name, layer in module.named_modules() if not any(layer.children())]
     for (before, activation), (_, layer) in pairwise([("", None), *leaves]):
@@ -85,12 +90,12 @@ def blind_to_padding(module: nn.Module) -> None:
 
 
 def looks_around(layer: nn.Module) -> bool:
-    """Whether a layer's outputs depend on neighbours of their cells."""
+    """Whether a layer's output at a cell depends on neighbouring cells."""
     return isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.kernel_size not in (1, (1, 1))
 
 
 class RealReLU6(nn.ReLU6):
-    """ReLU6 over the real cells, zeros in the padding: in one pass each way, where a product would add one to each."""
+    """ReLU6 at the real cells, zeros in the padding; a product with the mask would need another pass each way."""
 
     def forward(self, x: Map) -> Map:
         mask = mask_of(x)
@@ -98,7 +103,7 @@ class RealReLU6(nn.ReLU6):
 
 
 class _ReLU6(Function):
-    """In place. Backwards the zeros need no care: nothing goes through a ReLU6 at 0."""
+    """Works in place. Backward needs no mask, because the gradient of a ReLU6 at 0 is 0."""
 
     @staticmethod
     def forward(ctx, x: Map, mask: Tensor) -> Map:
@@ -113,11 +118,11 @@ class _ReLU6(Function):
         return torch.ops.aten.hardtanh_backward(gradient, *ctx.saved_tensors, 0.0, 6.0), None
 
 
-def _cut_inputs(layer: nn.Module, inputs: tuple[Map]) -> tuple[Map]:  # by name, so that a model can be pickled
+def _cut_inputs(layer: nn.Module, inputs: tuple[Map]) -> tuple[Map]:  # not a lambda, so that a model can be pickled
     return (without_padding(*inputs),)
 
 
 def without_padding(x: Map) -> Map:
-    """A map of the batch at hand with zeros in the padding."""
+    """The map with zeros in the padding of the announced batch."""
     mask = mask_of(x)
     return x if mask is None else x * mask

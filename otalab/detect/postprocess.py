@@ -12,10 +12,11 @@ from otalab.assign import AnchorPoints, Predictions
 
 @dataclass(frozen=True)
 class PostProcess:
-    """Threshold, top k a level, class-wise NMS, top k an image, clip: in this order, after the authors' code.
+    """The steps from dense predictions to final boxes, in the order of the OTA authors' code.
 
-    Scores are those of `class_scores`. With `clip_first` boxes are clipped before NMS, which then sees only what is
-    inside the image, and what is empty stays: torchvision's way.
+    Score threshold, the best `per_level` of each level, NMS by class, the best `per_image` of the image, clip. Scores
+    are those of `class_scores`. With `clip_first`, boxes are clipped before NMS, as in torchvision; NMS then compares
+    only their parts inside the image, and boxes that become empty stay.
     """
 
     score_threshold: float = 0.05
@@ -25,9 +26,9 @@ class PostProcess:
     clip_first: bool = False
 
     def __call__(self, points: AnchorPoints, predictions: Predictions, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Boxes (d, 4) xyxy px clipped to `size` (height, width), labels (d,), scores (d,), best first.
+        """A dict of boxes (d, 4) xyxy px, clipped to `size` (height, width), labels (d,) and scores (d,), best first.
 
-        A box of which nothing is left inside the image is dropped, but for `clip_first`.
+        A box that lies outside the image is dropped, except with `clip_first`.
         """
         scores = class_scores(predictions.logits, predictions.quality)
         boxes, labels, kept_scores = [], [], []
@@ -45,19 +46,19 @@ class PostProcess:
             boxes = clip_boxes_to_image(boxes, size)
         if len(boxes) == 0:
             return {"boxes": boxes, "labels": labels, "scores": scores}
-        # batched_nms tells classes apart by shifting their boxes, which must not be negative for that
+        # batched_nms separates classes by an offset to their boxes, which works only if no coordinate is negative
         keep = batched_nms(boxes - boxes.min(), scores, labels, self.nms_iou)[: self.per_image]
         boxes, labels, scores = boxes[keep], labels[keep], scores[keep]
         if self.clip_first:
             return {"boxes": boxes, "labels": labels, "scores": scores}
         boxes = clip_boxes_to_image(boxes, size)
-        seen = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # not those that lie in the padding
+        seen = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # drop those that lie in the padding
         return {"boxes": boxes[seen], "labels": labels[seen], "scores": scores[seen]}
 
 
 def class_scores(
     logits: Float[Tensor, "*points C"], quality: Float[Tensor, "*points"] | None
 ) -> Float[Tensor, "*points C"]:
-    """sqrt(sigmoid(logit) * sigmoid(quality)), or sigmoid(logit) where predictions have no quality."""
+    """sqrt(sigmoid(logit) * sigmoid(quality)), or sigmoid(logit) if the predictions have no quality."""
     scores = logits.sigmoid()
     return scores if quality is None else (scores * quality.sigmoid()[..., None]).sqrt()

@@ -1,4 +1,4 @@
-"""Boxes for image files, and pictures with the boxes drawn in."""
+"""Detect objects in image files; write their boxes, and pictures with the boxes drawn in."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from otalab.detect.limits import HELD_PIXELS, PREDICT_PIXELS, shrink, shrunk_siz
 from otalab.errors import InputError, one_line
 from otalab.files import read_json, write_json
 
-ROW = {"box", "label", "score"}  # of a result
+ROW = {"box", "label", "score"}  # keys of a result
 
 
 def predict(
@@ -29,13 +29,14 @@ def predict(
 ) -> Iterator[str | InputError]:
     """Detect objects in image files; for each, write `out/NAME.json` and `out/NAME.png` and yield a line of text.
 
-    The JSON is a list of {"box": [x1, y1, x2, y2] in px, "label": class name, "score": 0..1}, best first, of scores
-    from `threshold`. An image is looked at upright, as its EXIF says, and its boxes refer to that. One larger than
-    `PREDICT_PIXELS` is shrunk for a detector that does not resize by itself, and the line says so.
+    The JSON is a list of {"box": [x1, y1, x2, y2] in px, "label": class name, "score": 0..1}, best first, with scores
+    of at least `threshold`. Images are turned upright according to their EXIF data, and boxes refer to the upright
+    image. If the detector does not resize images itself, those larger than `PREDICT_PIXELS` are shrunk. The line says
+    when an image was shrunk.
 
-    For an image that cannot be read or whose results cannot be written, its InputError is yielded, and the others
-    follow. Raises InputError for a missing or damaged checkpoint, a threshold outside 0..1, and results that would
-    overwrite each other, an image, or files that are none of `predict`'s.
+    If an image cannot be read or its results cannot be written, yields its InputError and continues with the next.
+    Raises InputError, before the first image, for a missing or damaged checkpoint, a threshold outside 0..1, an `out`
+    that is a file, and results that would overwrite each other, an image, or files that `predict` did not write.
     """
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold is {threshold}; a score lies in 0..1")
@@ -49,8 +50,11 @@ def predict(
 
 
 def predict_one(model: Detector, names: list[str], path: Path, picture: Path, threshold: float) -> str:
-    """Detect, write and tell of one image. Raises InputError when it cannot be read or its results not be written."""
-    from otalab.viz.detections import save_detections  # drawing needs no import before there is a picture
+    """Detect objects in one image, write the results, and return the line of text for it.
+
+    Raises InputError if the image cannot be read or its results cannot be written.
+    """
+    from otalab.viz.detections import save_detections  # imported late: otalab.viz builds on this package
 
     pixels = read_image(path, upright=True)
     found, seen = detect_pixels(model, pixels)
@@ -71,10 +75,10 @@ def predict_one(model: Detector, names: list[str], path: Path, picture: Path, th
 
 @torch.inference_mode()
 def detect_pixels(model: Detector, pixels: UInt8[np.ndarray, "h w 3"]) -> tuple[dict[str, Tensor], tuple[int, int]]:
-    """Detections of one image on the CPU, boxes in its px, and the size (height, width) in which it was looked at.
+    """Detections of one image, and the size (height, width) at which the image was given to the detector.
 
-    A large image is shrunk before it becomes float32: to `PREDICT_PIXELS` for a detector that takes images as they
-    come, and for others to `HELD_PIXELS` of float32, of which their own resize leaves less.
+    The detections are on the CPU, with boxes in px of the given image. A large image is shrunk before it becomes
+    float32: to `PREDICT_PIXELS` if the detector takes images in any size, or to `HELD_PIXELS` if it resizes them.
     """
     size = pixels.shape[:2]
     seen = shrunk_size(size, PREDICT_PIXELS if model.image_size is None else HELD_PIXELS)
@@ -86,7 +90,7 @@ def detect_pixels(model: Detector, pixels: UInt8[np.ndarray, "h w 3"]) -> tuple[
 
 
 def places(images: Sequence[Path], out: Path) -> list[Path]:
-    """Where the picture of each image goes. Raises InputError when a file would be lost by that."""
+    """The path of each image's picture. Raises InputError if `out` is a file, or a file would be lost."""
     if out.exists() and not out.is_dir():
         raise InputError(f"cannot write into {out}: it is a file")
     sources = {os.path.realpath(path) for path in images}
@@ -106,6 +110,6 @@ def places(images: Sequence[Path], out: Path) -> list[Path]:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a JSON file holds what `predict` writes."""
+    """Whether a file holds JSON as `predict` writes it."""
     rows = read_json(path)
     return isinstance(rows, list) and all(isinstance(row, dict) and row.keys() == ROW for row in rows)

@@ -1,7 +1,8 @@
-"""What detectors of one family do in their own way, so that weights from elsewhere mean here what they meant there.
+"""Conventions in which families of detectors differ, so that weights trained elsewhere give the same boxes here.
 
-The network is the same everywhere: ResNet, FPN with P6 and P7 from P5, two towers, relu(scale * x) * stride. Families
-differ in where points lie, what counts as picture and what becomes of boxes; each difference is a field of `Style`.
+All families share the network: ResNet, FPN with P6 and P7 from P5, two towers, and sides of relu(scale * x) * stride.
+They differ in where points lie, how much padding counts as picture, and how predictions become final boxes. Each
+difference is a field of `Style`.
 """
 
 from collections.abc import Sequence
@@ -17,16 +18,17 @@ from otalab.detect.postprocess import PostProcess
 
 @dataclass(frozen=True)
 class Style:
-    """How a family of detectors differs; the defaults are otalab's own.
+    """The conventions of one family of detectors; the defaults are otalab's own.
 
     offset:       points lie at (i + offset) * stride
-    pad_to:       each image is padded to a multiple of so many px, which then counts as picture
-    stretched:    boxes are measured from i * (padded side // cells) instead of i * stride. The two differ on coarse
-                  levels, whose last cell reaches beyond the image: 800 px are 7 cells of 128 px, or 7 steps of 114 px
-    antialias:    whether images are smoothed as they shrink, and sizes rounded; else sizes are rounded down
+    pad_to:       each image is padded to a multiple of this many px, and this padding counts as picture
+    stretched:    whether boxes are measured from i * (padded side // cells) instead of i * stride. The two differ on
+                  coarse levels, whose last cell reaches beyond the image: 800 px hold 7 cells, which then lie 114 px
+                  apart instead of 128
+    antialias:    whether images are antialiased as they shrink, and the new sizes rounded; else sizes are rounded down
     tower_bias:   whether the convolutions of the head's towers have a bias
-    early_stride: whether a bottleneck steps down in its first convolution, not in its second (He et al., CVPR 2016)
-    postprocess:  from dense predictions to final boxes
+    early_stride: whether a bottleneck has its stride in its first convolution (He et al., CVPR 2016), not its second
+    postprocess:  how dense predictions become final boxes
     """
 
     offset: float = 0.5
@@ -38,11 +40,11 @@ class Style:
     postprocess: PostProcess = field(default_factory=PostProcess)
 
     def padded(self, size: Sequence[int]) -> tuple[int, int]:
-        """What counts as picture of an image of `size` (height, width), px."""
+        """Height and width in px of what counts as picture, for an image of `size` (height, width) px."""
         return tuple(-(-side // self.pad_to) * self.pad_to for side in size)
 
     def origins(self, points: AnchorPoints, strides: Sequence[int], size: Sequence[int]) -> Float[Tensor, "n 2"]:
-        """Where the boxes of an image of `size` are measured from: the points, unless the grid is stretched."""
+        """The positions (n, 2), px, that the boxes of an image of `size` are measured from; see `stretched`."""
         if not self.stretched:
             return points.xy
         padded = torch.tensor(self.padded(size)).flip(0)  # (x, y)
