@@ -1,1 +1,1 @@
-"""The command line: `main` has the commands, and each that is more than a call has a file."""
+"""The command line: `flags` declares the commands, `main` runs one, and the other modules carry them out."""

@@ -18,11 +18,11 @@ from otalab.files import write_json
 from otalab.lab.compare_assigners import compare_assigners
 from otalab.lab.simulate import seeded, simulate_predictions, simulate_scene
 
-MOST_OBJECTS = 100  # each that does not fit costs many tries
+MOST_OBJECTS = 100  # an object that does not fit costs many tries
 
 
 def run(a: argparse.Namespace) -> None:
-    """Compare, print, write what was asked for."""
+    """Compare the assigners, print the table, and write the picture and the JSON file if asked for."""
     if a.checkpoint and a.skill is not None:
         raise InputError("--skill simulates predictions and --checkpoint makes them; choose one")
     if a.skill is not None and not 0 <= a.skill <= 1:
@@ -59,7 +59,7 @@ def run(a: argparse.Namespace) -> None:
     print(family)
     if a.picture:
         from otalab.viz.output import save_figure
-        from otalab.viz.story import family_figure  # Matplotlib takes its time to load
+        from otalab.viz.story import family_figure  # slow: loads Matplotlib
 
         figure = family_figure(image, points, targets, family, names, note=f"Predictions {origin}.")
         save_figure(figure, a.picture, dpi=100)
@@ -69,14 +69,14 @@ def run(a: argparse.Namespace) -> None:
 
 
 def untrained(num_classes: int, seed: int) -> Detector:
-    """A detector of random weights; the global generator stays as it was."""
+    """A detector with random weights; the global random generator is left unchanged."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return build_detector(num_classes=num_classes).eval()
 
 
 def resized(model: Detector, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
-    """The image (3, H, W) as the detector asks for it, and its gts there."""
+    """Resize an image (3, H, W) as the detector does, and scale its gts to match."""
     small = model.resize(image)
     ratio = (torch.tensor(small.shape[-2:]).flip(0) / torch.tensor(image.shape[-2:]).flip(0)).repeat(2)  # xyxy
     ignore = None if targets.ignore_boxes is None else targets.ignore_boxes * ratio
@@ -91,9 +91,9 @@ def predicted(model: Detector, image: Tensor) -> tuple[AnchorPoints, Predictions
 
 
 def photo(path: Path, annotations: Path | None, categories: list[str] | None) -> tuple[str, Tensor, Targets, list[str]]:
-    """An image of a COCO-format folder: title, image (3, H, W) in 0..1, gts and class names.
+    """Load an image of a COCO-format folder: its title, the image (3, H, W) in 0..1, gts and class names.
 
-    Raises InputError where it or its annotations are missing.
+    Raises InputError if the image or its annotations are missing.
     """
     if not path.is_file():
         raise InputError(f"no image {path}")
@@ -105,13 +105,13 @@ def photo(path: Path, annotations: Path | None, categories: list[str] | None) ->
 
 
 def small_enough(image: Tensor, target: dict) -> tuple[Tensor, dict]:
-    """A transform of the data set: shrinks a large image, with its boxes, before it becomes float32."""
+    """Data set transform that shrinks a large image and its boxes before the image becomes float32."""
     size = list(shrunk_size(tuple(image.shape[-2:]), PREDICT_PIXELS))
     return resize(image, size), {**target, "boxes": resize(target["boxes"], size)}
 
 
 def find_annotations(image: Path) -> Path:
-    """The annotation file that lies where the image's folder says. Raises InputError naming where it was looked for."""
+    """Find the annotation file for the image's folder. If there is none, raises InputError with the places searched."""
     folder = image.parent.resolve()
     places = [folder.parent / "instances.json", folder.parent / "annotations" / f"instances_{folder.name}.json"]
     for place in places:

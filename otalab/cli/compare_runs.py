@@ -17,14 +17,14 @@ def run(a: argparse.Namespace) -> None:
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> list[str]:
-    """Rows of one set of keys as lines of text under their headings."""
+    """Format rows with the same keys as lines of text; the keys are the headings in the first line."""
     cells = [list(rows[0]), *([text(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def text(value: object) -> str:
-    """A value of a table, on one line; a dash for what is not there."""
+    """Format a value for a table, on one line; None and NaN become a dash."""
     if value is None or value != value:  # NaN
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else one_line(value)

@@ -13,7 +13,7 @@ from otalab.data.voc import read_voc
 from otalab.data.yolo import read_yolo
 from otalab.errors import InputError
 
-SHOWN_SIDE = 300  # px of the shorter side of an image on the sheet
+SHOWN_SIDE = 300  # shorter side of an image on the sheet, px
 
 
 def run_shapes(a: argparse.Namespace) -> None:
@@ -22,7 +22,7 @@ def run_shapes(a: argparse.Namespace) -> None:
 
 
 def run_coco(a: argparse.Namespace) -> None:
-    """Each split, or each manifest of --ids; a manifest names its split."""
+    """Fetch each split of --splits, or the photos of each manifest of --ids, which names its split itself."""
     if a.ids and (a.images or a.categories):
         raise InputError("--ids says which photos and categories; give no --images or --categories beside it")
     options = {"max_images": a.images, "longest_side": a.longest_side, "seed": a.seed, "categories": a.categories}
@@ -54,7 +54,7 @@ def run_yolo(a: argparse.Namespace) -> None:
 
 
 def print_splits(folder: Path, splits: Mapping[str, Split]) -> None:
-    """What was read, what was left out and why, and where it is now."""
+    """Print what was read, what was left out and why, and where the new folder is."""
     for name, split in splits.items():
         print(f"{name}:", *(f"  {line}" for line in split.account()), sep="\n")
     print(f"in COCO format in {folder}")
@@ -77,7 +77,7 @@ def run_show(a: argparse.Namespace) -> None:
 
 
 def run_summary(a: argparse.Namespace) -> None:
-    """One split may be missing, and is told; not both."""
+    """Print a summary of both splits. One missing split is reported as such; two raise InputError."""
     lines, missing = [], []
     for split in ("train", "val"):
         try:

@@ -35,15 +35,15 @@ SOLVER_COLUMNS = [
 
 
 def run(a: argparse.Namespace) -> int:
-    """Run it all; everything lands in `a.out`, the scenes in its folder `shapes`. The status is 1 if a check failed.
+    """Run the demo and write everything into `a.out`, the scenes into its folder `shapes`. Returns 1 if a check failed.
 
-    Raises InputError, before the work begins, when `a.out` holds a run or files that are no demo's.
+    Raises InputError, before the work begins, if `a.out` holds another run, or foreign files that one would overwrite.
     """
     began = time.perf_counter()
     out = a.out
     recipe = RECIPE | ({"epochs": a.epochs} if a.epochs else {})
     config = TrainConfig(data=str(out / "shapes"), out=str(out), **recipe)
-    if not (out / "shapes" / "shapes.json").exists():  # a former demo's run is replaced, no other
+    if not (out / "shapes" / "shapes.json").exists():  # only the run of an earlier demo is replaced
         require_free(out, resume=False)
     print("1/4  verify: every solver against exact solutions")
     verifications = [verified(case) for case in (toy_case(), random_case(), simulated_case())]
@@ -52,7 +52,7 @@ def run(a: argparse.Namespace) -> int:
     make_shapes(out / "shapes", train=a.train_images, val=300, overwrite=True)
 
     print("\n3/4  train a detector from scratch with optimal transport assignment", flush=True)
-    for name in ("checkpoint.pt", "model.safetensors", "metrics.json", "detections.json"):  # of a former demo
+    for name in ("checkpoint.pt", "model.safetensors", "metrics.json", "detections.json"):  # left by an earlier demo
         (out / name).unlink(missing_ok=True)
     start = time.perf_counter()
     metrics = train(config)
@@ -86,14 +86,14 @@ def run(a: argparse.Namespace) -> int:
 
 
 def verified(case: Case) -> Verification:
-    """The case verified, and printed."""
+    """Verify the case and print the result."""
     verification = verify(case)
     print(f"\n{verification}", flush=True)
     return verification
 
 
 def report_labels(report: Report, model: Detector, heldout: CocoDataset) -> None:
-    """A scene, its cost matrix, the plan, and the points that learn."""
+    """Add a section that shows a scene, its cost matrix, the plan and the positives."""
     image, targets, points, assignment = contested_scene(model, heldout)
     report.add_section(
         "Who learns what",
@@ -109,7 +109,7 @@ def report_labels(report: Report, model: Detector, heldout: CocoDataset) -> None
 
 
 def report_solvers(report: Report, verifications: list[Verification]) -> None:
-    """A table of solvers per problem."""
+    """Add a section with a table of solvers for each problem."""
     report.add_section(
         "Which solver to trust",
         "The exact solvers agree, and their prices prove that no plan costs less. Fifty Sinkhorn iterations at "
@@ -121,7 +121,7 @@ def report_solvers(report: Report, verifications: list[Verification]) -> None:
 
 
 def contested_scene(model: Detector, heldout: CocoDataset) -> tuple[torch.Tensor, Targets, AnchorPoints, Assignment]:
-    """The scene of at most 7 objects in which the most anchor points could learn several: the best one to look at."""
+    """Of the first 100 scenes, the one of 1 to 7 objects with the most ambiguous points: the best one to look at."""
     assigner = build_assigner("ota")
 
     def contested(index: int) -> int:

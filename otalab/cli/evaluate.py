@@ -6,11 +6,11 @@ from dataclasses import asdict
 
 from otalab.files import to_json, write_json
 
-HEADS = {"MR-2": "MR^-2"}  # of metrics whose names say less
+HEADS = {"MR-2": "MR^-2"}  # printed in place of the metric's key
 
 
 def run(a: argparse.Namespace) -> None:
-    """Images are padded in batches as in training, unless told otherwise."""
+    """Evaluate in batches of the size used in training, unless --batch-size is given; smaller if that does not fit."""
     from otalab.detect.checkpoint import load_model
     from otalab.detect.device import pick_device
     from otalab.detect.evaluate import coco_metrics, detect, open_split
@@ -34,7 +34,7 @@ def run(a: argparse.Namespace) -> None:
 
 
 def print_metrics(metrics: dict[str, float], columns: Sequence[str] = ("AP", "AP50")) -> None:
-    """The totals, then some metrics of each category."""
+    """Print the totals, then the metrics named in `columns` for each category."""
     for name, value in metrics.items():
         if "/" not in name:
             print(f"{HEADS.get(name, name):<8}{value:8.3f}")
@@ -44,7 +44,7 @@ def print_metrics(metrics: dict[str, float], columns: Sequence[str] = ("AP", "AP
 
 
 def print_crowds(ground_truth: dict, results: Sequence[dict], backend: str | None) -> dict:
-    """The crowds' metrics, each class of several, and how well gts are found by their crowding; returns them all."""
+    """Print CrowdHuman's metrics, in total and by class, and recall and AP by crowding; returns them all."""
     from otalab.lab.crowd_metrics import NAMES, crowd_metrics
     from otalab.lab.gt_bins import crowding_bins
 

@@ -1,4 +1,4 @@
-"""`otalab export`: write a detector for other programs, and say how exactly it computes what the detector does."""
+"""`otalab export`: write a detector for other programs, and print how closely the file reproduces its outputs."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from otalab.detect.export import CheckFailed, export
 
 
 def run(a: argparse.Namespace) -> int:
-    """Status 1 when the exported model computes something else."""
+    """Export the detector. Returns 1 if the exported model does not compute what the detector does."""
     try:
         done = export(a.checkpoint, a.out, a.format, a.size, a.batch)
     except CheckFailed as failed:

@@ -1,4 +1,4 @@
-"""What flags are made of: a command, and the types of their values."""
+"""Building blocks of the command line: its parser, a command, and the types of flags."""
 
 import argparse
 from collections.abc import Callable
@@ -7,15 +7,15 @@ from pathlib import Path
 from otalab.errors import InputError, one_line
 from otalab.files import require_writable
 
-MOST_SHAPES = 10**6  # images of a split, 20 GB of files
+MOST_SHAPES = 10**6  # images per split: 20 GB of files
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells of a wrong flag as of all input at fault: in one line, that names the help of the command at hand."""
+    """A parser that reports a wrong flag like any other bad input: in one line, which names the command's own help."""
 
     def parse_known_args(self, args=None, namespace=None):
         known, unknown = super().parse_known_args(args, namespace)
-        if unknown:  # argparse leaves these to the outermost parser, whose help does not know the command's flags
+        if unknown:  # argparse leaves these to the outermost parser, whose help does not list the command's flags
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
 
@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 def add_command(
     commands, name: str, run: str, help: str, description: str | None = None, epilog: str | None = None
 ) -> Callable[..., argparse.Action]:
-    """A command that `run` carries out, "module:function" of otalab.cli; returns what adds a flag to it."""
+    """Add a command, carried out by `run`: "module:function" of otalab.cli. Returns the function that adds flags."""
     description = description or help[0].upper() + help[1:] + "."
     command = commands.add_parser(name, help=help, description=description, epilog=epilog)
     command.set_defaults(run=run)
@@ -34,7 +34,7 @@ def add_command(
 
 
 def at_most(most: int) -> Callable[[str], int]:
-    """The type of a flag that counts up to `most`: what is made from the number is bounded before it is made."""
+    """Make the type of a flag that takes 1 to `most`, so that a number is bounded before anything is made from it."""
 
     def bounded(text: str) -> int:
         if (number := int(text)) < 1:
@@ -43,15 +43,15 @@ def at_most(most: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{number} is more than {most:,}")
         return number
 
-    bounded.__name__ = "count"  # argparse names the type in its message
+    bounded.__name__ = "count"  # argparse prints this name in its error message
     return bounded
 
 
-count = at_most(10**9)  # of anything that has no bound of its own here
+count = at_most(10**9)  # for counts without a bound of their own
 
 
 def size(text: str) -> tuple[int, ...]:
-    """The type of --sizes: "20x400" (rows, columns) or "20" (gts,)."""
+    """The type of --sizes: "20x400" means (rows, columns), and "20" means (gts,)."""
     try:
         numbers = tuple(count(word) for word in text.split("x"))
     except ValueError:
@@ -62,7 +62,7 @@ def size(text: str) -> tuple[int, ...]:
 
 
 def output(text: str) -> Path:
-    """The type of a file to write: what is in the way is told before the work, not after."""
+    """The type of a file to write. A path that cannot be written is refused here, before the work begins."""
     path = Path(text)
     try:
         require_writable(path)
@@ -72,7 +72,7 @@ def output(text: str) -> Path:
 
 
 def picture(text: str) -> Path:
-    """The type of a picture to write."""
+    """The type of a picture to write: a file that ends in .png or .svg."""
     path = output(text)
     if path.suffix not in (".png", ".svg"):
         raise argparse.ArgumentTypeError(f"cannot draw {text}: its name must end in .png or .svg")

@@ -1,4 +1,4 @@
-"""The command line: `otalab COMMAND --help` explains each."""
+"""The command line; `otalab COMMAND --help` explains each command."""
 
 import os
 import re
@@ -13,14 +13,15 @@ from otalab.errors import InputError, first_line, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status. Help, version and a wrong flag raise SystemExit, as argparse has it.
+    """Run a command and return its exit status. Help, version and a wrong flag raise SystemExit, as usual in argparse.
 
-    0 all went well; 1 a check failed; 2 the input is at fault, or asks for more memory than there is; 3 otalab itself
-    is; one line on stderr says how, whatever was raised. 130 interrupted; 141 the reader of the output went away.
+    0: success. 1: a check failed. 2: the input is at fault, or needs more memory than there is. 3: otalab itself is at
+    fault. 130: interrupted. 141: the reader of the output went away. Whatever the exception, one line on stderr says
+    what went wrong.
     """
     limit_openmp_spin()
     try:
-        if hasattr(sys.stdout, "reconfigure"):  # a name that the terminal cannot show is no fault
+        if hasattr(sys.stdout, "reconfigure"):  # escape what the terminal cannot show, and do not fail
             sys.stdout.reconfigure(errors="backslashreplace")
         arguments = parser().parse_args(argv)
         status = resolve_name(f"otalab.cli.{arguments.run}")(arguments) or 0
@@ -40,17 +41,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def limit_openmp_spin() -> None:
-    """Shorten how long OpenMP's threads spin at a barrier, unless the user has set it; before torch is imported.
+    """Shorten how long OpenMP's threads spin at a barrier, unless the user has set it. Call before importing torch.
 
-    GNU OpenMP, which torch brings on Linux, spins 300,000 times. Beside a busy process that wastes the core which the
-    awaited thread needs. With fewer spins a training step there is faster, and on free cores a little slower.
+    GNU OpenMP, which torch ships on Linux, spins 300,000 times. Beside a busy process, that takes the core which the
+    awaited thread needs. Fewer spins make a training step faster there, and a little slower when cores are free.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
 def status_of(error: Exception) -> int:
-    """Tell of an exception in one line; returns the exit status: 2 or 3, see `main`."""
+    """Report an exception in one line on stderr and return the exit status: 2 or 3, see `main`."""
     if out_of_memory(error):
         return tell(f"out of memory ({first_line(error)}); try a smaller --batch-size, --size, image or problem")
     if isinstance(error, InputError | OSError):
@@ -63,22 +64,22 @@ def status_of(error: Exception) -> int:
 
 
 def tell(fault: object) -> int:
-    """Say in one line on stderr that the input is at fault; returns the exit status."""
+    """Report in one line on stderr that the input is at fault, and return the exit status 2."""
     print(f"otalab: error: {one_line(fault)}", file=sys.stderr)
     return 2
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: Python's, NumPy's, or torch's, whose CPU allocator raises a plain RuntimeError."""
+    """Whether Python, NumPy or torch ran out of memory; torch's CPU allocator raises a plain RuntimeError."""
     if isinstance(error, RuntimeError):
         return bool(re.search("not enough memory|can't allocate memory|out of memory", str(error)))
     return isinstance(error, MemoryError)
 
 
 def flush_output() -> None:
-    """Write out what is buffered. Where that fails, drop it, since the flush at exit would fail too; raises OSError."""
+    """Flush stdout. On failure, drop what is buffered, since the flush at exit would fail too, and raise OSError."""
     try:
-        if sys.stdout is not None:  # it is None where the caller closed it
+        if sys.stdout is not None:  # None if the caller closed it
             sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

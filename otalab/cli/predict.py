@@ -1,4 +1,4 @@
-"""`otalab predict`: detect, and say for each image what was found."""
+"""`otalab predict`: detect objects, and print what was found in each image."""
 
 import argparse
 
@@ -10,7 +10,7 @@ from otalab.errors import InputError
 
 
 def run(a: argparse.Namespace) -> int:
-    """An image at fault is told, and the others follow."""
+    """Predict all images. One at fault is reported, the others are still predicted, and the exit status is then 2."""
     status = 0
     for said in predict(a.checkpoint, find_images(a.images), a.out, a.threshold, pick_device(a.device)):
         if isinstance(said, InputError):

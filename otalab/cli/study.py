@@ -1,4 +1,4 @@
-"""`otalab study`: train what a plan asks for, and say what it shows."""
+"""`otalab study`: train the runs of a plan, and print what they show."""
 
 import argparse
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def run(a: argparse.Namespace) -> None:
 
 
 def summary(plan: Plan, cards: Sequence[Card]) -> list[str]:
-    """Lines of text: means, what is luck, and the answers."""
+    """Lines of text: means over the seeds, standard deviations, and the answers to the contrasts."""
     means = [
         {key: f"{v:.1f}" if isinstance(v, float) else v for key, v in row.items()} for row in mean_rows(plan, cards)
     ]

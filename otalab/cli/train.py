@@ -9,11 +9,11 @@ from otalab.cli.evaluate import print_metrics
 from otalab.detect.config import TrainConfig, flag_words, implied
 from otalab.detect.recipes import RECIPES
 
-GLUE = "\0"  # keeps a flag and its values on one line: textwrap knows no such space
+GLUE = "\0"  # joins a flag and its values: textwrap does not break a line here
 
 
 def run_train(a: argparse.Namespace) -> None:
-    """What is not given is left to TrainConfig; a setting at fault is told before torch is imported."""
+    """Train with the given settings and TrainConfig's defaults. A bad setting is reported before torch is imported."""
     given = {field.name: getattr(a, field.name) for field in fields(TrainConfig) if field.name in a}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     recipe = given.pop("recipe", None)
@@ -27,7 +27,7 @@ def run_train(a: argparse.Namespace) -> None:
 
 
 def run_recipes(a: argparse.Namespace) -> None:
-    """Each recipe: its name, what it is for, and its settings as flags."""
+    """Print each recipe: its name, its purpose, and its settings as flags."""
     for name, (purpose, settings) in RECIPES.items():
         print(f"{name}: {purpose}\n")
         flags = " ".join(GLUE.join(flag_words(*setting)) for setting in settings.items() if setting[1] is not None)

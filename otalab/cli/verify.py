@@ -1,4 +1,4 @@
-"""`otalab verify`: solve problems by every solver, print tables and checks, write what was asked for."""
+"""`otalab verify`: solve problems with every solver, print tables and checks, and write the files asked for."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ from otalab.lab.verify import verify
 
 
 def run(a: argparse.Namespace) -> int:
-    """The status is 1 if a check failed."""
+    """Verify all cases. Returns 1 if a check failed."""
     cases = all_cases(a)
     if a.save:
         if len(cases) != 1:
@@ -46,7 +46,7 @@ def all_cases(a: argparse.Namespace) -> list[Case]:
     if a.checkpoint:
         if not a.data:
             raise InputError("--checkpoint needs --data, a COCO-format folder with the images to verify on")
-        from otalab.detect.checkpoint import load_model  # torchvision takes its time to load
+        from otalab.detect.checkpoint import load_model  # slow: loads torchvision
         from otalab.detect.evaluate import open_split
 
         model, description = load_model(a.checkpoint)
@@ -56,8 +56,8 @@ def all_cases(a: argparse.Namespace) -> list[Case]:
 
 
 def draw(case: Case, path: Path, eps: float, max_iter: int) -> dict:
-    """Write the picture of how labels converge; returns the figures behind it."""
-    from otalab.viz.convergence import convergence_figure  # Matplotlib takes its time to load
+    """Draw how the labels of a case converge, and return the numbers behind the picture."""
+    from otalab.viz.convergence import convergence_figure  # slow: loads Matplotlib
     from otalab.viz.output import save_figure
 
     convergence = converge(case.problem, eps=eps, max_iter=max_iter)
