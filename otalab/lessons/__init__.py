@@ -1,7 +1,7 @@
-"""What the notebooks share: checkers of their exercises, and how figures are shown.
+"""Helpers that the notebooks share: checkers of their exercises, and functions that show figures.
 
 from otalab.lessons import lesson01, show
-lesson01.check(...)  # a Verdict: it passed, and why; or it did not, and a hint
+lesson01.check(...)  # a Verdict: passed, and why; or not passed, and a hint
 """
 
 from otalab.lessons.verdict import Verdict

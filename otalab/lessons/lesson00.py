@@ -1,4 +1,4 @@
-"""Checker of lesson 00: change a gt's box so that a point passes between two others, and predict a count."""
+"""Checker of lesson 00: change a gt's box so that a point passes between two other gts, and predict a count."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from otalab.lessons.verdict import Hint, checker, hint_if, numbers, whole
 
 @checker
 def check(points, predictions, targets, gt, box, taker, count) -> str:
-    """Whether, once gt `gt` has the box `box` (xyxy px), gt `taker` takes a point from a third gt and has `count`."""
+    """Check that giving gt `gt` the box `box` (xyxy px) lets gt `taker` take a third gt's point and have `count`."""
     given = ((points, AnchorPoints), (predictions, Predictions), (targets, Targets))
     as_they_are = all(isinstance(value, kind) for value, kind in given)
     hint_if(not as_they_are, "Hand over the lesson's points, predictions and targets as they are, in this order.")
@@ -46,7 +46,7 @@ def check(points, predictions, targets, gt, box, taker, count) -> str:
 
 
 def remark(before: Assignment, after: Assignment, gt: int, taker: int) -> str:
-    """What happens instead, and what to try."""
+    """Hint for a wrong answer: what happens instead, or what to try."""
     others = [i for i in range(len(before.counts)) if i != gt]
     pairs = [(i, j) for j in others for i in givers(before, after, gt, j)]
     if pairs:
@@ -60,13 +60,13 @@ def remark(before: Assignment, after: Assignment, gt: int, taker: int) -> str:
 
 
 def givers(before: Assignment, after: Assignment, gt: int, taker: int) -> list[int]:
-    """The gts, neither `gt` nor `taker`, that lose a point to `taker`."""
+    """The gts other than `gt` and `taker` that lose a point to `taker`."""
     lost = before.matched_gt[(after.matched_gt == taker) & (before.matched_gt != taker)]
     return sorted({i for i in lost.tolist() if i >= 0 and i != gt})
 
 
 def require_box(box: Tensor | None, old: Tensor) -> None:
-    """A hint unless `box` is a box about the same place as `old`, and another one."""
+    """Raise Hint unless `box` is finite, (4,), has an area, differs from `old` and contains its centre."""
     four = box is not None and box.shape == (4,) and box.isfinite().all()
     hint_if(not four, "A box is four numbers: left, top, right, bottom, in px.")
     hint_if((box[2:] <= box[:2]).any(), "This box has no area: left must be less than right, and top less than bottom.")
@@ -81,7 +81,7 @@ def require_box(box: Tensor | None, old: Tensor) -> None:
 
 
 def label(points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-    """What `ota` says."""
+    """The assignment by `ota`."""
     return build_assigner("ota")(points, predictions, targets)
 
 
@@ -91,7 +91,7 @@ def changed(before: Assignment, after: Assignment, gt: int) -> bool:
 
 
 def moved(targets: Targets, gt: int, box: Tensor, dtype: torch.dtype) -> Targets:
-    """The same gts, one with another box; in float32 a point on the rim of a prior may fall on its other side."""
+    """The targets with another box for one gt. Rounding to float32 may move a point across the edge of a prior."""
     boxes = targets.boxes.to(dtype, copy=True)
     boxes[gt] = box.to(dtype)
     return Targets(boxes, targets.labels)

@@ -10,14 +10,14 @@ COST = [[4.0, 4.0, 7.0], [8.0, 3.0, 9.0]]
 SUPPLY = [5.0, 4.0]
 DEMAND = [3.0, 2.0, 4.0]
 PLAN = [[3.0, 0.0, 2.0], [0.0, 2.0, 2.0]]
-"""Optimal, and with four routes in use: its prices are unique but for a constant."""
+"""Optimal. It uses four routes, so its prices are unique up to a constant."""
 
-TOLERANCE = 1e-9  # of the gap, and of the promise f_i + g_j <= c_ij
+TOLERANCE = 1e-9  # for the gap, and for the promise f_i + g_j <= c_ij
 
 
 @checker
 def check(f, g) -> str:
-    """Whether `f` (2,) and `g` (3,), lists, arrays or tensors, prove PLAN optimal: feasible, and the gap closed."""
+    """Check that `f` (2,) and `g` (3,) prove PLAN optimal: feasible, with no gap. Lists, arrays or tensors will do."""
     if f is None or g is None:
         raise Hint(
             "No prices yet. Start with f[0] = 0 (one price is free) and ask what the carrier may charge on the routes "
@@ -28,7 +28,7 @@ def check(f, g) -> str:
     hint_if(not right, "Two numbers for f, one a bakery, and three for g, one a cafe: lists will do.")
     finite = f.isfinite().all() and g.isfinite().all()
     hint_if(not finite, "A price that is not a finite number proves no bound.")
-    left = torch.tensor(COST).double() - f[:, None] - g  # (2, 3) what the promise leaves
+    left = torch.tensor(COST).double() - f[:, None] - g  # (2, 3) reduced costs: the promise says that none is negative
     i, j = divmod(int(left.argmin()), 3)
     if -1e-5 < left.min() < -TOLERANCE:
         raise Hint(f"From bakery {i} to cafe {j} they ask {-left.min():.1e} too much. Are your prices in float64?")
@@ -55,5 +55,5 @@ def check(f, g) -> str:
 
 
 def bill(f: Tensor, g: Tensor) -> Tensor:
-    """<f, supply> + <g, demand>."""
+    """The carrier's bill: <f, supply> + <g, demand>."""
     return f @ torch.tensor(SUPPLY).double() + g @ torch.tensor(DEMAND).double()

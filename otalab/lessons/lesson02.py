@@ -1,4 +1,4 @@
-"""Lesson 02: a problem on which fifty steps of Sinkhorn fail, although no cost is far from another. And towns."""
+"""Lesson 02: random towns, and a checker that asks for a problem of similar costs on which 50 Sinkhorn steps fail."""
 
 import warnings
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from otalab.lab.simulate import seeded
 from otalab.lessons.verdict import Hint, checker, hint_if, numbers
 from otalab.transport import TransportProblem, solve
 
-EPS, STEPS, ALLOWED = 0.4, 50, 0.01  # eps, iterations, and how many loaves a cafe may be off
+EPS, STEPS, ALLOWED = 0.4, 50, 0.01  # eps, iterations, and how far a cafe may be off, in loaves
 MOST_ROWS, MOST_COLUMNS = 6, 40
 
 
@@ -20,8 +20,8 @@ MOST_ROWS, MOST_COLUMNS = 6, 40
 class Town:
     """Bakeries, a bread factory in a corner, which has the most loaves, and cafes that want one loaf each.
 
-    suppliers  (m, 2) places, the factory's last
-    cafes      (n, 2)
+    suppliers  (m, 2) places in km, the factory's last
+    cafes      (n, 2) places in km
     """
 
     problem: TransportProblem
@@ -30,10 +30,12 @@ class Town:
 
 
 def town(seed: int, bakeries: int = 4, cafes: int = 60) -> Town:
-    """A town of 1 x 1 km, drawn at random: a loaf costs 1 and 4 a km, from the factory 2 and 4 a km. Roads are open.
+    """Draw a random town of 1 x 1 km. A loaf costs 1 (2 from the factory) plus 4 per km, and all roads are open.
 
-    Shared out among all suppliers, each would have cafes / (bakeries + 1) loaves. A bakery has half of that or more,
-    but not more than all; the factory has what is left.
+    An equal share would be cafes / (bakeries + 1) loaves, rounded down. Each bakery has between half of a share and a
+    whole one, and the factory has the rest.
+
+    Raises InputError for fewer cafes than bakeries, and for a seed that is negative or too large.
     """
     generator = seeded(seed)
     where = torch.rand(bakeries + cafes, 2, generator=generator, dtype=torch.float64)
@@ -48,7 +50,10 @@ def town(seed: int, bakeries: int = 4, cafes: int = 60) -> Town:
 
 @checker
 def check(cost, supply) -> str:
-    """Right: costs of 0 to 1 or inf, a plan exists, and after 50 steps at eps 0.4 a cafe is more than 1 % off."""
+    """Check that Sinkhorn is more than 1 % of a loaf off at some cafe after 50 steps at eps 0.4.
+
+    Costs must lie in 0..1 or be inf, and a feasible plan must exist.
+    """
     none = cost is None or supply is None or cost is ... or supply is ...
     hint_if(none, "Give cost, a list of rows, and supply. Two suppliers and a few cafes are enough.")
     costs, units = numbers(cost), numbers(supply)
@@ -85,7 +90,7 @@ def check(cost, supply) -> str:
 
 
 def solvable(cost: Tensor, supply: Tensor) -> TransportProblem:
-    """The problem, one loaf for each cafe; a hint if no plan delivers."""
+    """The transport problem with one loaf for each cafe. Raises Hint if no plan is feasible."""
     try:
         problem = TransportProblem(cost, supply, torch.ones(cost.shape[1]))
         solve(problem, "emd")
@@ -95,14 +100,17 @@ def solvable(cost: Tensor, supply: Tensor) -> TransportProblem:
 
 
 def steps_needed(problem: TransportProblem, eps: float, most: int = 5000) -> int | None:
-    """Iterations until each column is right to ALLOWED; None if `most` are too few."""
-    with warnings.catch_warnings(action="ignore"):  # of not meeting the tolerance, which `converged` tells
+    """Sinkhorn iterations until no column sum is off by more than ALLOWED; None if `most` do not suffice."""
+    with warnings.catch_warnings(action="ignore"):  # that the tolerance was missed, which `converged` says too
         found = solve(problem, "sinkhorn", eps=eps, max_iter=most, tol=ALLOWED, check_every=1)
     return found.iterations if bool(found.converged) else None
 
 
 def tight_groups(is_open: Tensor, supply: Tensor) -> list[tuple[list[int], bool]]:
-    """Groups of suppliers with as many loaves as they reach cafes, and whether others reach one of those cafes."""
+    """Groups of suppliers that have exactly as many loaves as cafes in reach.
+
+    Each group comes with whether another supplier reaches one of those cafes too.
+    """
     m = len(supply)
     found = []
     for bits in range(1, 2**m - 1):
@@ -115,7 +123,7 @@ def tight_groups(is_open: Tensor, supply: Tensor) -> list[tuple[list[int], bool]
 
 
 def forced(is_open: Tensor, supply: Tensor) -> str:
-    """Who has as many loaves as open roads, in words."""
+    """Say which suppliers have as many loaves as they reach cafes, and compete with others for these cafes."""
     rows = next((rows for rows, contested in tight_groups(is_open, supply) if contested), None)
     if rows is None:
         return "see whose loaves equal their open roads"
@@ -124,7 +132,7 @@ def forced(is_open: Tensor, supply: Tensor) -> str:
 
 
 def advice(is_open: Tensor, supply: Tensor) -> str:
-    """What to try next on a problem that is solved in time."""
+    """Hint for a problem that Sinkhorn does solve within the steps: what to try next."""
     if bool(is_open.all()):
         return "All roads are open, so everybody has a choice. Close some (inf): when is there none left?"
     tight = tight_groups(is_open, supply)

@@ -1,4 +1,4 @@
-"""Lesson 03: a tie between plans that no two equal costs give away, and that splits exact solvers."""
+"""Lesson 03: a tie between plans although all costs differ, on which exact solvers return different plans."""
 
 import numpy as np
 import torch
@@ -9,13 +9,13 @@ from otalab.transport import TransportProblem, TransportSolution, solve
 
 EXACT = ("linprog", "emd", "assignment", "augmenting-path", "auction")
 MOST_ROWS, MOST_COLUMNS, MOST = 6, 8, 1e6
-NUDGE = 1e-5  # of a cost: less than any two plans of whole costs differ by, if they differ
-NUDGES = 20  # random ones; a tie survives all of them with probability 2^-19
+NUDGE = 1e-5  # most added to a cost; changes the cost of a plan by far less than 1, so it can only break ties
+NUDGES = 20  # random ones; all of them miss a tie with a probability of at most 2^-20
 
 
 @checker
 def check(cost, supply) -> str:
-    """Right: whole costs, all different, for which two exact solvers prove different plans optimal."""
+    """Check that the costs are whole and all different, and that two exact solvers prove different plans optimal."""
     none = cost is None or supply is None or cost is ... or supply is ...
     start = "Start with two rows and two columns: how many plans are there?"
     hint_if(none, f"Give cost, a list of rows, and supply. {start}")
@@ -53,7 +53,7 @@ def check(cost, supply) -> str:
 
 
 def tied(problem: TransportProblem, best: TransportSolution) -> bool:
-    """Whether some nudge of the costs leads to another plan that is optimal too."""
+    """Whether a small random change of the costs leads to another plan that is optimal for the original costs too."""
     generator = seeded(0)
     for _ in range(NUDGES):
         noise = NUDGE * torch.rand(problem.shape, generator=generator, dtype=torch.float64)
@@ -65,7 +65,7 @@ def tied(problem: TransportProblem, best: TransportSolution) -> bool:
 
 
 def whole(values, dimensions: int) -> np.ndarray | None:
-    """`values` as an array of whole numbers of so many dimensions; None if they are not that."""
+    """`values` as an array of whole numbers with `dimensions` dimensions; None if they are anything else, or empty."""
     found = numbers(values)
     if found is None or found.ndim != dimensions or not found.numel():
         return None

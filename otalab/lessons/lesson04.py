@@ -1,4 +1,4 @@
-"""Lesson 04: one pixel off a gt's width, and how many labels follow; a case in which many of OTA's do."""
+"""Lesson 04: how many labels change when a gt gets one pixel narrower, and a case in which many of OTA's do."""
 
 from functools import cache, lru_cache
 from typing import NamedTuple
@@ -19,8 +19,8 @@ CONFIG = ShapesConfig(
     crowd=0.9, min_objects=5, max_objects=5, min_size=24.0, max_size=50.0, texture=0.0, noise=0.0, min_visible=0.45
 )
 SIZE = 128, 128  # of the image, px
-MANY = 4  # labels that change at once
-SEEN = 80  # heaps that the lesson looks at; the exercise wants another one
+MANY = 4  # changed labels that the exercise asks for
+SEEN = 80  # the lesson looks at the heaps of seeds 0 to 79; the exercise wants another one
 MOST = 10**6  # the largest seed that the exercise takes
 
 
@@ -35,7 +35,7 @@ class Heap(NamedTuple):
 
 @lru_cache(maxsize=256)
 def heap(seed: int, skill: float = 0.6) -> Heap:
-    """Five objects in a heap, drawn from a seed, and what a detector of that skill might say. Three levels of points.
+    """Draw up to five objects in a heap, and simulate a detector of that skill at three levels of points.
 
     Raises InputError for a seed that is negative or too large.
     """
@@ -48,7 +48,7 @@ def heap(seed: int, skill: float = 0.6) -> Heap:
 
 
 def shaved(targets: Targets, gt: int, pixels: float | int = 1) -> Targets:
-    """The gts, of which one is that many px narrower: its right side moves in. Raises InputError for no such gt."""
+    """The targets with one gt that many px narrower: its right side moves in. Raises InputError for no such gt."""
     if not 0 <= gt < len(targets):
         raise InputError(f"gt is {gt}; there are gts 0 to {len(targets) - 1}")
     boxes = targets.boxes.clone()
@@ -57,10 +57,11 @@ def shaved(targets: Targets, gt: int, pixels: float | int = 1) -> Targets:
 
 
 def followed(seed: int, gt: int, pixels: float | int = 1) -> Predictions:
-    """The predictions of `heap(seed)` once the detector has learnt the narrower box: all else is as it was.
+    """The predictions of `heap(seed)` once the detector has learnt the narrower box; all else stays the same.
 
-    At the points that predict this gt the right side moves in, by as many px as the true one in proportion to how far
-    off the prediction was. A perfect detector's boxes tell which points those are: same seed, same draws.
+    At each point that predicts this gt and lies in the narrower box, the predicted distance to the right side shrinks
+    in proportion to the true one. Which gt a point predicts is read off a perfect detector, whose random draws are
+    those of the same seed.
     """
     _, points, said, targets = heap(seed)
     perfect = heap(seed, skill=1.0).predictions
@@ -74,14 +75,14 @@ def followed(seed: int, gt: int, pixels: float | int = 1) -> Predictions:
 
 
 def flips(before: Int[Tensor, " n"], after: Int[Tensor, " n"]) -> tuple[int, int, int]:
-    """Labels that change: from gt to gt, from a gt to the background, from the background to a gt."""
+    """Count the labels that change: from gt to gt, from a gt to the background, from the background to a gt."""
     changed, was, is_now = before != after, before >= 0, after >= 0
     return tuple(int((changed & kind).sum()) for kind in (was & is_now, was & ~is_now, ~was & is_now))
 
 
 @cache
 def changed(seed: int, gt: int, name: str = "ota", follow: bool = False) -> tuple[int, int, int]:
-    """`flips` of an assigner where one px is shaved off a gt; `follow` lets the predictions follow."""
+    """The `flips` of an assigner when one px is shaved off a gt. With `follow`, the predictions follow."""
     _, points, predictions, targets = heap(seed)
     after = followed(seed, gt) if follow else predictions
     return flips(unshaved(seed, name), build_assigner(name)(points, after, shaved(targets, gt)).matched_gt)
@@ -89,13 +90,13 @@ def changed(seed: int, gt: int, name: str = "ota", follow: bool = False) -> tupl
 
 @cache
 def unshaved(seed: int, name: str) -> Int[Tensor, " n"]:
-    """The labels of a heap as it is."""
+    """The labels of a heap whose boxes are unchanged."""
     return build_assigner(name)(*heap(seed)[1:]).matched_gt
 
 
 @checker
 def check(answer=None) -> str:
-    """Whether `answer`, a seed and a gt, is a shave of one pixel that changes at least MANY labels of OTA's."""
+    """Check that shaving one pixel off the gt of `answer`, a pair (seed, gt), changes at least MANY of OTA's labels."""
     none = answer is None or answer is ...
     hint_if(none, "No answer yet: `answer` is a pair, the seed of a heap and the gt that loses a pixel.")
     found = numbers(answer)
@@ -118,7 +119,7 @@ def check(answer=None) -> str:
 
 
 def hint(seed: int, gt: int) -> str:
-    """Why a shave may have seemed to change many labels, or where to look."""
+    """Hint for a wrong answer: why the shave may have seemed to change many labels, or where to look."""
     look = f"few shaves change {MANY}. Look through more heaps: all gts of seed {SEEN}, {SEEN + 1}, ..."
     if sum(changed(seed, gt, follow=True)) >= MANY:
         return "Many do if the predictions follow the shaved box. Here the detector says the same before and after."

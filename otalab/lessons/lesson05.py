@@ -13,7 +13,7 @@ from otalab.transport import TransportProblem, solve
 
 
 def problems() -> Iterable[tuple[str, TransportProblem]]:
-    """Titles and problems that a right answer solves: small, large, a gt that wants nothing, forbidden routes."""
+    """Yield the problems that a right answer solves, with titles: small, large, with k = 0, with forbidden routes."""
     for rows, columns in ((3, 8), (5, 60), (13, 300)):
         yield f"a random problem of {rows - 1} gts and {columns} points", random_case(rows, columns, seed=rows).problem
     problem = random_case(4, 30, seed=7).problem
@@ -29,7 +29,7 @@ def problems() -> Iterable[tuple[str, TransportProblem]]:
 
 @checker
 def check(labels_from_cost) -> str:
-    """Whether the function turns cost (m + 1, n), background last, and k (m,) into the labels of the least total cost.
+    """Check that the function turns cost (m + 1, n), background last, and k (m,) into the labels of least total cost.
 
     Labels are (n,) integers: the gt's index, or -1 for the background.
     """
@@ -51,7 +51,7 @@ def check(labels_from_cost) -> str:
 
 
 def fault(answer, problem: TransportProblem, k: Int[Tensor, " m"]) -> str | None:
-    """What is wrong with an answer to one problem, as a hint; None if nothing is."""
+    """What is wrong with an answer to one problem, as a hint; None if it is right."""
     m, n = len(k), problem.cost.shape[1]
     if answer is None or answer is ...:
         return "the function returns nothing yet."
@@ -79,7 +79,7 @@ def fault(answer, problem: TransportProblem, k: Int[Tensor, " m"]) -> str | None
 
 
 def wrong_cost(labels: Int[Tensor, " n"], problem: TransportProblem, k: Int[Tensor, " m"]) -> str | None:
-    """A hint if the labels cost more than the optimum."""
+    """A hint if the labels cost more than the optimum, None otherwise."""
     rows = labels.where(labels >= 0, len(k))
     paid = float(problem.cost.gather(0, rows[None]).sum())
     least = float(solve(problem, method="linprog").objective)
@@ -96,7 +96,7 @@ def wrong_cost(labels: Int[Tensor, " n"], problem: TransportProblem, k: Int[Tens
 
 
 def matched(price: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Int[Tensor, " n"]:
-    """Labels of the cheapest matching of each row's k copies at these prices; large numbers stand for inf."""
+    """Labels of the cheapest matching that gives row i k_i columns, else -1. `price` holds costs; inf counts as 1e6."""
     owner = torch.arange(len(k)).repeat_interleave(k)
     copies, points = linear_sum_assignment(price.nan_to_num(posinf=1e6, neginf=-1e6)[owner].numpy())
     labels = torch.full((price.shape[1],), -1)

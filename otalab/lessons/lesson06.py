@@ -1,4 +1,4 @@
-"""Lesson 06: the finest grid that is too small for what a crowd of gts asks for."""
+"""Lesson 06: the finest grid that has fewer points than a crowd of gts asks for."""
 
 from functools import cache
 from numbers import Integral
@@ -16,9 +16,9 @@ LEAST, MOST = 8, 64  # strides to look at, px
 
 
 def crowd(stride: int) -> tuple[AnchorPoints, Predictions, Targets]:
-    """Eight overlapping gts, and a good detector's predictions (simulated), on one level of that stride.
+    """Eight overlapping gts, and simulated predictions of a good detector, on one level of that stride.
 
-    Raises InputError for a stride that is no whole number from LEAST to MOST.
+    Raises InputError unless the stride is a whole number from LEAST to MOST.
     """
     if isinstance(stride, bool) or not isinstance(stride, Integral) or not LEAST <= stride <= MOST:
         raise InputError(f"stride is {stride!r}; it must be a whole number from {LEAST} to {MOST}")
@@ -32,9 +32,9 @@ def crowd(stride: int) -> tuple[AnchorPoints, Predictions, Targets]:
 
 @cache
 def asked_and_there(stride: int, prior: bool = True, q: int = 20, local: bool = False) -> tuple[int, int]:
-    """Labels that the gts ask for, and anchor points that there are.
+    """The number of labels that the gts ask for, and the number of anchor points.
 
-    Without `prior` all IoUs count; with `local` only the points in somebody's prior are there.
+    Without `prior`, IoUs outside a gt's prior count for its k too. With `local`, only points in some prior are counted.
     """
     points, predictions, targets = crowd(stride)
     iou = box_ops.iou(predictions.boxes, targets.boxes[:, None])
@@ -44,7 +44,7 @@ def asked_and_there(stride: int, prior: bool = True, q: int = 20, local: bool = 
 
 
 def finest(**how) -> int | None:
-    """The smallest stride at which more is asked for than there is, counted in that way."""
+    """The smallest stride at which the gts ask for more labels than there are points, counted as `how` says, if any."""
     strides = range(LEAST, MOST + 1)
     return next(
         (stride for stride in strides if asked_and_there(stride, **how)[0] > asked_and_there(stride, **how)[1]), None
@@ -61,7 +61,7 @@ MISTAKES = [
 
 @checker
 def check(stride=None) -> str:
-    """Whether this is the smallest stride at which the gts ask for more labels than there are points."""
+    """Check that this is the smallest stride at which the gts ask for more labels than there are points."""
     hint_if(stride is None, "Try some strides: what do the gts ask for, and how many points are there?")
     given, stride = stride, whole(stride)
     outside = stride is None or not LEAST <= stride <= MOST

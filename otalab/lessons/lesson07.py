@@ -13,7 +13,7 @@ from otalab.transport import TransportProblem, solve
 
 SEEDS = (20, 21, 22, 23)
 BUDGET = 400  # iterations
-ALLOWED = 0.01  # wrong labels for each positive
+ALLOWED = 0.01  # wrong labels per positive
 
 
 @cache
@@ -38,7 +38,7 @@ def exact_labels() -> list[torch.Tensor]:
 
 
 def wrong_share(eps: float, iterations: int) -> float:
-    """Labels that are not the exact plan's, for each positive, over the four images.
+    """Labels that differ from the exact plan's, per positive of that plan, over the four images.
 
     Raises InputError for an eps or a number of iterations that Sinkhorn does not take.
     """
@@ -52,7 +52,7 @@ def wrong_share(eps: float, iterations: int) -> float:
 
 @checker
 def check(eps=None, iterations=None) -> str:
-    """Whether this eps and so many iterations leave at most 1 wrong label for every 100 positives."""
+    """Check that `eps` and `iterations`, at most BUDGET, leave no more than 1 wrong label per 100 positives."""
     none = eps is None or iterations is None
     hint_if(none, "Set both eps and iterations. The table above tells how they depend on each other.")
     given, eps, iterations = (eps, iterations), number(eps), whole(iterations)

@@ -1,4 +1,4 @@
-"""Lesson 08: one shortest augmenting path for a gt that went short."""
+"""Lesson 08: one shortest augmenting path for a gt that has fewer points than it asks for."""
 
 from functools import cache
 
@@ -17,13 +17,13 @@ Labels = Int[Tensor, " n"]
 
 @cache
 def problems() -> list[tuple[Costs, Labels, int]]:
-    """Costs, labels settled by price, and a gt that went short: one to do by hand, then paths of 1 to 4 steps."""
+    """Costs, labels settled by price, and a gt short of points: one case to do by hand, then paths of 1 to 4 steps."""
     tiny = torch.tensor([[1.0, 2.1, 3.0, 8.3, 9.0], [2.0, 6.0, 9.3, 8.0, 9.1]], dtype=torch.float64)
     found = [(tiny, by_price(tiny, torch.tensor([2, 2])), 1)]
     generator = torch.Generator().manual_seed(8)
     for steps in (1, 2, 3, 4):
         while True:
-            shared = 10 * torch.rand(14, generator=generator, dtype=torch.float64)  # what makes points dear to all
+            shared = 10 * torch.rand(14, generator=generator, dtype=torch.float64)  # how dear a point is to all gts
             cost = shared + 4 * torch.rand(6, 14, generator=generator, dtype=torch.float64)
             k = torch.randint(1, 4, (6,), generator=generator)
             owner = by_price(cost, k)
@@ -40,9 +40,9 @@ def counts_of(owner: Labels, num_gt: int) -> Int[Tensor, " m"]:
 
 
 def fed(cost: Costs, owner: Labels, gt: int) -> Labels:
-    """The labels after the shortest path from `gt`: the cheapest that give it one point more, and the others as many.
+    """The labels after the shortest path from `gt`: the cheapest that give it one point more and the others as many.
 
-    `owner` is the cheapest for its own counts; else there may be better than a path.
+    This requires `owner` to be the cheapest for its own counts. Otherwise there may be something better than a path.
     """
     counts = counts_of(owner, len(cost))
     counts[gt] += 1
@@ -50,14 +50,14 @@ def fed(cost: Costs, owner: Labels, gt: int) -> Labels:
 
 
 def paid(cost: Costs, owner: Labels) -> float:
-    """What labels cost together; points that are nobody's cost nothing."""
+    """Total cost of the labels; points without a gt cost nothing."""
     taken = (owner >= 0).nonzero().flatten()
     return float(cost[owner[taken], taken].sum())
 
 
 @checker
 def check(answer=None) -> str:
-    """Whether `answer(cost, owner, gt)` gives `gt` one point more by the shortest augmenting path."""
+    """Check that `answer(cost, owner, gt)` gives `gt` one point more by the shortest augmenting path."""
     no_function = not callable(answer)
     hint_if(no_function, "The answer is a function: fed(cost, owner, gt) gives the gt of each point, -1 for none.")
     given = []
@@ -78,7 +78,7 @@ def check(answer=None) -> str:
 
 
 def miscount(found: Labels, cost: Costs, owner: Labels, gt: int) -> str | None:
-    """What is wrong with how many points the gts have after a path from `gt`, as a hint; None if nothing is."""
+    """What is wrong with the number of points of each gt after a path from `gt`, as a hint; None if nothing is."""
     before, after = (counts_of(labels, len(cost)) for labels in (owner, found))
     robbed = (after < before).nonzero().flatten().tolist()
     if robbed:
@@ -96,7 +96,7 @@ def miscount(found: Labels, cost: Costs, owner: Labels, gt: int) -> str | None:
 
 
 def too_dear(given: list[Tensor]) -> str | None:
-    """A hint if labels with the right counts cost more than those after the shortest path."""
+    """A hint if labels with the right counts cost more than those after the shortest path, None otherwise."""
     for found, (cost, owner, gt) in zip(given, problems(), strict=True):
         more, least = (paid(cost, labels) - paid(cost, owner) for labels in (found, fed(cost, owner, gt)))
         if more > least + 1e-9:
@@ -106,7 +106,7 @@ def too_dear(given: list[Tensor]) -> str | None:
 
 
 COSTS = "What does a step cost? The path of the least sum may begin with a dear step."
-MISTAKES = [  # what to think of; through how many other gts such paths go, and whether losers get their cost back
+MISTAKES = [  # hint, most other gts on such a path, and whether a gt that loses a point is refunded its cost
     ("Yours have one step, to the cheapest free point. May gt take a point from another, who then moves?", 0, True),
     ("Yours pass through one other gt at most. How would you find a chain through two?", 1, True),
     ("Who gives a point away no longer pays for it. Does a step count that?", 9, False),
@@ -114,7 +114,7 @@ MISTAKES = [  # what to think of; through how many other gts such paths go, and 
 
 
 def all_go(given: list[Tensor], through: int, refund: bool) -> bool:
-    """Whether all labels are those of the cheapest paths of that kind."""
+    """Whether the labels of all problems are those that `by_steps` finds with these options."""
     return all(
         torch.equal(found, by_steps(*problem, through, refund))
         for found, problem in zip(given, problems(), strict=True)
@@ -122,9 +122,12 @@ def all_go(given: list[Tensor], through: int, refund: bool) -> bool:
 
 
 def by_steps(cost: Costs, owner: Labels, gt: int, through: int, refund: bool = True) -> Labels:
-    """The cheapest path through at most so many other gts; without `refund` a gt that gives up a point still pays."""
+    """Labels after the cheapest path through at most `through` other gts.
+
+    Without `refund`, a gt that gives up a point still pays for it.
+    """
     n = cost.shape[1]
-    chains = {gt: (0.0, owner)}  # to each gt that has to take a point: what the chain costs, and its labels
+    chains = {gt: (0.0, owner)}  # by the gt that has to take a point next: cost of the chain so far, and its labels
     for _ in range(through):
         longer = dict(chains)
         for taker, (so_far, labels) in chains.items():

@@ -1,4 +1,4 @@
-"""Lesson 09: non-maximum suppression by hand, and the easy scenes on which a detector of one's own learns to see."""
+"""Lesson 09: non-maximum suppression by hand, and easy scenes on which the reader's own detector can learn."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -12,24 +12,24 @@ from otalab.data import CLASS_NAMES, ShapesConfig
 from otalab.lab.simulate import simulate_scene
 from otalab.lessons.verdict import Hint, ask, checker, hint_if
 
-# few, large and plain: a small network can learn them within minutes on two cores
+# few, large and plain objects: a small network can learn them within minutes on two cores
 EASY = ShapesConfig(
     image_size=64, min_objects=1, max_objects=2, min_size=20.0, max_size=40.0, crowd=0.0,
     aspect=1.0, contrast=0.4, texture=0.0, noise=0.0,
 )  # fmt: skip
 KINDS = ("circle", "triangle", "cross")
 Scene = tuple[Tensor, dict[str, Tensor]]  # an image (3, 64, 64) in 0..1, and its "boxes" and "labels"
-OVERLAP = 0.6  # the IoU above which a box of the same class is one too many
+OVERLAP = 0.6  # IoU above which a worse box of the same class is suppressed
 Case = tuple[Tensor, Tensor, Tensor, float]  # boxes (k, 4) xyxy px, scores (k,), labels (k,), overlap
 
 
 def easy_scenes(split: int, number: int) -> list[Scene]:
-    """The first scenes of a split, so many, that show shapes of KINDS alone; labels are indices into KINDS."""
+    """The first `number` scenes of a split that show shapes of KINDS only; labels are indices into KINDS."""
     return list(islice(all_easy_scenes(split), number))
 
 
 def all_easy_scenes(split: int) -> Iterator[Scene]:
-    """One after the other, without an end."""
+    """Yield the scenes of `easy_scenes` one by one, without end."""
     kind = torch.full((len(CLASS_NAMES),), -1)
     kind[[CLASS_NAMES.index(name) for name in KINDS]] = torch.arange(len(KINDS))
     for i in count():
@@ -40,7 +40,7 @@ def all_easy_scenes(split: int) -> Iterator[Scene]:
 
 
 def ground_truth(scenes: Sequence[Scene]) -> dict:
-    """The scenes as COCO's dict, for the evaluator: image i has the id i, class c the id c."""
+    """The scenes as a COCO dict for the evaluator: image i has the id i, and class c the id c."""
     images, annotations = [], []
     for i, (_, target) in enumerate(scenes):
         images.append({"id": i, "height": EASY.image_size, "width": EASY.image_size})
@@ -54,7 +54,7 @@ def ground_truth(scenes: Sequence[Scene]) -> dict:
 
 @checker
 def check(keep=None) -> str:
-    """Whether `keep(boxes, scores, labels, overlap)` names the boxes that class-wise NMS keeps, best first."""
+    """Check that `keep(boxes, scores, labels, overlap)` returns the indices that class-wise NMS keeps, best first."""
     no_function = not callable(keep)
     hint_if(no_function, "The answer is a function: keep(boxes, scores, labels, overlap) gives the indices to keep.")
     told = [said(keep, case) for case in cases()]
@@ -69,7 +69,7 @@ def check(keep=None) -> str:
 
 
 def said(keep: Callable, case: Case) -> list[int]:
-    """What the reader's function answers; a hint if that is no list of indices."""
+    """The indices that the reader's function returns. Raises Hint if it returns anything else."""
     boxes, scores, labels, overlap = case
     answer = ask(keep, "keep(boxes, scores, labels, overlap)", boxes.clone(), scores.clone(), labels.clone(), overlap)
     hint_if(answer is None, "keep(boxes, scores, labels, overlap) returns nothing. Is there a return at its end?")
@@ -91,7 +91,7 @@ def said(keep: Callable, case: Case) -> list[int]:
 
 
 def hint(told: list[list[int]]) -> str:
-    """What to think of, for answers that are not those of class-wise NMS."""
+    """Hint for answers that differ from class-wise NMS: the usual mistake that explains them, or a case to look at."""
     for way, advice in WRONG_WAYS.items():
         if all(answer == way(*case) for answer, case in zip(told, cases(), strict=True)):
             return advice
@@ -110,61 +110,61 @@ def hint(told: list[list[int]]) -> str:
 
 
 def right(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """torchvision's answer."""
+    """The right answer, by torchvision."""
     return batched_nms(boxes, scores, labels, overlap).tolist()
 
 
 def everything(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Nothing is suppressed."""
+    """Mistake: suppress nothing."""
     return scores.argsort(descending=True, stable=True).tolist()
 
 
 def as_they_come(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """The first of the list, not the best, stays."""
+    """Mistake: go through the boxes as they are listed, not by score."""
     return greedy(boxes, torch.arange(len(scores), 0, -1).float(), labels, lambda iou: iou > overlap)
 
 
 def worst_first(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """The lowest score is served first."""
+    """Mistake: begin with the lowest score."""
     return greedy(boxes, -scores, labels, lambda iou: iou > overlap)
 
 
 def of_any_class(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Classes are not told apart."""
+    """Mistake: let boxes suppress those of other classes."""
     return greedy(boxes, scores, torch.zeros_like(labels), lambda iou: iou > overlap)
 
 
 def at_equality(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """A box that overlaps by just so much goes too."""
+    """Mistake: suppress a box whose IoU is exactly `overlap`, too."""
     return greedy(boxes, scores, labels, lambda iou: iou >= overlap)
 
 
 def at_the_default(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """The threshold is the lesson's, whatever was asked for."""
+    """Mistake: use the threshold OVERLAP instead of `overlap`."""
     return greedy(boxes, scores, labels, lambda iou: iou > OVERLAP)
 
 
 def by_the_dead(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Boxes that are gone still suppress others."""
+    """Mistake: let suppressed boxes suppress others."""
     order = scores.argsort(descending=True, stable=True)
     close = (box_iou(boxes[order], boxes[order]) > overlap) & (labels[order, None] == labels[order])
     return order[~close.triu(diagonal=1).any(dim=0)].tolist()
 
 
 def one_a_class(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """The best box of each class, and no other."""
+    """Mistake: keep only the best box of each class."""
     order, seen = everything(boxes, scores, labels, overlap), set()
     return [i for i in order if not (int(labels[i]) in seen or seen.add(int(labels[i])))]
 
 
 def what_goes(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """The boxes that should go, in place of those that stay."""
+    """Mistake: return the boxes that go instead of those that stay."""
     kept = set(right(boxes, scores, labels, overlap))
     return [i for i in everything(boxes, scores, labels, overlap) if i not in kept]
 
 
 def greedy(boxes: Tensor, scores: Tensor, labels: Tensor, too_much: Callable[[Tensor], Tensor]) -> list[int]:
-    """NMS by loops, best score first; `too_much(iou)` says what goes."""
+    """NMS by loops, best score first. `too_much(iou)` says which IoUs with a kept box of the class suppress a box."""
     kept: list[int] = []
     for i in scores.argsort(descending=True, stable=True).tolist():
         rivals = [j for j in kept if labels[j] == labels[i]]
@@ -188,8 +188,8 @@ WRONG_WAYS = {
 
 @cache
 def cases() -> list[Case]:
-    """Small lists of boxes, some made by hand and some at random, which tell the usual mistakes apart."""
-    chain = torch.tensor([[0.0, 0, 20, 20], [4, 0, 24, 20], [8, 0, 28, 20]])  # IoU 2/3 from one to the next, 3/7 beyond
+    """Small lists of boxes, some made by hand and some random, that tell the usual mistakes apart."""
+    chain = torch.tensor([[0.0, 0, 20, 20], [4, 0, 24, 20], [8, 0, 28, 20]])  # IoU 2/3 of neighbours, 3/7 of the ends
     half = torch.tensor([[0.0, 0, 8, 8], [0, 0, 8, 4], [30, 30, 40, 40]])  # IoU 1/2 exactly
     found: list[Case] = [
         (chain, torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3, dtype=torch.int64), 0.6),

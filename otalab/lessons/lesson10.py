@@ -1,4 +1,4 @@
-"""Lesson 10: overfit one image, until the labels that the detector gets are those that it meets."""
+"""Lesson 10: overfit one image, until the detector's predictions meet the labels that it gets."""
 
 import copy
 
@@ -17,14 +17,14 @@ from otalab.lessons.verdict import Hint, checker, hint_if
 from otalab.viz.detections import match_detections
 
 CONFIG = ShapesConfig(64, min_objects=2, max_objects=5, min_size=12.0, max_size=36.0, crowd=0.5)
-NUM_CLASSES = 1  # shape or no shape: six kinds take longer than a lesson
+NUM_CLASSES = 1  # shape or background: learning six kinds takes longer than a lesson
 SCENE = (2, 9)  # split and number of the crowded scene of the film and the exercise
 BELOW = 0.4  # the loss to reach
 UNTRAINED = 2.2  # an untrained detector's loss is above this
 
 
 def draw(split: int, number: int) -> tuple[Float[Tensor, "3 64 64"], dict[str, Tensor]]:
-    """A scene as the detector takes it: image in 0..1, and target with boxes and labels, all of them 0."""
+    """A scene as the detector takes it: the image in 0..1, and a target with boxes and labels, which are all 0."""
     image, targets = simulate_scene(CONFIG, [CONFIG.seed, split, number])
     return image, {"boxes": targets.boxes, "labels": torch.zeros_like(targets.labels)}
 
@@ -36,9 +36,9 @@ def scene() -> tuple[Float[Tensor, "3 64 64"], dict[str, Tensor]]:
 
 @torch.no_grad()
 def judge(model: Detector) -> tuple[dict[str, float], Predictions, Assignment]:
-    """The losses of a detector in training mode on the scene, labelled by `ota`; its predictions and those labels."""
+    """A detector's losses, predictions and assignment by `ota` on the scene, computed in training mode."""
     image, target = scene()
-    copied = copy.deepcopy(model).train()  # the running means of batch norms stay as they are
+    copied = copy.deepcopy(model).train()  # a copy, so that the running means of its batch norms do not change
     points, predictions = copied.predict([image])
     targets = [as_targets(target)]
     assignments = build_assigner("ota").assign_batch(points, predictions, targets)
@@ -48,7 +48,7 @@ def judge(model: Detector) -> tuple[dict[str, float], Predictions, Assignment]:
 
 @checker
 def check(model=None) -> str:
-    """Whether the detector's loss on `scene()` is below BELOW."""
+    """Check that the detector's loss on `scene()` is below BELOW."""
     hint_if(model is None, "No model yet. Build a detector, train it on the scene alone, and return it.")
     loss = isinstance(model, Tensor | float | int | dict)
     hint_if(loss, "That looks like a loss. Return the model that has it: the checker computes the loss itself.")
@@ -68,7 +68,7 @@ def check(model=None) -> str:
 
 
 def hint(total: float, losses: dict[str, float], assigner: str = "OTA") -> str:
-    """What to think of next, by how far the loss has come, and whose labels the detector was trained with."""
+    """Hint on what to do next, given how low the loss is and which assigner the detector was trained with."""
     said = f"The loss is {total:.2f}, and it should be below {BELOW}. "
     if not total < float("inf"):
         return "The loss is not finite. A lower learning rate?"
@@ -91,11 +91,11 @@ def hint(total: float, losses: dict[str, float], assigner: str = "OTA") -> str:
 
 @torch.no_grad()
 def reason(total: float, model: Detector, predictions: Predictions, assignment: Assignment) -> str:
-    """What a trained detector's numbers say."""
+    """Message for a right answer: the loss, the mean IoU of the positives, and how many shapes are found."""
     image, target = scene()
     targets = as_targets(target)
     detections = copy.deepcopy(model).eval()([image])[0]
-    best = [detections[key][: len(targets)] for key in ("boxes", "labels", "scores")]  # the best come first
+    best = [detections[key][: len(targets)] for key in ("boxes", "labels", "scores")]  # detections come best first
     found = int((match_detections(*best, targets.boxes, targets.labels).gt >= 0).sum())
     positive = assignment.positive
     iou = box_ops.iou(predictions.boxes[positive], targets.boxes[assignment.matched_gt[positive]]).mean()

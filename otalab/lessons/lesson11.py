@@ -16,10 +16,10 @@ BALANCED, DEMO, CLASSES, LONGER = (
 
 
 def recorded(path: Path = RECORD) -> tuple[Plan, list[Card]]:
-    """A longer study, its plan and its cards.
+    """The plan and the cards of a recorded study, which is longer than that of the lesson.
 
-    The first one, that in a `BALANCED` loss, that on scenes like the `DEMO`'s, that with six `CLASSES` and with one, or
-    that which trained `LONGER`.
+    `RECORD` is the first study, `BALANCED` the one with a balanced loss, `DEMO` the one on scenes like the demo's,
+    `CLASSES` compares six classes with one, and `LONGER` trains longer.
     """
     content = json.loads(path.read_text())
     return parse_plan(content["plan"]), [parse_card(card | {"settings": {}}) for card in content["cards"]]
@@ -27,7 +27,7 @@ def recorded(path: Path = RECORD) -> tuple[Plan, list[Card]]:
 
 @checker
 def check_order(order=None, cards: Sequence[Card] | None = None, plan: Plan | None = None) -> str:
-    """Whether the cards of a plan leave room for `order`, its methods from the best to the worst."""
+    """Check that the cards of a plan do not contradict `order`, the plan's methods from best to worst."""
     hint_if(not cards or plan is None, "Give cards and plan too: lesson11.check_order(order, cards, plan).")
     names = list(plan.methods)
     hint_if(order is None, f"Write down an order of {', '.join(names)} before you look, the best first.")
@@ -53,11 +53,11 @@ def check_order(order=None, cards: Sequence[Card] | None = None, plan: Plan | No
 
 @checker
 def check(paired_loop=None) -> str:
-    """Whether `paired_loop(run, a, b, seeds)` gives a's AP minus b's for each seed, and trains no detector in vain."""
+    """Check that `paired_loop(run, a, b, seeds)` gives a's AP minus b's for each seed, without any needless run."""
     hint_if(not callable(paired_loop), "Give the function itself: lesson11.check(paired_loop).")
     bases, seeds = {"ota": 0.40, "fcos": 0.37}, [11, 4, 8]
     luck = {seed: 0.07 * ((seed * 37) % 11) / 11 for seed in range(40)}  # much larger than the difference
-    rest = {11: 0.002, 4: 0.001, 8: -0.05}  # of ota: it is not ahead with every seed, and ranks them otherwise
+    rest = {11: 0.002, 4: 0.001, 8: -0.05}  # added to ota: it is behind with one seed, and orders seeds unlike fcos
     asked: list[tuple] = []
 
     def run(method, seed):

@@ -1,4 +1,4 @@
-"""Lesson 12: the AP of a reloaded run, measured and not remembered."""
+"""Lesson 12: the AP of a reloaded run, measured anew instead of read from its files."""
 
 import atexit
 import json
@@ -21,24 +21,24 @@ from otalab.lessons.verdict import Hint, ask, checker, hint_if, number
 
 RECORD = Path(__file__).parent / "recorded" / "real_photos.json"  # made by benchmarks/record_photos.py
 CELLS = RECORD.with_name("cells.json")  # figures of docs/training.md
-CLOSE = 1e-6  # of two evaluations of the same weights
+CLOSE = 1e-6  # most that two evaluations of the same weights differ by
 EASY = ShapesConfig(image_size=64, min_objects=1, max_objects=2, min_size=24.0, max_size=40.0, crowd=0.0, texture=0.0)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A small run beside another's metrics.json: its true metrics, and the APs of wrong ways."""
+    """A small run in whose folder another run's metrics.json lies: its true metrics, and the APs of usual mistakes."""
 
     folder: Path
     metrics: dict[str, float]
     stored: float  # AP in metrics.json: the other run's
     on_train: float
-    last_weights: float  # of the weights in checkpoint.pt that were not averaged
+    last_weights: float  # AP of the weights in checkpoint.pt before averaging
 
 
 @checker
 def check(reload=None) -> str:
-    """Whether `reload(run_folder)` gives the AP of the weights in that folder, on the held-out images of its data."""
+    """Check that `reload(run_folder)` gives the AP of the weights in that folder on the held-out images of its data."""
     no_function = not callable(reload)
     hint_if(no_function, "The answer is a function: reload(run_folder) gives the AP of the run in that folder.")
     said = []
@@ -58,7 +58,7 @@ def check(reload=None) -> str:
 
 
 def hint(said: list[float]) -> str:
-    """What to think of, for APs that are not those of the weights."""
+    """Hint for APs that are not those of the weights: the usual mistake that explains them, or where to look."""
 
     def all_are(truth, within: float = CLOSE) -> bool:
         return all(abs(value - truth(run)) < within for value, run in zip(said, runs(), strict=True))
@@ -91,11 +91,11 @@ def hint(said: list[float]) -> str:
 
 @cache
 def runs() -> tuple[Run, Run]:
-    """Two runs of seconds that know a few easy scenes by heart; each has the other's metrics.json."""
+    """Train two runs, in seconds, that overfit a few easy scenes, and give each the metrics.json of the other."""
     root = Path(tempfile.mkdtemp(prefix="otalab-lesson12-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     data = make_shapes(root / "shapes", 6, 1, EASY, progress=False)
-    # held out are four scenes of the training set: others would take longer to learn
+    # the held-out scenes are four of the training set, because new ones would take longer to learn
     shutil.copytree(data / "train", data / "val", dirs_exist_ok=True)
     truth = json.loads((data / "val/instances.json").read_text())
     truth["images"] = truth["images"][:4]

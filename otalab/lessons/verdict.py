@@ -1,4 +1,4 @@
-"""What a checker says of an answer, and how it reads one: whatever a reader may have written, without raising."""
+"""What a checker says about an answer, and how it reads one. Whatever a reader hands in gives a hint, not an error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an answer is right, and why it is; or a hint, which never tells the answer."""
+    """Whether an answer is right. The message says why it is, or gives a hint, which never tells the answer."""
 
     passed: bool
     message: str
@@ -21,11 +21,11 @@ class Verdict:
 
 
 class Hint(Exception):
-    """What to think of next. A check raises it; its reader gets a Verdict that did not pass."""
+    """What to think of next. A check raises it, and the reader gets a Verdict that did not pass."""
 
 
 def checker(check: Callable[..., str]) -> Callable[..., Verdict]:
-    """A check that returns why the answer is right, or raises Hint, as one that returns a Verdict."""
+    """Turn a check, which returns why an answer is right or raises Hint, into one that returns a Verdict."""
 
     @wraps(check)
     def verdict(*answers, **options) -> Verdict:
@@ -38,16 +38,16 @@ def checker(check: Callable[..., str]) -> Callable[..., Verdict]:
 
 
 def hint_if(wrong: object, hint: str | None) -> None:
-    """Raise the hint where something is wrong."""
+    """Raise the hint if `wrong` is true."""
     if wrong:
         raise Hint(hint)
 
 
 def ask(function: Callable, name: str, *arguments) -> object:
-    """What a reader's function answers; a hint if it raises, or gives a generator."""
+    """Call a reader's function and return its result. Raises Hint if the function raises or returns a generator."""
     try:
         found = function(*arguments)
-    except Hint:  # of what it was handed, which knows better
+    except Hint:  # raised by what the function was handed, which knows better
         raise
     except Exception as error:  # whatever a reader's code may raise
         advice = " Is the model in evaluation mode?" if "in training" in str(error) else ""
@@ -57,19 +57,19 @@ def ask(function: Callable, name: str, *arguments) -> object:
 
 
 def whole(value) -> int | None:
-    """A whole number, or None if it is none; 3.0 is one."""
+    """`value` as an int, or None if it is not a whole number; 3.0 is one."""
     found = number(value)
     return int(found) if found is not None and found.is_integer() else None
 
 
 def number(value) -> float | None:
-    """One number, or None if it is none: a tensor or list of one will do, True will not."""
+    """`value` as a float, or None if it is not one number. A tensor or list with one number is; True is not."""
     found = None if isinstance(value, bool) else numbers(value)
     return found.item() if found is not None and found.numel() == 1 else None
 
 
 def numbers(values) -> Tensor | None:
-    """The values as float64, or None if they are no numbers."""
+    """The values as a float64 tensor on the CPU, or None if they are not real numbers."""
     try:
         values = torch.as_tensor(values, dtype=None if isinstance(values, Tensor) else torch.float64)
         return None if values.is_complex() else values.detach().cpu().double()
