@@ -37,7 +37,8 @@ SOLVER_COLUMNS = [
 def run(a: argparse.Namespace) -> int:
     """Run the demo and write everything into `a.out`, the scenes into its folder `shapes`. Returns 1 if a check failed.
 
-    Raises InputError, before the work begins, if `a.out` holds another run, or foreign files that one would overwrite.
+    Raises InputError, before the work begins, if `a.out` holds a run that is not a demo's, or foreign files with the
+    names of a run's files.
     """
     began = time.perf_counter()
     out = a.out

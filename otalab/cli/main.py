@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def limit_openmp_spin() -> None:
     """Shorten how long OpenMP's threads spin at a barrier, unless the user has set it. Call before importing torch.
 
-    GNU OpenMP, which torch ships on Linux, spins 300,000 times. Beside a busy process, that takes the core which the
-    awaited thread needs. Fewer spins make a training step faster there, and a little slower when cores are free.
+    GNU OpenMP, which torch ships on Linux, spins 300,000 times. Beside a busy process, the spinning takes the core
+    that the awaited thread needs. Fewer spins make a training step faster there, and a little slower on free cores.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         os.environ["GOMP_SPINCOUNT"] = "10000"

@@ -10,7 +10,10 @@ from otalab.lessons.verdict import Hint, checker, hint_if, numbers, whole
 
 @checker
 def check(points, predictions, targets, gt, box, taker, count) -> str:
-    """Check that giving gt `gt` the box `box` (xyxy px) lets gt `taker` take a third gt's point and have `count`."""
+    """Check that gt `taker` takes a point from a third gt, and then has `count` points, once gt `gt` has the box `box`.
+
+    box: (4,) xyxy in px
+    """
     given = ((points, AnchorPoints), (predictions, Predictions), (targets, Targets))
     as_they_are = all(isinstance(value, kind) for value, kind in given)
     hint_if(not as_they_are, "Hand over the lesson's points, predictions and targets as they are, in this order.")
@@ -66,7 +69,7 @@ def givers(before: Assignment, after: Assignment, gt: int, taker: int) -> list[i
 
 
 def require_box(box: Tensor | None, old: Tensor) -> None:
-    """Raise Hint unless `box` is finite, (4,), has an area, differs from `old` and contains its centre."""
+    """Raise Hint unless `box` is four finite numbers, has an area, differs from `old` and contains its centre."""
     four = box is not None and box.shape == (4,) and box.isfinite().all()
     hint_if(not four, "A box is four numbers: left, top, right, bottom, in px.")
     hint_if((box[2:] <= box[:2]).any(), "This box has no area: left must be less than right, and top less than bottom.")

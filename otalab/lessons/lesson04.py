@@ -60,8 +60,8 @@ def followed(seed: int, gt: int, pixels: float | int = 1) -> Predictions:
     """The predictions of `heap(seed)` once the detector has learnt the narrower box; all else stays the same.
 
     At each point that predicts this gt and lies in the narrower box, the predicted distance to the right side shrinks
-    in proportion to the true one. Which gt a point predicts is read off a perfect detector, whose random draws are
-    those of the same seed.
+    in proportion to the true one. Which gt a point predicts is read off a perfect detector, simulated from the same
+    seed and so with the same random draws.
     """
     _, points, said, targets = heap(seed)
     perfect = heap(seed, skill=1.0).predictions
@@ -82,7 +82,7 @@ def flips(before: Int[Tensor, " n"], after: Int[Tensor, " n"]) -> tuple[int, int
 
 @cache
 def changed(seed: int, gt: int, name: str = "ota", follow: bool = False) -> tuple[int, int, int]:
-    """The `flips` of an assigner when one px is shaved off a gt. With `follow`, the predictions follow."""
+    """An assigner's `flips` when one px is shaved off a gt; with `follow`, predictions become those of `followed`."""
     _, points, predictions, targets = heap(seed)
     after = followed(seed, gt) if follow else predictions
     return flips(unshaved(seed, name), build_assigner(name)(points, after, shaved(targets, gt)).matched_gt)

@@ -96,7 +96,10 @@ def wrong_cost(labels: Int[Tensor, " n"], problem: TransportProblem, k: Int[Tens
 
 
 def matched(price: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Int[Tensor, " n"]:
-    """Labels of the cheapest matching that gives row i k_i columns, else -1. `price` holds costs; inf counts as 1e6."""
+    """Labels (n,) of the cheapest matching that gives row i k_i columns; -1 for columns that are left over.
+
+    price: the costs of all pairs, in which +-inf counts as +-1e6
+    """
     owner = torch.arange(len(k)).repeat_interleave(k)
     copies, points = linear_sum_assignment(price.nan_to_num(posinf=1e6, neginf=-1e6)[owner].numpy())
     labels = torch.full((price.shape[1],), -1)

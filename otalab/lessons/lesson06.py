@@ -44,7 +44,10 @@ def asked_and_there(stride: int, prior: bool = True, q: int = 20, local: bool = 
 
 
 def finest(**how) -> int | None:
-    """The smallest stride at which the gts ask for more labels than there are points, counted as `how` says, if any."""
+    """The smallest stride at which the gts ask for more labels than there are points; None if there is none.
+
+    how: how to count, see `asked_and_there`
+    """
     strides = range(LEAST, MOST + 1)
     return next(
         (stride for stride in strides if asked_and_there(stride, **how)[0] > asked_and_there(stride, **how)[1]), None

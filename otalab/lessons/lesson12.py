@@ -27,7 +27,7 @@ EASY = ShapesConfig(image_size=64, min_objects=1, max_objects=2, min_size=24.0, 
 
 @dataclass(frozen=True)
 class Run:
-    """A small run in whose folder another run's metrics.json lies: its true metrics, and the APs of usual mistakes."""
+    """A small run whose folder holds the metrics.json of another: its true metrics, and the APs of usual mistakes."""
 
     folder: Path
     metrics: dict[str, float]
