@@ -1,4 +1,4 @@
-"""What a training run is made of; the flags of `otalab train` are made from these fields."""
+"""The settings of a training run. The flags of `otalab train` are made from these fields."""
 
 import sys
 from dataclasses import Field, dataclass, field, fields
@@ -17,16 +17,16 @@ TORCHVISION_COCO = "torchvision-coco"  # as a checkpoint: torchvision's own weig
 
 
 def setting(default, help: str, low=None, high=LARGEST, choices: tuple[str, ...] | None = None, section: str = ""):
-    """A dataclass field that knows its help text and its range or choices, which bound a value before its use.
+    """Make a dataclass field with its help text and its range or choices, which are checked before the value is used.
 
-    section: of the help, that begins with this field
+    section: the section of the help that begins with this field, if one does
     """
     known = {"help": help, "low": low, "high": high, "choices": choices, "section": section}
     return field(default=default, metadata=known)
 
 
 def require_number(f: Field, number: object) -> None:
-    """Raise InputError unless a number is of a setting's kind, whole or not, and within its range."""
+    """Raise InputError unless the number has the type of the setting (int or float) and lies within its range."""
     kind, low, high = int | float if f.type is float else int, f.metadata["low"], f.metadata["high"]
     if isinstance(number, bool) or not isinstance(number, kind):
         raise InputError(f"{f.name} is {number!r}; it must be a {'whole ' if kind is int else ''}number")
@@ -36,19 +36,19 @@ def require_number(f: Field, number: object) -> None:
 
 
 def is_foreign(source: object) -> bool:
-    """Whether a checkpoint is not otalab's: torchvision's by name, or a .pth file."""
+    """Whether a checkpoint comes from elsewhere: torchvision's, by its name, or a .pth file."""
     return str(source) == TORCHVISION_COCO or str(source).endswith(".pth")
 
 
 def implied(given: dict) -> dict:
-    """Settings as given, with what they bring along: a ResNet-50 from elsewhere; max-iou, to compare anchors."""
+    """Add the settings that others imply: resnet50 for weights from elsewhere, max-iou for a head with anchor boxes."""
     backbone = {"backbone": "resnet50"} if is_foreign(given.get("init")) else {}
     assigner = {"assigner": "max-iou"} if given.get("anchors", "points") != "points" else {}
     return backbone | assigner | given
 
 
 def flag_words(name: str, value: object) -> list[str]:
-    """A setting as the words of a command line: --sizes 640 800, --no-group."""
+    """Format a setting as words of a command line, such as --sizes 640 800 or --no-group."""
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
@@ -57,9 +57,9 @@ def flag_words(name: str, value: object) -> list[str]:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run, reproducible from these values alone (same machine, same number of threads).
+    """The settings of a training run. On the same machine, with the same number of threads, they reproduce it exactly.
 
-    `otalab train --help` says what each is. `TrainConfig.from_recipe` starts from settings that belong together.
+    `otalab train --help` explains each field. `TrainConfig.from_recipe` starts from the settings of a recipe.
     """
 
     data: str = setting("data/shapes", "folder with train and val splits in COCO format")
@@ -67,60 +67,62 @@ class TrainConfig:
     backbone: str = setting("tiny", "feature extractor", choices=BACKBONES, section="model")
     weights_backbone: str | None = setting(None, "torchvision's weights entry for the backbone, e.g. DEFAULT")
     init: str | None = setting(
-        None, "detector to start from: a run's folder, torchvision-coco, or a .pth of torchvision's or the OTA authors'"
+        None,
+        "detector to start from: a run's folder, torchvision-coco, or a .pth of torchvision's or the OTA authors'",
     )
     assigner: str = setting(
-        "ota:k=5", "label assignment: ota, fcos, atss, simota, ... (docs/assigners.md), or with options, ota:k=5"
+        "ota:k=5", "label assignment: ota, fcos, atss, simota, ... (docs/assigners.md), with options if needed: ota:k=5"
     )
     balance: float = setting(
-        1.0, "what counts alike in an image's losses: 1 its objects; 0 its positives, as in the paper", 0, 1
+        1.0, "what has equal weight in the loss of an image: 1 its objects; 0 its positives, as in the paper", 0, 1
     )
-    quality: bool = setting(True, "an IoU branch, whose score counts beside that of the class")
+    quality: bool = setting(True, "an IoU branch, whose output is part of the score")
     anchors: str = setting(
-        "points", "guided or meta: the detector has anchor boxes of its own, for max-iou", choices=ANCHORS
+        "points", "guided or meta: a head that makes its own anchor boxes, for max-iou", choices=ANCHORS
     )
-    categories: tuple[str, ...] | None = setting(None, "train on these category names only", section="images")
-    max_images: int | None = setting(None, "use at most so many training images, chosen by the seed", 1, MANY)
-    background: int = setting(0, "how many training images without a box take part, chosen by the seed", 0, MANY)
-    size: int | None = setting(None, "shorter image side in px; none keeps the images' size", 1, MOST_SIDE)
+    categories: tuple[str, ...] | None = setting(None, "train only on these categories", section="images")
+    max_images: int | None = setting(None, "use at most this many training images, chosen by the seed", 1, MANY)
+    background: int = setting(0, "use this many training images without a box, chosen by the seed", 0, MANY)
+    size: int | None = setting(None, "shorter image side in px; without it, images keep their size", 1, MOST_SIDE)
     max_size: int | None = setting(None, "longest image side in px, after resizing", 1, MOST_SIDE)
     sizes: tuple[int, ...] | None = setting(
-        None, "shorter sides in px, drawn at random in training; size stays that of evaluation", 1, MOST_SIDE
+        None, "shorter sides in px, one of which training draws for each image; evaluation uses size", 1, MOST_SIDE
     )
     augment: str = setting("flip", "strength of augmentation", choices=("none", "flip", "light", "strong"))
-    workers: int = setting(
-        0, "processes that load images as they are needed; 0 keeps all of them in memory", 0, MOST_WORKERS
-    )
-    group: bool = setting(True, "images of like shape share a batch, so that they pad each other little")
+    workers: int = setting(0, "processes that load images; 0 loads them once and keeps them in memory", 0, MOST_WORKERS)
+    group: bool = setting(True, "put images of similar shape into a batch, so that they need little padding")
     epochs: int = setting(12, "passes over the training images", 1, MOST_EPOCHS, section="optimisation")
-    steps: int | None = setting(None, "steps of the whole run, instead of epochs", 1, MANY)
-    batch_size: int = setting(16, "images per step, of all processes together", 1, MOST_BATCH)
-    accumulate: int = setting(1, "gradient accumulation: in how many parts a step's images are taken", 1, MOST_BATCH)
+    steps: int | None = setting(None, "length of the run in steps, instead of epochs", 1, MANY)
+    batch_size: int = setting(16, "images per step, over all processes", 1, MOST_BATCH)
+    accumulate: int = setting(1, "gradient accumulation: split a step's images into this many parts", 1, MOST_BATCH)
     optimizer: str = setting("adamw", "adamw, or sgd with momentum 0.9", choices=("adamw", "sgd"))
     lr: float = setting(1e-3, "peak learning rate", 1e-12)
     lr_batch: int | None = setting(
-        None, "the batch size that lr is meant for: another batch_size scales it in proportion", 1, MOST_BATCH
+        None, "the batch size that lr is meant for; another batch_size scales lr in proportion", 1, MOST_BATCH
     )
     backbone_lr: float = setting(1.0, "learning rate of the backbone as a multiple of lr", 0)
-    weight_decay: float = setting(0.05, "weight decay; none on norms and biases", 0)
-    schedule: str = setting("cosine", "cosine to 0, or step: a tenth after 2/3 and 8/9", choices=("cosine", "step"))
-    warmup: int = setting(100, "steps of linear warm-up from lr / 1000, at most the run's", 0, MANY)
-    clip: float = setting(10.0, "largest norm of the gradient; 0 does not clip", 0)
+    weight_decay: float = setting(0.05, "weight decay; norms and biases have none", 0)
+    schedule: str = setting(
+        "cosine", "cosine to 0, or step: a tenth after 2/3 and 8/9 of the run", choices=("cosine", "step")
+    )
+    warmup: int = setting(100, "steps of linear warm-up from lr / 1000; at most the length of the run", 0, MANY)
+    clip: float = setting(10.0, "clip the gradient to this norm; 0 does not clip", 0)
     ema: float = setting(
-        0.998, "decay of the weights' moving average that is evaluated and saved; 0 for none", 0, 0.999999
+        0.998, "decay of the moving average of the weights, which is evaluated and saved; 0 for none", 0, 0.999999
     )
     device: str = setting("auto", "cpu, cuda or auto", section="machine")
-    precision: str = setting("float32", "of the network; losses stay in float32, labels in float64", choices=PRECISIONS)
-    memory_format: str = setting("auto", "layout of images; auto goes by the processor", choices=MEMORY_FORMATS)
-    compile: bool = setting(False, "compile backbone and head by torch.compile")
-    eval_every: int = setting(
-        0, "evaluate after each so many epochs; 0 only at the end", 0, MANY, section="housekeeping"
-    )
-    checkpoint_every: int = setting(0, "save the run's state after each so many steps; 0 after each epoch", 0, MANY)
-    tensorboard: bool = setting(False, "write the log for TensorBoard too")
-    seed: int = setting(0, "seed of weights, order and augmentation", 0, 2**32 - 1)
+    precision: str = setting("float32", "dtype of the network; losses are float32, labels float64", choices=PRECISIONS)
+    memory_format: str = setting("auto", "layout of images in memory; auto suits the processor", choices=MEMORY_FORMATS)
+    compile: bool = setting(False, "compile backbone and head with torch.compile")
+    eval_every: int = setting(0, "evaluate every so many epochs; 0: only at the end", 0, MANY, section="housekeeping")
+    checkpoint_every: int = setting(0, "save the state of the run every so many steps; 0: after each epoch", 0, MANY)
+    tensorboard: bool = setting(False, "also write the log for TensorBoard")
+    seed: int = setting(0, "seed of weights, order of images and augmentation", 0, 2**32 - 1)
     recipe: str | None = setting(
-        None, "settings that belong together, see `otalab recipes`", choices=tuple(RECIPES), section="run"
+        None,
+        "a set of settings (see `otalab recipes`); flags override it",
+        choices=tuple(RECIPES),
+        section="run",
     )
 
     def __post_init__(self) -> None:
@@ -145,7 +147,7 @@ class TrainConfig:
 
     @classmethod
     def from_recipe(cls, name: str, **changes) -> "TrainConfig":
-        """The settings of a recipe, with changes. Raises InputError for an unknown name."""
+        """Make the settings of a recipe, with changes. Raises InputError for an unknown name."""
         if name not in RECIPES:
             raise InputError(f"recipe {name!r} is none of {', '.join(RECIPES)}")
         settings = RECIPES[name][1] | ({"steps": None} if changes.get("epochs") else {})
@@ -153,15 +155,15 @@ class TrainConfig:
 
     @property
     def longest(self) -> int | None:
-        """The longest side in px, after resizing: ten times `size` where `max_size` is not given."""
+        """Limit of the longer side after resizing, px: ten times `size` if `max_size` is not given."""
         return None if self.size is None else self.max_size or 10 * max(self.size, *(self.sizes or (0,)))
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """The (shorter, longest) side in px that evaluation resizes images to."""
+        """The (shorter side, limit of the longer side) to which evaluation resizes images, px."""
         return None if self.size is None else (self.size, self.longest)
 
     @property
     def peak_lr(self) -> float:
-        """The learning rate after warm-up, in proportion to the batch where `lr_batch` is given."""
+        """The learning rate after warm-up, in proportion to the batch size if `lr_batch` is given."""
         return self.lr * self.batch_size / (self.lr_batch or self.batch_size)

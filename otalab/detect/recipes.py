@@ -1,9 +1,9 @@
-"""Recipes: settings of `TrainConfig` that belong together, for `otalab train --recipe NAME`; flags override them.
+"""Recipes: named sets of `TrainConfig` settings, for `otalab train --recipe NAME`. Other flags override them.
 
-The paper's are those of its Section 4.1 and of the authors' configuration. docs/training.md says which were run.
+The paper's recipes follow its Section 4.1 and the authors' configuration. docs/training.md says which recipes were run.
 """
 
-AS_PUBLISHED = {"assigner": "ota", "balance": 0.0}  # not what `TrainConfig` takes by default
+AS_PUBLISHED = {"assigner": "ota", "balance": 0.0}  # the paper's values; the defaults of `TrainConfig` differ
 PAPER = {
     "data": "data/coco",
     "backbone": "resnet50",
