@@ -54,7 +54,7 @@ def algorithm1(
     row, nth = (torch.arange(q) < k[:, None]).nonzero().T  # (K,): a row per label; gt i has the labels 0 to k_i - 1
     over = c[:-1] - c[-1]  # (m, n), cost of a gt's label minus the background's, which the other points get
     penalty = (q - nth) * (1 + over[candidate].abs().sum())  # (K,) to leave a label out: above any cost, the last first
-    price = torch.cat((over[row], penalty[:, None].expand(-1, len(row))), dim=1)  # (K, n + K), n points and K ways out
+    table = torch.cat((over[row], penalty[:, None].expand(-1, len(row))), dim=1)  # (K, n + K), n points and K ways out
     labels = torch.full((n + len(row),), -1)
-    labels[linear_sum_assignment(price)[1]] = row  # line 15, solved exactly: each row gets a column
+    labels[linear_sum_assignment(table)[1]] = row  # line 15, solved exactly: each row gets a column
     return labels[:n]  # line 16

@@ -102,7 +102,10 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
     xy, stride, level = (tuple(x.shape) for x in (points.xy, points.stride, points.level))
     if n == 0 or (xy, stride, level) != ((n, 2), (n,), (n,)):
         raise InputError(f"anchor points need xy (n, 2), stride (n,) and level (n,), not {xy}, {stride} and {level}")
-    classes, numbers = [], [("anchor points", points.xy)]
+    if points.anchors is not None and points.anchors.shape != (n, 4):
+        raise InputError(f"{n} anchor points need anchors ({n}, 4), not {tuple(points.anchors.shape)}")
+    classes = []
+    numbers = [("anchor points", points.xy), ("strides", points.stride), ("anchors", points.anchors)]
     for p, t in zip(predictions, targets, strict=True):
         logits, boxes, gt_boxes, labels = (tuple(x.shape) for x in (p.logits, p.boxes, t.boxes, t.labels))
         if len(logits) != 2 or logits[0] != n or boxes != (n, 4):

@@ -75,14 +75,15 @@ class AnchorPoints:
     ) -> "AnchorPoints":
         """Make the points of feature maps of the given (height, width) in cells, one map per stride.
 
-        Raises InputError if the numbers of maps and strides differ or are 0, or if a size or stride is not positive.
+        Raises InputError if the numbers of maps and strides differ or are 0, or if a size or stride is not a positive
+        whole number.
         """
         if len(maps) != len(strides) or len(maps) == 0:
             raise InputError(
                 f"{len(maps)} feature maps but {len(strides)} strides; there must be as many, and one at least"
             )
-        if any(h < 1 or w < 1 or s <= 0 for (h, w), s in zip(maps, strides, strict=True)):
-            raise InputError(f"feature maps {list(maps)} and strides {list(strides)} must be positive")
+        if any(isinstance(x, float) or x <= 0 for x in (*strides, *(side for size in maps for side in size))):
+            raise InputError(f"feature maps {list(maps)} and strides {list(strides)} must be positive whole numbers")
         make = {"device": device, "dtype": dtype}
         xy, stride, level = [], [], []
         for index, ((h, w), s) in enumerate(zip(maps, strides, strict=True)):

@@ -1,5 +1,7 @@
 """AnchorPoints: where the points of a grid lie."""
 
+from inspect import unwrap
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -68,6 +70,12 @@ def test_a_square_box_stands_on_every_point():
 def test_a_size_or_stride_that_is_not_positive_is_an_error(size, strides):
     with pytest.raises(InputError, match="must be positive"):
         AnchorPoints.for_image(size, strides)
+
+
+@pytest.mark.parametrize("maps, strides", [([(2, 2)], (8.0,)), ([(2.0, 2)], (8,)), ([(0, 2)], (8,)), ([(2, 2)], (0,))])
+def test_a_map_or_stride_that_is_no_positive_whole_number_is_an_error(maps, strides):
+    with pytest.raises(InputError, match="must be positive whole numbers"):
+        unwrap(AnchorPoints.for_feature_maps.__func__)(AnchorPoints, maps, strides)  # past the annotation checks
 
 
 def test_as_many_maps_as_strides_are_needed_and_one_at_least():

@@ -96,6 +96,8 @@ def unchecked(part, changed):
         ({"location": torch.zeros(3)}, r"86 anchor points need location \(86,\), not \(3,\)"),
         ({"location": torch.full((86,), torch.nan)}, r"location: 86 non-finite values, the first is nan at \(0,\)"),
         ({"xy": torch.full((86, 2), torch.nan)}, r"anchor points: 172 non-finite values, the first is nan at \(0, 0\)"),
+        ({"stride": torch.full((86,), torch.nan)}, r"strides: 86 non-finite values, the first is nan at \(0,\)"),
+        ({"anchors": torch.full((86, 4), torch.inf)}, r"anchors: 344 non-finite values, the first is inf at \(0, 0\)"),
         ({"stride": torch.ones(5)}, r"anchor points need xy \(n, 2\).*, not \(86, 2\), \(5,\) and \(86,\)"),
         ({"level": torch.zeros(5).long()}, r"anchor points need xy \(n, 2\).*, not \(86, 2\), \(86,\) and \(5,\)"),
     ],
@@ -104,6 +106,13 @@ def test_each_part_of_the_input_that_does_not_fit_is_named(changed, said):
     points, predictions, targets = make_case(0, (64, 64), num_gt=2)
     points, predictions, targets = (unchecked(part, changed) for part in (points, predictions, targets))
     with pytest.raises(InputError, match=f"^{said}"):
+        validate(points, [predictions], [targets])
+
+
+def test_points_with_anchors_that_do_not_fit_are_an_error():
+    points, predictions, targets = make_case(0, (64, 64), num_gt=2)
+    points = unchecked(points, {"anchors": torch.zeros(3, 4)})
+    with pytest.raises(InputError, match=r"^86 anchor points need anchors \(86, 4\), not \(3, 4\)"):
         validate(points, [predictions], [targets])
 
 
