@@ -113,7 +113,8 @@ def test_what_the_pages_say_of_the_demos_scenes_is_what_the_cards_say():
     assert all(each.found.low > 0 for each in answered("demo_anew"))
     five = record_study.study("default_demo")[2]
     for path, said in {
-        "metrics/AP": "the paper's values, which is higher: {} and {}, three seeds",
+        "metrics/AP": "three seeds cannot tell the defaults' mean AP, in percent, from that of the paper's values, "
+        "which is higher: {} and {} (",
         "size/under 16/AP50": "those under 16 px {}, against {})",
         "size/32 to 64/AP50": "AP50 from 32 px on {}, against {})",
     }.items():
