@@ -1,4 +1,6 @@
-"""Figures: functions that take and return a Matplotlib Axes, one colour a gt everywhere, and no pyplot.
+"""Figures: functions that draw on a Matplotlib Axes and return it, and functions that return a whole Figure.
+
+A gt has the same colour in all of them. None of them uses pyplot.
 
 with style():
     figure = Figure()

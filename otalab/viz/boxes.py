@@ -15,9 +15,10 @@ from otalab.viz.style import INK, MUTED, PAPER, array, bare, chip, gt_colour, im
 
 
 def show_image(ax: Axes, image: Tensor | np.ndarray, wash: float = 0.0) -> Axes:
-    """An image, one unit of the axes a px. `wash` in 0..1 mixes it with white, so that what lies on it stands out.
+    """Show an image; one unit of the axes is one px.
 
     image: (3, H, W) or (H, W, 3), float in 0..1 or uint8
+    wash:  share of white, in 0..1, that is mixed into the image so that what is drawn on it stands out
     """
     pixels = image_array(image)
     height, width = pixels.shape[:2]
@@ -39,10 +40,10 @@ def draw_boxes(
     linewidth: float = 2.0,
     fontsize: float = 7.5,
 ) -> Axes:
-    """Boxes (m, 4), xyxy in px, box i in the colour of gt i unless `colours` says otherwise.
+    """Draw boxes (m, 4), xyxy in px. Box i has the colour of gt i unless `colours` are given.
 
-    A box's tag is made of what is given: its number i + 1 if `numbered`, its class (the name, where `class_names` are
-    given with `labels`) and its score.
+    The tag of a box holds whatever is given: its number i + 1 if `numbered`, then its class (its name if `class_names`
+    are given too, else its index), then its score. A box has no tag if none of these is given.
     """
     boxes = array(boxes).reshape(-1, 4)
     for i, box in enumerate(boxes):
@@ -60,18 +61,18 @@ def draw_boxes(
 
 
 def score_text(score: float) -> str:
-    """A score in 0..1 in three letters: ".87"; no detector is surer than ".99" here."""
+    """Format a score in 0..1 as three characters, such as ".87". Scores above 0.99 are shown as ".99"."""
     return f"{min(score, 0.99):.2f}"[1:]
 
 
 def outline(ax: Axes, box: np.ndarray, **options) -> None:
-    """The edges of a box, xyxy px; `options` go to its Rectangle."""
+    """Draw the edges of a box, xyxy in px; `options` go to its Rectangle."""
     x1, y1, x2, y2 = map(float, box)
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **options))
 
 
 def draw_box(ax: Axes, box: np.ndarray, colour: str, linewidth: float = 2.0, **options) -> None:
-    """One box with a thin white halo, so that it is seen on any image; `options` go to its Rectangle."""
+    """Draw a box, xyxy in px, with a thin white halo that shows it on any image; `options` go to its Rectangle."""
     halo = [withStroke(linewidth=linewidth + 1.6, foreground=PAPER, alpha=0.9)]
     outline(ax, box, edgecolor=colour, linewidth=linewidth, path_effects=halo, zorder=3, **options)
 
@@ -85,17 +86,20 @@ def tag_box(
     others: np.ndarray | None = None,
     below: bool = False,
 ) -> None:
-    """A tag at a corner of the box: where it stays in the image, off earlier tags, off `others`.
+    """Put a tag at the corner of a box where it fits best: inside the image, off earlier tags, outside `others`.
 
-    others: (m, 4) xyxy px, boxes in which the tag would seem theirs. `below` tries the lower edge first. Where neither
-    edge is free, a place beside or inside the box will do. Sizes are estimated: a font is measured when it is drawn.
+    others: (m, 4) xyxy in px; inside one of these boxes the tag would seem to belong to that box
+    below:  try the lower edge of the box before the upper one
+
+    If neither edge is free, the tag goes beside or inside the box. The size of a tag is estimated, because Matplotlib
+    measures a font only when it draws it.
     """
-    text = one_line(text)  # a name may hold anything
+    text = one_line(text)  # a class name may contain line breaks or control characters
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     x1, y1, x2, y2 = np.clip(array(box), (left, top, left, top), (right, bottom, right, bottom)).tolist()
-    px = (right - left) / (ax.bbox.width * 72 / ax.figure.dpi)  # image px to a pt
+    px = (right - left) / (ax.bbox.width * 72 / ax.figure.dpi)  # image px per pt
     wide, high = tag_size(text, fontsize, px)
-    tags = []  # of earlier tags the middle and the size
+    tags = []  # (x, y, width, height) of earlier tags, where (x, y) is the middle
     for tag in (t for t in ax.texts if hasattr(t, "xy")):
         w, h = tag_size(tag.get_text(), tag.get_fontsize(), px)
         along = {"left": 0.5, "center": 0, "right": -0.5}[tag.get_ha()]
@@ -108,10 +112,10 @@ def tag_box(
         x, y = x + along * wide / 2, y + down * high / 2
         hidden = 0 if others is None else ((others[:, :2] < (x, y)) & (others[:, 2:] > (x, y))).all(axis=1).sum()
         apart = [(2 * abs(x - tx) / (wide + w), 2 * abs(y - ty) / (high + h)) for tx, ty, w, h in tags]
-        crossed = sum(max(0.0, 1 - dx) * max(0.0, 1 - dy) for dx, dy in apart)  # 1: one upon the other
+        crossed = sum(max(0.0, 1 - dx) * max(0.0, 1 - dy) for dx, dy in apart)  # 1: one covers the other
         return 100 * outside + 30 * crossed + float(hidden)
 
-    above = [(x1, y1, 1, -1), (x2, y1, -1, -1)]  # (x, y, tag's direction from there)
+    above = [(x1, y1, 1, -1), (x2, y1, -1, -1)]  # (x, y, direction in which the tag extends)
     beneath = [(x1, y2, 1, 1), (x2, y2, -1, 1)]
     beside = [(x2, y1, 1, 1), (x1, y1, -1, 1), (x2, y2, 1, -1), (x1, y2, -1, -1)]
     within = [(x1, y1, 1, 1), (x2, y1, -1, 1), (x1, y2, 1, -1), (x2, y2, -1, -1)]
@@ -124,7 +128,7 @@ def tag_box(
 
 
 def tag_size(text: str, fontsize: float, px: float) -> tuple[float, float]:
-    """Width and height of a tag, about, where a pt is `px` long."""
+    """Estimate the width and height of a tag in image px; `px` is the length of one pt in image px."""
     return (0.68 * fontsize * len(text) + 6) * px, 1.8 * fontsize * px
 
 
@@ -139,9 +143,10 @@ def draw_assignment(
     legend: bool = True,
     numbered: bool = True,
 ) -> Axes:
-    """Who learns what: each anchor point in the colour of its gt, larger on coarser levels, on the washed image.
+    """Draw what each anchor point learns: a dot in the colour of its gt on the washed-out image.
 
-    Background points are small and grey; ignored ones are crosses, and the regions they lie in are hatched.
+    Dots are larger on coarser levels. Background points are small and grey. Ignored points are crosses, and regions to
+    ignore are hatched.
     """
     show_image(ax, image, wash)
     matched, level, xy = array(assignment.matched_gt), array(points.level), array(points.xy)
@@ -157,7 +162,7 @@ def draw_assignment(
     ignored = np.flatnonzero(matched == IGNORED)
     dots(np.flatnonzero(matched == -1), 0.14, linewidths=0, alpha=0.5)
     dots(ignored, 0.6, marker="x", linewidths=1)
-    # coarse levels first: the small points of the fine ones stay visible on them
+    # coarse levels first, so that the small dots of finer levels lie on top
     positive = np.flatnonzero(matched >= 0)
     positive = positive[np.argsort(-level[positive], kind="stable")]
     colours = [gt_colour(i) for i in matched[positive]]
@@ -171,7 +176,11 @@ def draw_assignment(
 
 
 def dot_sizes(ax: Axes, points: AnchorPoints) -> np.ndarray:
-    """Diameter in pt of each positive point: dots of the finest level do not touch, coarser levels are larger."""
+    """The diameter (n,) in pt of each point's dot if it is positive.
+
+    A dot of the finest level takes 62 % of the spacing of that level's points, but at least 2.5 pt and at most 5.5 pt.
+    Each coarser level adds 1.9 pt.
+    """
     width = abs(ax.get_xlim()[1] - ax.get_xlim()[0])
     spacing = float(points.stride.min()) / width * ax.bbox.width * 72 / ax.figure.dpi  # pt
     return min(max(0.62 * spacing, 2.5), 5.5) + 1.9 * array(points.level)
@@ -184,13 +193,13 @@ def ring_points(
     diameter: float | np.ndarray = 8.4,
     linewidth: float = 1.0,
 ) -> None:
-    """Ring some points, given as a mask or by their numbers; `diameter` in pt."""
+    """Draw rings around the points `chosen`, a mask (n,) or indices; `diameter` is in pt, one for all or one each."""
     options = {"facecolors": "none", "edgecolors": INK, "linewidths": linewidth, "clip_on": False, "zorder": 7}
     ax.scatter(*array(points.xy)[array(chosen)].T, s=diameter**2, **options)
 
 
 def point_legend(ax: Axes, points: AnchorPoints, ignored: bool = False) -> None:
-    """Beneath the axes: the dot of each stride, the background's and the ignored points'."""
+    """Add a legend of `point_handles` beneath the axes, including ignored points if `ignored`."""
     handles = point_handles(ax, points, ignored)
     place = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0.4, "borderpad": 0}
     narrow = {"handletextpad": 0.3, "handlelength": 1.3, "columnspacing": 0.7, "fontsize": 8}
@@ -198,7 +207,7 @@ def point_legend(ax: Axes, points: AnchorPoints, ignored: bool = False) -> None:
 
 
 def point_handles(ax: Axes, points: AnchorPoints, ignored: bool = False) -> list[Line2D]:
-    """For a legend: the dot of each stride, as large as in `ax`, the background's and the ignored points'."""
+    """Legend handles: the dot of each stride, as large as in `ax`, the background and, if `ignored`, ignored points."""
     _, first = np.unique(array(points.level), return_index=True)
     names = [f"{stride:g}" for stride in array(points.stride)[first]]
     names[0] = f"stride {names[0]}"
@@ -212,7 +221,7 @@ def point_handles(ax: Axes, points: AnchorPoints, ignored: bool = False) -> list
 
 
 def tally(ax: Axes, counts: Sequence[int], verb: str) -> None:
-    """Beneath the axes: how many points each gt wants or gets, in its colour."""
+    """Write a count for each gt in its colour beneath the axes, after `verb`, such as "wants" or "gets"."""
     ax.text(0.0, -0.07, verb, transform=ax.transAxes, color=MUTED, fontsize=9, va="center")
     for i, count in enumerate(counts):
         options = {"color": gt_colour(i), "fontsize": 11, "fontweight": "bold", "va": "center", "ha": "center"}

@@ -1,4 +1,4 @@
-"""Training runs side by side: their settings, their AP over steps, and where they ended."""
+"""Compare training runs side by side: their settings, their AP over steps and their final results."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,10 @@ from otalab.viz.training import column, nothing
 
 
 def draw_ap_courses(ax: Axes, runs: Sequence[RunRecord]) -> Axes:
-    """AP of each run, in percent, at its evaluations: one colour per run, dashed from the thirteenth on."""
+    """Draw the AP of each run, in percent, at its evaluations.
+
+    Each run has its own colour. Colours repeat after twelve runs, so lines are dashed from the thirteenth run on.
+    """
     ax.set(xlabel="step", ylabel="average precision (%)")
     ax.grid(axis="y")
     for index, (name, run) in enumerate(zip(run_names(runs), runs, strict=True)):
@@ -25,14 +28,14 @@ def draw_ap_courses(ax: Axes, runs: Sequence[RunRecord]) -> Axes:
         return nothing(ax, "No run was evaluated")
     ax.set(xlim=(0, None), ylim=(0, max(5, 1.1 * max(np.nanmax(line.get_ydata()) for line in ax.lines))))
     for text in ax.legend(loc="center left", bbox_to_anchor=(1, 0.5)).get_texts():
-        text.set_parse_math(False)  # a folder's name may hold dollar signs
+        text.set_parse_math(False)  # a folder's name may contain dollar signs
     best = max(ax.lines, key=lambda line: np.nan_to_num(line.get_ydata()[-1])).get_label()
     ax.set_title(f"Highest at the end: {best}", parse_math=False)
     return ax
 
 
 def compare_report(runs: Sequence[RunRecord]) -> Report:
-    """The page: AP over steps, and a row per run with the settings that differ."""
+    """Build the page: AP over steps, and a table with a row per run, its results and the settings that differ."""
     rows = side_by_side(runs)
     with style():
         figure = Figure(figsize=(10.7, 4.2), layout="constrained")

@@ -1,4 +1,4 @@
-"""A contact sheet: what the images of a set look like, and where their boxes lie."""
+"""A contact sheet: images of a data set with their boxes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from otalab.errors import one_line
 from otalab.viz.boxes import draw_boxes, outline, show_image
 from otalab.viz.style import HATCH, MUTED, gt_colour, image_array, plural, style, title_figure
 
-WIDTH, GAP, TOP, FOOT = 10.7, 0.06, 0.5, 0.42  # inches: of the sheet, between images, for the title and for the legend
-NARROW, WIDE = 0.5, 2.5  # width over height that an image gets at least and at most; beyond it white is left beside it
-MOST_NAMED = 9  # classes with a colour and a place in the legend
+WIDTH, GAP, TOP, FOOT = 10.7, 0.06, 0.5, 0.42  # inches: sheet width, space between images, title, legend
+NARROW, WIDE = 0.5, 2.5  # least and greatest aspect ratio (width / height) of a cell; other images leave white
+MOST_NAMED = 9  # classes that have a colour and a legend entry
 
 
 def contact_sheet(
@@ -25,12 +25,14 @@ def contact_sheet(
     title: str | None = None,
     columns: int = 6,
 ) -> Figure:
-    """Images in rows of one height each, `columns` a row, with their boxes in the colours of their classes.
+    """Draw images in rows, `columns` per row, with their boxes in the colours of their classes.
 
-    targets: "boxes", "labels" and "ignore_boxes" as the data set gives them; regions to ignore are hatched. The nine
-    most frequent classes of the sheet have a colour each, all others are grey. Large images are better shrunk before:
-    all are kept in memory. The title counts the boxes; `title` says more about the images. Raises InputError for fewer
-    than one column.
+    targets: "boxes", "labels" and "ignore_boxes" of each image, as the data set gives them
+    title:   replaces the number of images in the title, which ends with the number of boxes
+
+    All images of a row have the same height. The nine most frequent classes of the sheet have a colour each, all others
+    are grey. Regions to ignore are hatched. All images are kept in memory, so shrink large ones first. Raises
+    InputError unless `columns` is a whole number of at least 1.
     """
     require("be a whole number of at least 1", columns=columns)
     arrays = [image_array(image) for image in images]
@@ -65,9 +67,12 @@ def contact_sheet(
 
 
 def layout(aspects: Sequence[float], columns: int) -> tuple[list[tuple[float, float, float, float]], float]:
-    """Of each image the left, the top, the width and the height, inches, and the height of the sheet.
+    """Lay out the images: left, top, width and height of each, and the height of the sheet, all in inches.
 
-    aspects: width over height. Rows fill the width; the last one is no higher than the row before.
+    aspects: width / height of each image
+
+    Each full row fills the width of the sheet. A last row that is not full is no higher than the row before it, or, if
+    it is the only row, no higher than WIDTH / columns.
     """
     cells, y, last = [], TOP, WIDTH / columns
     for first in range(0, len(aspects), columns):

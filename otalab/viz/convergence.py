@@ -1,4 +1,4 @@
-"""Sinkhorn's course as a picture: what is left of the error after so many iterations, and which labels are wrong."""
+"""How Sinkhorn converges, as a figure: the error over iterations, and how many labels are wrong."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,14 +10,14 @@ from otalab.lab.convergence import Convergence
 from otalab.viz.style import MUTED, plural, style
 
 SMALL_TO_LARGE = LinearSegmentedColormap.from_list("otalab.eps", ["#0b2f4e", "#0072B2", "#56B4E9", "#a9d6f2"])
-EARLY, SETTLED = "#D55E00", "#0072B2"  # after the iterations asked for, and at convergence
+EARLY, SETTLED = "#D55E00", "#0072B2"  # colours: after the requested iterations, and at convergence
 DASHES = (0, (3, 1.5))
-SHOWN = (0, 3, 5, 7)  # courses on the left; more would lie on each other
-LEAST_ERROR = 1e-10  # beneath it nobody looks
+SHOWN = (0, 3, 5, 7)  # indices of the courses drawn on the left; more curves would overlap
+LEAST_ERROR = 1e-10  # smaller errors are drawn here: they do not matter, and zero has no logarithm
 
 
 def draw_errors(ax: Axes, convergence: Convergence) -> Axes:
-    """The largest relative error of a sum against iterations: darker for smaller eps, dashed for Newton."""
+    """Draw the largest relative error of a marginal over iterations: darker for smaller eps, dashed for Newton."""
     shown = [convergence.courses[index] for index in SHOWN]
     for index, course in enumerate(shown):
         colour = to_hex(SMALL_TO_LARGE(1 - index / (len(shown) - 1)))
@@ -40,11 +40,11 @@ def draw_errors(ax: Axes, convergence: Convergence) -> Axes:
 
 
 def draw_wrong_labels(ax: Axes, convergence: Convergence) -> Axes:
-    """Wrong labels, in percent of the positives, against eps: after the iterations asked for, and at convergence."""
+    """Draw wrong labels, in percent of the positives, over eps: after the requested iterations, and at convergence."""
     eps = np.array([course.eps for course in convergence.courses])
     early, settled = wrong_shares(convergence)
     for values, colour, width, name in (
-        (settled, SETTLED, 4.0, "at convergence (Newton)"),  # wider, to be seen beneath
+        (settled, SETTLED, 4.0, "at convergence (Newton)"),  # wider, so that it shows beneath the other curve
         (early, EARLY, 1.8, f"after {plural(convergence.max_iter, 'iteration')}"),
     ):
         ax.plot(eps, values, color=colour, lw=width, marker="o", ms=3 + width, label=name, clip_on=False, zorder=3)
@@ -61,7 +61,7 @@ def draw_wrong_labels(ax: Axes, convergence: Convergence) -> Axes:
 
 
 def convergence_figure(convergence: Convergence, name: str = "") -> Figure:
-    """`draw_errors` and `draw_wrong_labels` side by side, the problem's name beneath."""
+    """`draw_errors` and `draw_wrong_labels` side by side; the name of the problem, if given, stands beneath."""
     with style():
         figure = Figure(figsize=(10.7, 4.0), layout="constrained")
         figure.get_layout_engine().set(wspace=0.07, rect=(0, 0.045 * bool(name), 1, 1 - 0.045 * bool(name)))
@@ -74,13 +74,19 @@ def convergence_figure(convergence: Convergence, name: str = "") -> Figure:
 
 
 def wrong_shares(convergence: Convergence) -> np.ndarray:
-    """Wrong labels in percent of the positives at each eps: early, and settled (NaN where it did not converge)."""
+    """Wrong labels in percent of the positives, (2, number of eps).
+
+    Row 0 is after the requested iterations. Row 1 is at convergence, NaN where Newton's method did not converge.
+    """
     counts = [(course.wrong_after(convergence.max_iter), course.settled) for course in convergence.courses]
     return 100 * np.array(counts, dtype=float).T / max(1, convergence.positives)  # None becomes NaN
 
 
 def errors_finding(convergence: Convergence) -> str:
-    """What Sinkhorn leaves at the smallest eps, beside Newton's if there is one, else beside the largest eps."""
+    """Say in a sentence how large Sinkhorn's error is at the smallest eps.
+
+    It is compared with the error of Newton's method if that converged, else with Sinkhorn's error at the largest eps.
+    """
     first, last = convergence.courses[0], convergence.courses[-1]
     if len(last.newton) and last.settled is not None:
         reached = f"{plural(len(last.errors), 'iteration')} reach {last.errors[-1]:.0e}"
@@ -93,7 +99,7 @@ def errors_finding(convergence: Convergence) -> str:
 
 
 def labels_finding(convergence: Convergence) -> str:
-    """Whether a smaller eps makes labels better or worse after the iterations asked for."""
+    """Say in a sentence whether a smaller eps makes labels better or worse after the requested iterations."""
     early, _ = wrong_shares(convergence)
     best = int(early.argmin())
     count = plural(convergence.max_iter, "iteration")

@@ -1,4 +1,4 @@
-"""Costs where they lie: a map of the image for each supplier and level, a cell an anchor point."""
+"""Costs as maps of the image: one map per supplier and level, one cell per anchor point."""
 
 from collections.abc import Sequence
 
@@ -24,10 +24,10 @@ def draw_level_map(
     level: int,
     scale: ScalarMappable | None = None,
 ) -> Axes:
-    """The values (n,) of one level's points as an image of its cells, one unit of the axes a px.
+    """Draw the values (n,) of one level's points as an image with a cell per point; one unit of the axes is one px.
 
-    `scale` gives the colours; without it dark is the least value of the level, pale the most. Raises InputError for
-    points that do not say how they lie.
+    `scale` gives the colours. Without it, colours run from dark for the level's smallest value to pale for its largest.
+    Raises InputError if the points have no grid.
     """
     require_grid(points)
     (height, width), stride = points.grid.maps[level], points.grid.strides[level]
@@ -41,7 +41,7 @@ def draw_level_map(
 
 
 def require_grid(points: AnchorPoints) -> None:
-    """Raise InputError for points that do not say how they lie."""
+    """Raise InputError if the points have no grid."""
     if points.grid is None:
         raise InputError("a map needs points that lie on a grid; make them with AnchorPoints.for_image")
 
@@ -54,11 +54,14 @@ def cost_maps(
     matched_gt: Tensor | None = None,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """A column a supplier, the background last, and a row a level: dark cells are cheap.
+    """Draw a map of costs for each supplier (columns, the background last) and level (rows). Dark cells are cheap.
 
-    cost: (m + 1, n), finite. The gts share a scale, which ends at the 25th percentile of their costs, for most pairs
-    do not overlap at all; the background, much cheaper, has its own. Points that `matched_gt` (n,) gives to a gt get a
-    dot in its colour. Raises InputError for points without a grid, for no gt and for a cost that is not finite.
+    cost:       (m + 1, n), finite
+    matched_gt: (n,) or None; a point that a gt gets has a dot in the colour of that gt
+
+    All gts share a scale, which ends at the 25th percentile of their costs, because most gts and predicted boxes do not
+    overlap at all. The background is much cheaper and has its own scale. Raises InputError if the points have no grid,
+    if there is no gt, and if a cost is not finite.
     """
     require_grid(points)
     cost, levels, suppliers = array(cost), len(points.grid.maps), len(cost)

@@ -1,4 +1,4 @@
-"""Detections beside the ground truth: what was found, what was made up, what was missed."""
+"""Detections compared with the ground truth: gts that were found, false positives and missed gts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,17 +19,17 @@ from otalab.viz.boxes import draw_box, draw_boxes, outline, score_text, show_ima
 from otalab.viz.output import save_figure
 from otalab.viz.style import INK, MUTED, PAPER, array, gt_colour, image_array, plural, style, title_figure
 
-DASHES = (0, (3, 1.5))  # around what is not there
-LONGER = 960  # px, of a picture of detections
+DASHES = (0, (3, 1.5))  # outline of a false positive
+LONGER = 960  # px, the longer side of a picture of detections
 
 
 class Matches(NamedTuple):
-    """Which detection found which gt."""
+    """Which detection found which gt, and which gts were missed."""
 
     gt: Int[np.ndarray, " d"]
-    """Of each detection: the gt it found, -1 for a false positive."""
+    """The gt that each detection found, -1 for a false positive."""
     missed: Bool[np.ndarray, " m"]
-    """The gts that no detection found."""
+    """Mask of the gts that no detection found."""
 
 
 def match_detections(
@@ -40,7 +40,10 @@ def match_detections(
     gt_labels: Int[Tensor, " m"],
     iou: float = 0.5,
 ) -> Matches:
-    """Which detection found which gt of its class; see `otalab.lab.mistakes.match`. Crowd regions are no gts."""
+    """Match detections to gts of the same class, as `otalab.lab.mistakes.match` does. Boxes are xyxy in px.
+
+    `iou` is the least IoU of a match. Crowd regions do not belong among the gts.
+    """
     overlap = box_iou(boxes.double(), gt_boxes.double()) * (labels[:, None] == gt_labels)
     found = array(match(overlap, scores, iou))
     return Matches(found, ~np.isin(np.arange(len(gt_boxes)), found))
@@ -49,7 +52,7 @@ def match_detections(
 def match_above(
     targets: Targets, detection: Mapping[str, Tensor], score_threshold: float, iou: float
 ) -> tuple[dict[str, Tensor], Matches]:
-    """The detections of at least that score, and their matches."""
+    """The detections with a score of at least `score_threshold`, and their matches."""
     keep = detection["scores"] >= score_threshold
     kept = {name: detection[name][keep].detach().cpu() for name in ("boxes", "labels", "scores")}
     return kept, match_detections(**kept, gt_boxes=targets.boxes.cpu(), gt_labels=targets.labels.cpu(), iou=iou)
@@ -66,11 +69,11 @@ def draw_detections(
     wash: float = 0.25,
     by_class: bool = False,
 ) -> Axes:
-    """Detections of one image ("boxes" (d, 4) xyxy px, "labels", "scores") against its gts.
+    """Draw the detections of one image ("boxes" (d, 4) xyxy in px, "labels", "scores") and the gts that they miss.
 
-    A found gt's detection is solid in the gt's colour, with its score; a false positive is dashed and black, with its
-    class and score; a missed gt is hatched in its colour. `by_class`: each box has the colour of its class instead, and
-    each detection says its class.
+    A detection that found a gt is solid, in the colour of the gt, and tagged with its score. A false positive is
+    dashed, black, and tagged with its class and score. A missed gt is hatched in its colour. With `by_class` each box
+    has the colour of its class instead, and every detection is tagged with its class too.
     """
     show_image(ax, image, wash)
     kept, matches = match_above(targets, detection, score_threshold, iou)
@@ -79,7 +82,7 @@ def draw_detections(
         draw_box(ax, box, colour, linestyle=":", linewidth=1.4)
         outline(ax, box, ec=colour, hatch="////", lw=0)
     shown = array(kept["boxes"])
-    # false positives first, so that what was found lies on top
+    # false positives first, so that detections that found a gt lie on top
     for i in np.argsort(matches.gt >= 0, kind="stable"):
         label, tag, found = int(kept["labels"][i]), score_text(float(kept["scores"][i])), matches.gt[i] >= 0
         if by_class or not found:
@@ -96,21 +99,21 @@ def save_detections(
     detection: Mapping[str, Tensor],
     class_names: Sequence[str],
 ) -> None:
-    """Write a PNG: the image and its detections, one colour a class; its longer side is LONGER px.
+    """Write a PNG of the image and its detections, in one colour per class. Its longer side is LONGER px.
 
-    A narrow image is drawn longer, up to four times that, until its shorter side is a quarter of it. No side is under
-    1 px.
+    A narrow image is drawn larger: its shorter side is LONGER / 4 px, unless the longer side would then exceed
+    4 * LONGER px, which is the limit. No side is shorter than 1 px.
     """
     sides = np.array([image.shape[1], image.shape[0]])
     scale = max(LONGER / sides.max(), min(LONGER / 4 / sides.min(), 4 * LONGER / sides.max()))
     drawn = (scale * sides).round().astype(int).clip(1)
     boxes = detection["boxes"]
-    if scale < 1:  # Matplotlib works in float64, eight times the image's bytes
+    if scale < 1:  # shrink it first: Matplotlib works in float64, eight times the bytes of uint8
         image = np.array(Image.fromarray(image).resize(drawn, Image.Resampling.LANCZOS))
         boxes = array(boxes) * np.tile(drawn / sides, 2)
     labels = detection["labels"].tolist()
     with style():
-        figure = Figure(figsize=(drawn + 0.5) / 150, dpi=150)  # rounded down to whole px
+        figure = Figure(figsize=(drawn + 0.5) / 150, dpi=150)  # Matplotlib rounds down to whole px
         ax = show_image(figure.add_axes((0, 0, 1, 1)), image)
         draw_boxes(ax, boxes, labels, class_names, detection["scores"], [gt_colour(label) for label in labels])
         save_figure(figure, path)
@@ -125,9 +128,11 @@ def detection_grid(
     score_threshold: float = 0.5,
     iou: float = 0.5,
 ) -> Figure:
-    """`columns` images a row, each with its ground truth above and its detections beneath; the title counts them.
+    """Draw images with their ground truth above and their detections beneath, at most `columns` images per row.
 
-    targets: `Targets`, or dicts with "boxes" and "labels" as the data set gives them. See `draw_detections`.
+    targets: `Targets`, or dicts with "boxes" and "labels" as the data set gives them
+
+    The title counts gts, gts found and false positives. The other arguments are those of `draw_detections`.
     """
     targets = [t if isinstance(t, Targets) else Targets(t["boxes"], t["labels"]) for t in targets]
     pairs = list(zip(images, targets, detections, strict=True))

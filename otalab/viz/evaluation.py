@@ -1,4 +1,4 @@
-"""How a detector comes by its average precision: precision over recall, each class, and what became of every box."""
+"""Figures that take average precision apart: precision over recall, AP by class and by crowding, kinds of mistakes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from otalab.lab.gt_bins import GtBin
 from otalab.lab.mistakes import DetectionCounts, GtCounts
 from otalab.viz.style import BACKGROUND, HATCH, MUTED, gt_colour, text_colour
 
-# kind: name and colour; what went well is green, what is not there is grey
+# kind: (name, colour); found is green, missed gts and detections of nothing are grey
 KINDS = {
     "found": ("found", gt_colour(2)),
     "ignored": ("in a crowd", HATCH),
@@ -22,8 +22,8 @@ KINDS = {
     "missed": ("missed", BACKGROUND),
     "background": ("nothing there", BACKGROUND),
 }
-NARROW = 5.0  # percent: a narrower part is not labelled
-TICKS = np.array([1, 2, 5, 10, 20, 50, 100, 200, 500])  # of a logarithmic axis of images
+NARROW = 5.0  # percent; a narrower part of a bar has no label
+TICKS = np.array([1, 2, 5, 10, 20, 50, 100, 200, 500])  # of the logarithmic axis of training images
 
 
 def draw_precision_recall(
@@ -32,7 +32,10 @@ def draw_precision_recall(
     curves: Mapping[str, Float[np.ndarray, " r"]],
     title: str,
 ) -> Axes:
-    """Curves over the recalls they share, both 0..1 and drawn in percent; the legend gives each one's mean: its AP."""
+    """Draw precision curves over shared recalls. Both are in 0..1 and drawn in percent.
+
+    The legend gives the mean precision of each curve, which is its AP.
+    """
     for index, (name, precision) in enumerate(curves.items()):
         colour = gt_colour(index)
         ax.fill_between(100 * recall, 100 * precision, color=colour, alpha=0.07, lw=0)
@@ -48,10 +51,11 @@ def draw_precision_recall(
 def draw_class_ap(
     ax: Axes, classes: Sequence[Mapping], title: str, apart: str | None = None, named: Collection[str] = ()
 ) -> Axes:
-    """The AP of each class over the number of its training images, with a bar for its interval.
+    """Draw the AP of each class over the number of its training images, with a bar for its interval.
 
-    classes: "name", "images", "AP" and "interval" (two APs) of each. apart: the class drawn in another colour; the
-    classes of `named` have their names beside them.
+    classes: "name", "images", "AP" and "interval" (two APs) of each class; APs are in 0..1
+    apart:   name of the class that is drawn in another colour
+    named:   classes whose names are written beside them
     """
     for row in classes:
         x, special = row["images"], row["name"] == apart
@@ -71,7 +75,7 @@ def draw_class_ap(
 
 
 def draw_crowding(ax: Axes, bins: Sequence[GtBin]) -> Axes:
-    """Recall at IoU 0.5 and AP, in percent, of the gts of each bin that has some."""
+    """Draw recall at IoU 0.5 and AP, in percent, for each bin of gts. Empty bins are left out."""
     bins = [each for each in bins if each.gts]
     places = np.arange(len(bins))
     for offset, name, label, colour in ((-0.2, "recall", "recall at IoU 0.5", 0), (0.2, "AP", "AP", 1)):
@@ -90,9 +94,10 @@ def draw_crowding(ax: Axes, bins: Sequence[GtBin]) -> Axes:
 
 
 def draw_mistakes(ax: Axes, counts: Mapping[str, GtCounts] | Mapping[str, DetectionCounts], title: str) -> Axes:
-    """A bar for each named count, from top to bottom, of shares in percent; wide parts are labelled.
+    """Draw a bar for each named count, from top to bottom, that shows the share of each kind in percent.
 
-    Raises InputError for a mapping without a count, or of counts of both kinds.
+    Parts of at least NARROW percent are labelled. Raises InputError if `counts` is empty or mixes `GtCounts` with
+    `DetectionCounts`.
     """
     if len({type(count) for count in counts.values()}) != 1:
         raise InputError(f"bars need counts of one kind, not {[type(count).__name__ for count in counts.values()]}")

@@ -1,4 +1,4 @@
-"""The assignment as a film: a frame for each checkpoint of a training run, as a GIF or, for print, as a strip."""
+"""The assignment as a film: one frame per moment of a training run, as a GIF or, for print, as a strip."""
 
 import io
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from otalab.viz.boxes import draw_assignment, point_legend, tally
 from otalab.viz.output import pixels
 from otalab.viz.style import BACKGROUND, INK, MUTED, PALETTE, PAPER, plural, style
 
-HOUSE = (*PALETTE, INK, MUTED, BACKGROUND, PAPER)  # colours that a film keeps as they are
-OTHERS = 255 - len(HOUSE)  # colours of a film's palette besides; one of the 256 says "as before"
+HOUSE = (*PALETTE, INK, MUTED, BACKGROUND, PAPER)  # colours that a film keeps exactly
+OTHERS = 255 - len(HOUSE)  # further colours of a film's palette; one of a GIF's 256 is left for unchanged pixels
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What a scene's labels were after so many training steps."""
+    """The labels of a scene after `step` training steps."""
 
     step: int
     assignment: Assignment
@@ -36,9 +36,10 @@ class Moment:
 def film_frames(
     image: Tensor | np.ndarray, points: AnchorPoints, targets: Targets, moments: Sequence[Moment]
 ) -> list[Figure]:
-    """A figure for each moment, all laid out alike: labels, step, positives of each gt, and how far training is.
+    """Draw one figure per moment, all with the same layout.
 
-    Raises InputError if there is no moment.
+    Each shows the labels, the step, the positives of each gt, and a bar for the progress of training. Raises InputError
+    if there is no moment.
     """
     require_moments(moments)
     last = max(1, *(moment.step for moment in moments))
@@ -67,7 +68,7 @@ def film_strip(
     count: int = 6,
     title: str | None = None,
 ) -> Figure:
-    """The film on paper: `count` of its moments, the first and the last among them, evenly between.
+    """The film for print: up to `count` moments, evenly spaced from the first to the last.
 
     Raises InputError if there is no moment.
     """
@@ -98,11 +99,14 @@ def require_moments(moments: Sequence[Moment]) -> None:
 
 
 def film(frames: Sequence[Figure], seconds: float = 0.3, hold: float = 2.5, dpi: float | int | None = None) -> bytes:
-    """The figures, one after the other, as the bytes of a GIF that repeats for ever.
+    """Encode figures as the bytes of a GIF that repeats for ever.
 
-    seconds, hold: how long a frame stays, and how long the last one; dpi replaces the figures' own. All frames share
-    one palette, so that a colour that stays is the same pixel value in each: nothing flickers, and little is stored.
-    Raises InputError for no frames, or frames of different sizes.
+    seconds: how long each frame but the last is shown
+    hold:    how long the last frame is shown, in seconds
+    dpi:     replaces that of the figures
+
+    All frames share one palette, so an unchanged colour is the same pixel value in each: nothing flickers, and the file
+    is small. Raises InputError if there is no frame, or if frames differ in size.
     """
     if not frames:
         raise InputError("a film needs at least one frame")
@@ -110,7 +114,7 @@ def film(frames: Sequence[Figure], seconds: float = 0.3, hold: float = 2.5, dpi:
     sizes = sorted({picture.size for picture in pictures})
     if len(sizes) > 1:
         raise InputError(f"frames of a film are of one size, not {', '.join(f'{w} x {h}' for w, h in sizes)}")
-    # the palette: the house's colours, and those that the first, the middle and the last frame need most
+    # the palette: the house colours, and the colours that the first, middle and last frame need most
     sheet = PIL.Image.fromarray(np.concatenate([pictures[i] for i in (0, len(pictures) // 2, -1)]))
     needed = sheet.quantize(OTHERS, dither=Dither.NONE).getpalette()
     palette = PIL.Image.new("P", (1, 1))
@@ -118,13 +122,13 @@ def film(frames: Sequence[Figure], seconds: float = 0.3, hold: float = 2.5, dpi:
     first, *others = (picture.quantize(palette=palette, dither=Dither.NONE) for picture in pictures)
     durations = [round(1000 * seconds)] * len(others) + [round(1000 * hold)]  # ms
     gif = io.BytesIO()
-    # optimize: pixels that do not change are left out
+    # optimize: pixels that do not change are not stored
     first.save(gif, "GIF", save_all=True, append_images=others, duration=durations, loop=0, optimize=True)
     return gif.getvalue()
 
 
 def show_film(frames: Sequence[Figure], alt: str, seconds: float = 0.3, hold: float = 2.5):
-    """The figures one after the other, as an IPython image (GIF) whose alternative text is `alt`; see `film`."""
+    """The figures as an animated GIF: an IPython image whose alternative text is `alt`. See `film`."""
     from IPython.display import Image  # comes with Jupyter, which only the notebooks need
 
     return Image(film(frames, seconds, hold), format="gif", alt=alt)

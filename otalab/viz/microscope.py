@@ -1,7 +1,7 @@
-"""The assignment microscope: turn a knob of OTA, and see the labels follow.
+"""The assignment microscope: change a setting of OTA and see how the labels change.
 
-microscope(image, points, predictions, targets)  # sliders in Jupyter, with ipywidgets
-microscope_strip(image, points, predictions, targets)  # the same, some settings of it, on paper
+microscope(image, points, predictions, targets)  # sliders in Jupyter, needs ipywidgets
+microscope_strip(image, points, predictions, targets)  # six settings as a figure, for print
 """
 
 import html
@@ -24,10 +24,13 @@ WIDGET = "application/vnd.jupyter.widget-view+json"  # the mime type of live wid
 
 @dataclass(frozen=True)
 class Knobs:
-    """What can be turned, at the values of the authors' code.
+    """The settings that can be changed. The defaults are those of the authors' code.
 
-    r: radius of the centre prior in strides; alpha: weight of the regression cost; q: IoUs summed for the dynamic k;
-    eps: gamma of Sinkhorn, in units of cost; iterations: T of Sinkhorn
+    r:          radius of the centre prior, in strides
+    alpha:      weight of the regression cost
+    q:          number of IoUs summed for the dynamic k
+    eps:        gamma of Sinkhorn, in units of cost
+    iterations: T of Sinkhorn
     """
 
     r: float = 2.5
@@ -37,13 +40,13 @@ class Knobs:
     iterations: int = 50
 
     def assigners(self) -> tuple:
-        """Sinkhorn with these knobs, and the exact solver of the same problem."""
+        """OTA with these knobs: solved by Sinkhorn, and solved exactly."""
         problem = {"prior": RadiusPrior(self.r), "cost": Cost(alpha=self.alpha), "q": self.q}
         soft = build_assigner("ota", solver="sinkhorn", eps=self.eps, max_iter=self.iterations, **problem)
         return soft, build_assigner("ota", **problem)
 
 
-SLIDERS = {  # least, most, step; eps by its decimal logarithm
+SLIDERS = {  # least, most, step; those of eps are of its decimal logarithm
     "r": (0.5, 5.0, 0.5),
     "alpha": (0.0, 6.0, 0.5),
     "q": (1, 40, 1),
@@ -67,7 +70,10 @@ def microscope_figure(
     targets: Targets,
     knobs: Knobs | None = None,
 ) -> Figure:
-    """Sinkhorn's labels and the exact ones for one setting of the knobs, side by side; ringed where they differ."""
+    """Draw Sinkhorn's labels and the exact labels side by side. Points where they differ are ringed.
+
+    `knobs` are the settings, those of the authors' code if None.
+    """
     with style():
         figure = Figure(figsize=(9.0, 4.9), dpi=110)
         axes = figure.subplots(1, 2)
@@ -86,7 +92,10 @@ def microscope_figure(
 def microscope_strip(
     image: Tensor | np.ndarray, points: AnchorPoints, predictions: Predictions, targets: Targets
 ) -> Figure:
-    """The microscope on paper: six settings, one knob turned in each but the first; a legend tells the marks."""
+    """The microscope for print: Sinkhorn's labels for six settings, each but the first with one knob changed.
+
+    Points whose label is not the exact one are ringed.
+    """
     with style():
         figure = Figure(figsize=(10.7, 8.0), dpi=110)
         axes = figure.subplots(2, 3).flatten()
@@ -106,9 +115,9 @@ def microscope_strip(
 
 
 def microscope(image: Tensor | np.ndarray, points: AnchorPoints, predictions: Predictions, targets: Targets):
-    """Sliders for r, alpha, q, eps and iterations above `microscope_figure`, which follows them: an ipywidgets box.
+    """An ipywidgets box: sliders for r, alpha, q, eps and iterations above a `microscope_figure` that follows them.
 
-    Raises InputError where ipywidgets is missing; `microscope_strip` needs nothing.
+    Raises InputError if ipywidgets is not installed. `microscope_strip` does not need it.
     """
     try:
         import ipywidgets
@@ -138,7 +147,7 @@ def microscope(image: Tensor | np.ndarray, points: AnchorPoints, predictions: Pr
 
 
 class Live:
-    """A widget while the notebook runs; the picture where it is only read, or where there is no widget."""
+    """Shown as the widget while the notebook runs; as the picture if it is only read, or if there is no widget."""
 
     def __init__(self, picture, widget=None):
         self.picture, self.widget = picture, widget
@@ -151,10 +160,13 @@ class Live:
 
 
 def show_microscope(image, points, predictions, targets, alt: str) -> Live:
-    """The microscope's sliders where Jupyter and ipywidgets run; elsewhere six of its settings, with the text `alt`."""
+    """Show the microscope's sliders where Jupyter and ipywidgets run, elsewhere `microscope_strip`.
+
+    `alt` is the alternative text of the strip.
+    """
     scene = (image, points, predictions, targets)
     strip = show(microscope_strip(*scene), alt)
     try:
         return Live(strip, microscope(*scene))
-    except InputError:  # no ipywidgets
+    except InputError:  # ipywidgets is not installed
         return Live(strip)

@@ -1,4 +1,4 @@
-"""A detector drawn: the maps of its backbone and its pyramid, and the anchor points of every level."""
+"""A drawing of a detector: the feature maps of its backbone and FPN, and the anchor points of every level."""
 
 import math
 from itertools import pairwise
@@ -14,9 +14,12 @@ from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, style
 
 
 def network_figure(image: Tensor) -> Figure:
-    """An image (3, 64, 64) on its way through lesson 09's detector: backbone, pyramid beneath, then the points."""
+    """Draw how an image (3, 64, 64) passes through lesson 09's detector.
+
+    From top to bottom: the maps of the backbone, the maps of the FPN, and the anchor points of each level.
+    """
     stages = list(zip((36, 60, 84, 108), (16, 8, 4, 2), (48, 96, 128, 160), (4, 8, 16, 32), (2, 3, 4, 5), strict=True))
-    upper, lower = 50, 19  # where the middles of the maps lie
+    upper, lower = 50, 19  # y of the middles of the backbone's and the FPN's maps
     with style():
         figure = Figure(figsize=(10.2, 7.4))
         ax = figure.add_axes((0.0, 0.34, 1.0, 0.62))
@@ -55,12 +58,12 @@ def network_figure(image: Tensor) -> Figure:
 
 
 def half_side(cells: int) -> float:
-    """Half the width of a drawn map: the finer its cells, the wider."""
+    """Half the width of a drawn map, which is wider the more cells it has."""
     return {16: 7.5, 8: 6.25, 4: 5.0, 2: 3.75}[cells]
 
 
 def draw_map(ax: Axes, x: float, y: float, cells: int, text: str) -> float:
-    """A map of cells x cells around (x, y), its text beneath; returns half its side."""
+    """Draw a map of cells x cells around (x, y) with its text beneath, and return half its side."""
     half = half_side(cells)
     side = 2 * half / cells
     for i in range(cells):
@@ -72,7 +75,7 @@ def draw_map(ax: Axes, x: float, y: float, cells: int, text: str) -> float:
 
 
 def draw_points(ax: Axes, image: Tensor, stride: int) -> None:
-    """The image with the cells of a level, and an anchor point in the middle of each."""
+    """Draw the image with the cells of a level and an anchor point in the middle of each cell."""
     size = image.shape[-1]
     show_image(ax, image, wash=0.35)
     edges, middles = torch.arange(0, size + 1, stride), torch.arange(stride / 2, size, stride)

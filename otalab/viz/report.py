@@ -1,4 +1,4 @@
-"""A report as one HTML file: text, numbers, tables and figures, with nothing to fetch from anywhere."""
+"""A report as one self-contained HTML file: text, numbers, tables and figures."""
 
 import base64
 import io
@@ -23,9 +23,12 @@ PAGE = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: the rows' key, its heading, a format specification and which value is best, if any.
+    """A column of a table.
 
-    best: `min` or `max`; that value, where it is shown, is set in bold
+    key:     key of its values in the rows
+    heading: heading of the column, `key` if None
+    format:  format specification of its numbers
+    best:    `min`, `max` or None; cells that show the best value are bold
     """
 
     key: str
@@ -35,7 +38,7 @@ class Column:
 
 
 class Report:
-    """A page that is built from top to bottom; each `add_...` returns the report.
+    """A page that is built from top to bottom. Each `add_...` method returns the report, so calls can be chained.
 
     Report("Demo", "seed 0").add_section("Detector", "AP is 40.1.").add_figure(figure, caption, alt).write(path)
     """
@@ -45,12 +48,12 @@ class Report:
         self.parts = [f"<header><h1>{escape(title)}</h1>{tag('p', subtitle)}</header>"]
 
     def add_section(self, title: str, finding: str = "") -> "Report":
-        """A heading, and the paragraph that says what the section found."""
+        """Add a heading and, if given, a paragraph that says what the section finds."""
         self.parts.append(tag("h2", title) + tag("p", finding, "finding"))
         return self
 
     def add_cards(self, cards: Sequence[tuple[str, str, str]]) -> "Report":
-        """Headline numbers side by side: (label, value, remark) each; a remark may be empty."""
+        """Add headline numbers side by side, each as (label, value, remark). A remark may be empty."""
         each = (
             f'<div>{tag("dt", label)}<dd class="value">{powers(escape(value))}</dd>{tag("dd", remark, "remark")}</div>'
             for label, value, remark in cards
@@ -65,9 +68,10 @@ class Report:
         caption: str = "",
         highlight: Callable[[Mapping[str, object]], bool] = lambda row: False,
     ) -> "Report":
-        """Rows as a table; a string stands for `Column(string)`, no columns for all keys of the first row.
+        """Add rows as a table. None and NaN are shown as a dash.
 
-        Rows for which `highlight` is true are tinted. None and NaN are shown as a dash.
+        columns:   a string stands for `Column(string)`; without columns, the keys of the first row are used
+        highlight: rows for which it returns True are tinted
         """
         columns = list(rows[0] if rows else ()) if columns is None else columns
         columns = [Column(c) if isinstance(c, str) else c for c in columns]
@@ -90,7 +94,10 @@ class Report:
         return self
 
     def add_figure(self, figure: Figure, caption: str, alt: str, dpi: int = 150) -> "Report":
-        """A Matplotlib figure, embedded as PNG; `alt` says in words what it shows, for those who cannot see it."""
+        """Add a Matplotlib figure, embedded as PNG.
+
+        `alt` says in words what it shows, for readers who cannot see it. Raises InputError if it is empty.
+        """
         if not alt.strip():
             raise InputError(f"the figure {caption!r} has no alternative text; say in a sentence what it shows")
         data = as_png(figure, dpi)
@@ -101,34 +108,34 @@ class Report:
         return self
 
     def html(self) -> str:
-        """The page."""
+        """The page as HTML."""
         return PAGE.substitute(title=escape(self.title), body="\n".join(self.parts))
 
     def write(self, path: str | os.PathLike) -> Path:
-        """Write the page whole and return its path. Raises InputError when it cannot be written."""
+        """Write the page whole, or not at all, and return its path. Raises InputError if it cannot be written."""
         with write_whole(path) as temporary:
             temporary.write_text(self.html(), encoding="utf-8")
         return Path(path)
 
 
 def tag(name: str, text: str, kind: str = "") -> str:
-    """An element that holds escaped text; nothing for empty text."""
+    """An HTML element that holds the escaped text; an empty string if the text is empty."""
     kind = f' class="{kind}"' if kind else ""
     return f"<{name}{kind}>{escape(text)}</{name}>" if text else ""
 
 
 def scroll(inner: str, name: str) -> str:
-    """A region that narrow screens scroll, by keyboard too."""
+    """Wrap HTML in a region that can be scrolled on narrow screens, by keyboard too; `name` is its label."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}">{inner}</div>'
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is set as a figure: aligned right, compared for the best."""
+    """Whether a value is a number, so that its column is aligned right and its best value is marked."""
     return hasattr(value, "__float__") and not isinstance(value, bool)
 
 
 def show(value: object, format: str) -> str:
-    """A cell's value as escaped HTML: a dash for None and NaN, 1.2e-09 as a power of ten."""
+    """Format a cell's value as escaped HTML: a dash for None and NaN, 1.2e-09 as a power of ten."""
     if value is None or (is_number(value) and math.isnan(float(value))):
         return "–"
     if not is_number(value):
@@ -138,12 +145,12 @@ def show(value: object, format: str) -> str:
 
 
 def powers(text: str) -> str:
-    """1.2e-09 as a power of ten."""
+    """Write numbers such as 1.2e-09 as powers of ten."""
     return re.sub(r"(?<=\d)e([+-])0*(\d+)\b", lambda m: f"\u00a0×\u00a010<sup>{'−' * (m[1] == '-')}{m[2]}</sup>", text)
 
 
 def best_text(rows: Sequence[Mapping[str, object]], column: Column) -> str | None:
-    """The best value of a column as it is shown, so that values that look equal are equally good."""
+    """The best value of a column, as it is shown, so that all cells that look like it are marked; None if none."""
     values = [row[column.key] for row in rows if is_number(row.get(column.key))]
     values = [value for value in values if not math.isnan(float(value))]
     return show(column.best(values), column.format) if column.best and values else None

@@ -1,4 +1,4 @@
-"""The page of a training run: how it learnt, what it finds and misses, its labels and its time."""
+"""The page of a training run: its losses and AP, what it finds and misses, its labels and its time."""
 
 import json
 import math
@@ -23,17 +23,18 @@ from otalab.viz.steps import draw_empty, draw_positives, draw_time
 from otalab.viz.style import plural, style
 from otalab.viz.training import training_figure
 
-MOST_CLASSES = 24  # rows of the table of classes
-WORST = 3  # images
-SIZES = {"s": "under 32 px", "m": "32 to 96 px", "l": "over 96 px"}  # how COCO's names of metrics end
+MOST_CLASSES = 24  # most rows in the table of classes
+WORST = 3  # images with mistakes that are shown
+SIZES = {"s": "under 32 px", "m": "32 to 96 px", "l": "over 96 px"}  # by suffix of COCO's metric names
 
 
 def write_run_report(folder: str | Path, heldout: CocoDataset | None = None) -> Path:
-    """Write `folder/report.html` from a run's config.json, log.jsonl and, where it is there, detections.json.
+    """Write `folder/report.html` from a run's config.json, log.jsonl and, if there is one, detections.json.
 
-    detections.json holds the COCO results of the last evaluation on the validation split of the run's data; `heldout`
-    is that split, opened anew if not given. Sections for which the files hold nothing are left out. Raises InputError
-    when the folder is no run's, or its data are not where config.json says.
+    detections.json holds the COCO results of the last evaluation on the validation split of the run's data. `heldout`
+    is that split; it is opened if not given. Sections for which the files hold no data are left out. Returns the path
+    of the page. Raises InputError if the folder is not that of a run, if its data are not where config.json says, or if
+    the page cannot be written.
     """
     run = read_run(folder)
     about = ", ".join(f"{key} {run.settings[key]}" for key in ("assigner", "backbone", "data", "seed"))
@@ -43,7 +44,7 @@ def write_run_report(folder: str | Path, heldout: CocoDataset | None = None) -> 
 
 
 def headline_cards(run: RunRecord) -> list[tuple[str, str, str]]:
-    """AP, AP50, best step and time of a run, for `Report.add_cards`."""
+    """The AP, AP50, best step and training time of a run, for `Report.add_cards`."""
     ap, ap50 = (run.metrics.get(name, math.nan) for name in ("AP", "AP50"))
     best, step = run.best
     epochs, of = len({line["epoch"] for line in run.steps}), run.settings["epochs"]
@@ -56,7 +57,7 @@ def headline_cards(run: RunRecord) -> list[tuple[str, str, str]]:
 
 
 def add_run_sections(report: Report, run: RunRecord, heldout: CocoDataset | None = None) -> None:
-    """All sections of a run's page, from top to bottom; see `write_run_report`."""
+    """Add all sections of a run's page, from top to bottom; see `write_run_report`."""
     add_training(report, run)
     add_metrics(report, run.metrics)
     if (run.folder / "detections.json").is_file():
@@ -73,20 +74,20 @@ def add_run_sections(report: Report, run: RunRecord, heldout: CocoDataset | None
 
 
 def open_heldout(settings: dict) -> CocoDataset:
-    """The validation split of a run's data folder, with the classes that the run was trained on."""
+    """Open the validation split of a run's data folder, with the classes that the run was trained on."""
     annotations, _ = find_split(settings["data"], "train")
     names, _ = choose_categories(read_annotations(annotations), settings["categories"], annotations)
     return open_split(settings["data"], "val", names)
 
 
 def add_training(report: Report, run: RunRecord) -> None:
-    """Losses and AP over steps."""
+    """Add losses and AP over steps."""
     report.add_section("How it learnt", f"{plural(len(run.evaluations), 'evaluation')} on held-out images.")
     report.add_figure(training_figure(run.log), "Losses and held-out AP during training.", "Losses and AP over steps.")
 
 
 def add_metrics(report: Report, metrics: dict[str, float]) -> None:
-    """The last AP by class and by size."""
+    """Add the AP of the last evaluation by class and by object size."""
     names = [name[3:] for name in metrics if name.startswith("AP/")]
     if not names:
         return
@@ -106,7 +107,7 @@ def add_metrics(report: Report, metrics: dict[str, float]) -> None:
 
 
 def add_precision(report: Report, truth: dict, results: Sequence[dict]) -> None:
-    """Precision over recall, and recall and AP by crowding."""
+    """Add precision over recall, and recall and AP by crowding."""
     curves = precision_curves(truth, results)
     shown = {f"IoU {iou}": curves.mean()[round((iou - 0.5) / 0.05)] for iou in SHOWN_IOU}
     reached = 100 * curves.recall[shown["IoU 0.5"] >= 0.1].max(initial=0)
@@ -129,7 +130,7 @@ def add_precision(report: Report, truth: dict, results: Sequence[dict]) -> None:
 
 
 def add_mistakes(report: Report, heldout: CocoDataset, truth: dict, results: Sequence[dict]) -> None:
-    """Kinds of mistakes, and the images with the most of them."""
+    """Add the kinds of mistakes, and the images with the most mistakes."""
     gts = sum(not row["iscrowd"] for row in truth["annotations"])
     score = math.floor(1000 * score_of(gts, results)) / 1000
     each = mistakes_by_image(truth, results, score)
@@ -156,7 +157,7 @@ def add_mistakes(report: Report, heldout: CocoDataset, truth: dict, results: Seq
 
 
 def worst_figure(heldout: CocoDataset, results: Sequence[dict], ids: Sequence[int], score: float) -> Figure:
-    """`detection_grid` of images of those ids."""
+    """A `detection_grid` of the images with these ids, of detections with a score of at least `score`."""
     said = by_image(results)
     images, targets = zip(*(heldout[heldout.image_ids.index(i)] for i in ids), strict=True)
     detections = [as_detection(said[i], heldout.category_ids) for i in ids]
@@ -164,14 +165,14 @@ def worst_figure(heldout: CocoDataset, results: Sequence[dict], ids: Sequence[in
 
 
 def as_detection(rows: Sequence[dict], category_ids: Sequence[int]) -> dict[str, Tensor]:
-    """COCO results of one image as a detector says them: boxes (d, 4) xyxy px, labels and scores."""
+    """Convert COCO results of one image to a detector's output: boxes (d, 4) xyxy in px, labels and scores."""
     boxes, _ = as_tensors(rows)
     labels = torch.tensor([category_ids.index(row["category_id"]) for row in rows], dtype=torch.int64)
     return {"boxes": boxes, "labels": labels, "scores": torch.tensor([row["score"] for row in rows])}
 
 
 def add_labels(report: Report, run: RunRecord) -> None:
-    """Positives per gt and gts left empty, over steps."""
+    """Add positives per gt and the share of gts without a positive, over steps."""
     with style():
         figure = Figure(figsize=(10.7, 3.4), layout="constrained")
         figure.get_layout_engine().set(wspace=0.06)
@@ -187,7 +188,7 @@ def add_labels(report: Report, run: RunRecord) -> None:
 
 
 def add_time(report: Report, run: RunRecord) -> None:
-    """Where the time of a step goes."""
+    """Add how the time of the steps divides into their parts."""
     with style():
         figure = Figure(figsize=(10.7, 1.7), layout="constrained")
         draw_time(figure.subplots(), run.steps)

@@ -1,4 +1,4 @@
-"""What the steps of a run say of its labels and of its time; see `read_log` for the lines."""
+"""Figures of a run's training steps: positives, gts without a positive, and time. `read_log` gives the log lines."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from otalab.viz.style import BACKGROUND, gt_colour, text_colour
 from otalab.viz.training import column, nothing, smooth
 
 TIME_COLOURS = dict(zip(PARTS, (BACKGROUND, gt_colour(0), gt_colour(1), gt_colour(5)), strict=True))
-NARROW = 4.0  # percent: a narrower part has its number in the legend alone
+NARROW = 4.0  # percent; a narrower part has its number only in the legend
 
 
 def draw_positives(ax: Axes, log_lines: Sequence[dict]) -> Axes:
-    """Positives per gt at each step, and smoothed."""
+    """Draw positives per gt at each step, and their smoothed course."""
     step, values = per_gt(log_lines, "positives")
     ax.set(xlabel="step", ylabel="positives per gt")
     if not len(step):
@@ -26,7 +26,7 @@ def draw_positives(ax: Axes, log_lines: Sequence[dict]) -> Axes:
 
 
 def draw_empty(ax: Axes, log_lines: Sequence[dict]) -> Axes:
-    """The share of gts left without a positive at each step, in percent, and smoothed."""
+    """Draw the share of gts without a positive at each step, in percent, and its smoothed course."""
     step, values = per_gt(log_lines, "empty_gts")
     ax.set(xlabel="step", ylabel="gts without a positive (%)")
     if not len(step):
@@ -38,13 +38,13 @@ def draw_empty(ax: Axes, log_lines: Sequence[dict]) -> Axes:
 
 
 def per_gt(log_lines: Sequence[dict], name: str) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
-    """The steps that have gts, and a count of each over its gts."""
+    """The steps that have gts, and for each the count `name` divided by the number of gts."""
     lines = [line for line in log_lines if line.get("gts") and name in line]
     return column(lines, "step"), column(lines, name) / column(lines, "gts")
 
 
 def draw_course(ax: Axes, step: Float[np.ndarray, " s"], values: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
-    """Values over steps, pale, and their smoothed course, which is returned."""
+    """Draw values over steps, pale, and their smoothed course, which is returned."""
     means = smooth(values, max(5, len(values) // 25))
     ax.plot(step, values, color=BACKGROUND, lw=0.6)
     ax.plot(step, means, color=gt_colour(0), lw=2.2)
@@ -54,7 +54,7 @@ def draw_course(ax: Axes, step: Float[np.ndarray, " s"], values: Float[np.ndarra
 
 
 def draw_time(ax: Axes, log_lines: Sequence[dict]) -> Axes:
-    """Where the time of the steps goes: one bar, a part in percent for each of `PARTS`."""
+    """Draw how the time of all steps divides into `PARTS`, in percent: one bar with a segment for each."""
     seconds = part_seconds(log_lines)
     total = sum(seconds.values())
     if not total:

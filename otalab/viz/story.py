@@ -1,4 +1,4 @@
-"""One image, many panels: what an assignment costs and ships, and what many assigners make of the predictions."""
+"""Figures of one image in several panels: the story of one assignment, and the labels of many assigners."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,8 @@ from otalab.viz.boxes import dot_sizes, draw_assignment, draw_boxes, ring_points
 from otalab.viz.style import INK, MUTED, array, image_array, plural, style, title_figure
 from otalab.viz.transport import candidate_columns, contested, draw_cost, draw_plan, gt_names
 
-WIDTH = 2.3  # of a panel of a family, in inches
-MOST_NAMED = 8  # gts whose tag says their class; more would hide the image
+WIDTH = 2.3  # of a panel of `family_figure`, in inches
+MOST_NAMED = 8  # up to so many gts, tags give the class; more text would hide the image
 
 
 def assignment_story(
@@ -26,10 +26,10 @@ def assignment_story(
     headline: str | None = None,
     note: str | None = None,
 ) -> Figure:
-    """Image with gts, cost, plan and assigned points side by side, the gts in the same colours throughout.
+    """Draw an assignment from left to right: image with gts, cost above plan, and assigned points.
 
-    About 1600 x 600 px. `headline` replaces `finding`, `note` is set small beneath. Raises InputError for an assignment
-    that no transport problem stands behind.
+    The gts have the same colours throughout. The figure is about 1600 x 600 px. `headline` replaces the `finding`, and
+    `note` is set small beneath. Raises InputError if the assignment has gts but solves no transport problem.
     """
     columns = candidate_columns(assignment, points)
     names = gt_names(targets, class_names)
@@ -53,7 +53,7 @@ def assignment_story(
 
 
 def finding(assignment: Assignment, columns: np.ndarray) -> str:
-    """What the story shows, in a sentence; whether the plan is the cheapest is the caller's to say."""
+    """Say in a sentence what the story shows. It makes no claim that the plan is the cheapest: a caller may add it."""
     several = contested(assignment, columns)
     if several == 0:
         return "No point is wanted twice: every object has its candidate points to itself"
@@ -68,15 +68,16 @@ def family_figure(
     class_names: Sequence[str] | None = None,
     note: str | None = None,
 ) -> Figure:
-    """The image with its gts, then each assigner's labels: one colour a gt, ambiguous points ringed.
+    """Draw the image with its gts, then a panel with the labels of each assigner.
 
-    Beneath each panel: its positives, and the gts it leaves empty. `note` is set small beneath the picture.
+    Each gt has one colour, and ambiguous points are ringed. Beneath each panel stand the number of positives, the
+    agreement with the optimum, and the gts without a positive. `note` is set small beneath the figure.
     """
     height, width = image_array(image).shape[:2]
     panels = 1 + len(family.assignments)
     columns = min(panels, 4 if panels <= 12 else 6)
     rows = -(-panels // columns)
-    high = WIDTH * min(max(height / width, 0.5), 1.6)  # of a panel, in inches; 0.8 more for what is written beneath
+    high = WIDTH * min(max(height / width, 0.5), 1.6)  # of a panel, in inches; its caption takes 0.8 more
     with style():
         figure = Figure(figsize=(max(columns, 3) * WIDTH + 0.2, rows * (high + 0.8) + 0.75), dpi=150)
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -103,7 +104,7 @@ def family_figure(
 
 
 def family_finding(family: FamilyComparison) -> str:
-    """What the family's picture shows, in a line."""
+    """Say in a line what `family_figure` shows."""
     counts = [row.positives for row in family.rows if row.fault is None]
     if not counts:
         return "No assigner takes this image"
@@ -113,7 +114,10 @@ def family_finding(family: FamilyComparison) -> str:
 
 
 def caption(ax: Axes, row: Row, line: float) -> None:
-    """Beneath the panel: positives, agreement, and who goes without; `line` is the height of one, in panels."""
+    """Write beneath a panel its positives, its agreement with the optimum, and the gts without a positive.
+
+    `line` is the height of a line of text as a fraction of the height of a panel.
+    """
     small = {"transform": ax.transAxes, "fontsize": 8, "va": "top"}
     text = f"{plural(row.positives, 'positive')}, {row.agreement:.0%} as the optimum"
     ax.text(0, -0.3 * line, text, color=MUTED, **small)

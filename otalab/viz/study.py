@@ -1,4 +1,7 @@
-"""Figures of a study: every run a dot, every mean with its interval, so that no bar hides how few runs there were."""
+"""Figures of a study: AP of runs, differences, AP by bins of gts, and the course of training over the epochs.
+
+In `draw_runs` each run is a dot and each mean has an interval, so that the figure shows how few runs there are.
+"""
 
 from collections.abc import Sequence
 
@@ -11,8 +14,8 @@ from otalab.lab.contrasts import Answer, Difference, interval, values
 from otalab.lab.plan import Plan
 from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, style
 
-MARKERS = "os^DvPX*"  # of methods, whose lines may lie on one another
-LEAST_SHARE = 0.02  # of the gts: a bin of fewer says nothing
+MARKERS = "os^DvPX*"  # tell methods apart whose lines overlap
+LEAST_SHARE = 0.02  # of all gts; a bin with no more than that is left out, since it says nothing
 
 
 def methods_of(cards: Sequence[Card]) -> list[str]:
@@ -21,18 +24,21 @@ def methods_of(cards: Sequence[Card]) -> list[str]:
 
 
 def look(row: int) -> dict[str, object]:
-    """How the line of a method is drawn: marker and colour of its own, and a little transparent."""
+    """Options for drawing the line of method number `row`: its marker, its colour, and some transparency."""
     return {"marker": MARKERS[row % len(MARKERS)], "markersize": 5.5, "color": gt_colour(row), "alpha": 0.8}
 
 
 def points(difference: float) -> str:
-    """A difference of AP in points, with its sign: one decimal, and two where one would say 0."""
+    """Format a difference of AP in points, with its sign, to one decimal, or to two if one would show 0."""
     digits = 1 if abs(difference) >= 0.0005 else 2
     return f"{round(100 * difference, digits) + 0.0:+.{digits}f}"
 
 
 def draw_runs(ax: Axes, cards: Sequence[Card], data: str) -> Axes:
-    """A row a method: the AP of each run in percent as a dot, the mean as a line with its own interval, if any."""
+    """Draw a row per method: the AP of each run in percent as a dot, and the mean as a stroke.
+
+    With two runs or more, a pale bar shows the confidence interval of that mean alone.
+    """
     names = methods_of(cards)
     for row, name in enumerate(names):
         if not any((card.data, card.method) == (data, name) for card in cards):
@@ -47,7 +53,7 @@ def draw_runs(ax: Axes, cards: Sequence[Card], data: str) -> Axes:
 
 
 def draw_differences(ax: Axes, names: Sequence[str], differences: Sequence[Difference]) -> Axes:
-    """A row a name: a mean difference of AP with its interval, hollow where the interval holds 0."""
+    """Draw a row per name: a mean difference of AP and its interval. The dot is hollow if the interval contains 0."""
     ax.axvline(0, color=BACKGROUND, lw=1.2)
     for row, found in enumerate(differences):
         ax.plot([100 * found.low, 100 * found.high], [row, row], color=INK, lw=2)
@@ -59,7 +65,10 @@ def draw_differences(ax: Axes, names: Sequence[str], differences: Sequence[Diffe
 
 
 def draw_bins(ax: Axes, cards: Sequence[Card], data: str, kind: str) -> Axes:
-    """A line a method: AP in percent over the bins of "crowding" or "size" that hold gts enough, mean of the seeds."""
+    """Draw a line per method: mean AP over the seeds, in percent, for each bin of `kind`, "crowding" or "size".
+
+    Bins with no more than LEAST_SHARE of the gts are left out.
+    """
     own = [card for card in cards if card.data == data]
     gts = {name: each["gts"] for name, each in getattr(own[0], kind).items()} if own else {}
     bins = [name for name, count in gts.items() if count > LEAST_SHARE * sum(gts.values())]
@@ -77,7 +86,10 @@ def draw_bins(ax: Axes, cards: Sequence[Card], data: str, kind: str) -> Axes:
 
 
 def draw_epochs(ax: Axes, cards: Sequence[Card], data: str, key: str, scale: float = 1.0) -> Axes:
-    """A line a method: a number of the cards' epochs, the mean of the seeds; see `Card.epochs`."""
+    """Draw a line per method: the mean over the seeds of `scale` times the number `key` of each epoch.
+
+    See `Card.epochs`. With a `scale` other than 1 the axis is labelled as percent.
+    """
     for row, method in enumerate(methods_of(cards)):
         courses = [
             [np.nan if epoch[key] is None else scale * epoch[key] for epoch in card.epochs]
@@ -93,7 +105,7 @@ def draw_epochs(ax: Axes, cards: Sequence[Card], data: str, key: str, scale: flo
 
 
 def name_rows(ax: Axes, names: Sequence[str], above: float, xlabel: str) -> Axes:
-    """A name beside each row, the first on top, with some room `above` it."""
+    """Label each row with its name, the first on top, with `above` rows of room over it."""
     ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -above), xlabel=xlabel)
     ax.tick_params(axis="y", length=0, labelcolor=INK)
     ax.spines["left"].set_visible(False)
@@ -102,7 +114,7 @@ def name_rows(ax: Axes, names: Sequence[str], above: float, xlabel: str) -> Axes
 
 
 def study_figure(plan: Plan, cards: Sequence[Card], title: str) -> Figure:
-    """`draw_runs` for every data set of the plan, side by side."""
+    """One panel of `draw_runs` per data set of the plan, side by side."""
     with style():
         figure = titled(title, 1.5 + 0.48 * len(methods_of(cards)))
         for ax, data in zip(figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0], plan.data, strict=True):
@@ -111,7 +123,7 @@ def study_figure(plan: Plan, cards: Sequence[Card], title: str) -> Figure:
 
 
 def answers_figure(found: Sequence[Answer], title: str) -> Figure:
-    """A row for each contrast and data set, with intervals that hold together."""
+    """Draw a row for each contrast and data set, with intervals that hold together."""
     names = [f"{each.contrast.a} − {each.contrast.b}, {each.data}" for each in found]
     with style():
         figure = titled(title, 1.3 + 0.42 * len(found))
@@ -120,7 +132,7 @@ def answers_figure(found: Sequence[Answer], title: str) -> Figure:
 
 
 def bins_figure(plan: Plan, cards: Sequence[Card], kind: str, title: str) -> Figure:
-    """`draw_bins` for every data set of the plan, side by side."""
+    """One panel of `draw_bins` per data set of the plan, side by side, empty if it has no card."""
     with style():
         figure = titled(title, 4.0)
         axes = figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0]
@@ -132,7 +144,7 @@ def bins_figure(plan: Plan, cards: Sequence[Card], kind: str, title: str) -> Fig
 
 
 def epochs_figure(cards: Sequence[Card], data: str, title: str) -> Figure:
-    """Loss, positives per gt, gts left empty and labels that change, over the epochs of one data set."""
+    """Draw loss, positives per gt, gts left empty and labels changed over the epochs, for one data set."""
     keys = {"loss": 1.0, "positives per gt": 1.0, "gts left empty": 100.0, "labels changed": 100.0}
     with style():
         figure = titled(title, 3.4)
@@ -144,7 +156,7 @@ def epochs_figure(cards: Sequence[Card], data: str, title: str) -> Figure:
 
 
 def titled(title: str, height: float) -> Figure:
-    """A figure as wide as a page and `height` inches high."""
+    """An empty figure with a title, as wide as a page and `height` inches high."""
     figure = Figure(figsize=(10.7, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)

@@ -1,4 +1,4 @@
-"""The page of a study: its answers, its runs, and what may explain them."""
+"""The page of a study: the answers to its contrasts, its runs, and figures that may explain the answers."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def study_report(plan: Plan, cards: Sequence[Card]) -> Report:
-    """The page. Raises InputError without a card."""
+    """Build the page. Raises InputError if there is no card."""
     if not cards:
         raise InputError(f"the study {plan.title!r} has no card yet")
     found, asked = answers(plan, cards), len(plan.jobs())
@@ -37,7 +37,7 @@ def study_report(plan: Plan, cards: Sequence[Card]) -> Report:
 
 
 def add_answers(report: Report, plan: Plan, found: Sequence[Answer]) -> None:
-    """The contrasts: figure and table."""
+    """Add the contrasts as a figure and as a table."""
     report.add_section(
         "Answers",
         f"All intervals hold together with {100 * plan.level:.0f} %. A hollow dot cannot be told from 0, which is not "
@@ -50,7 +50,7 @@ def add_answers(report: Report, plan: Plan, found: Sequence[Answer]) -> None:
 
 
 def answer_rows(found: Sequence[Answer]) -> list[dict]:
-    """A row for each answer, in points of AP."""
+    """The table rows of the answers, in points of AP."""
     return [
         {
             "question": each.contrast.question,
@@ -70,7 +70,7 @@ def answer_rows(found: Sequence[Answer]) -> list[dict]:
 
 
 def add_runs(report: Report, plan: Plan, cards: Sequence[Card]) -> None:
-    """Every run as a dot, means by method, and how much of the spread is the seed's."""
+    """Add the AP of every run, the means by method, and how much of the spread is due to method, seed and the rest."""
     report.add_section("Runs", "A dot is a run, a stroke the mean, a pale bar its interval, for that row alone.")
     text = "AP of every run, a row a method, a column a data set."
     report.add_figure(study_figure(plan, cards, "AP of every run"), text, text)
@@ -84,7 +84,10 @@ def add_runs(report: Report, plan: Plan, cards: Sequence[Card]) -> None:
 
 
 def mean_rows(plan: Plan, cards: Sequence[Card]) -> list[dict]:
-    """A row for each data set and method: means over the seeds, in percent, of what was measured anywhere."""
+    """A table row for each data set and method: means over the seeds, in percent.
+
+    Metrics that no card has a value for are left out.
+    """
     measured = [key for key in SHOWN if not all(np.isnan(card.metrics[key]) for card in cards)]
     rows = []
     for data in plan.data:
@@ -96,18 +99,18 @@ def mean_rows(plan: Plan, cards: Sequence[Card]) -> list[dict]:
 
 
 def two_ways(plan: Plan, cards: Sequence[Card]) -> list[TwoWay]:
-    """The two-way tables of the data sets that have one."""
+    """The two-way tables of the data sets that have at least two seeds and two methods."""
     return [two_way(cards, data) for data in plan.data if min(table(cards, data)[1].shape) > 1]
 
 
 def two_way_row(of: TwoWay) -> dict:
-    """A two-way table as a row, in points of AP."""
+    """The table row of a two-way table, in points of AP."""
     spreads = {name: f"{100 * getattr(of, name):.1f}" for name in ("method", "seed", "rest")}
     return {"data": of.data, "seeds": of.seeds, "methods": of.methods} | spreads | {"degrees of freedom": of.freedom}
 
 
 def add_explanations(report: Report, plan: Plan, cards: Sequence[Card]) -> None:
-    """AP by crowding and by size, and the labels over the epochs."""
+    """Add AP by crowding and by size, and the course of loss and labels over the epochs."""
     report.add_section("Crowds and sizes", "Compare methods within a bin, not bins: few gts make a low AP.")
     for kind in ("crowding", "size"):
         text = f"AP of each method over the {kind} of the gts."

@@ -1,4 +1,4 @@
-"""House style of the figures: one colour a gt everywhere, dark ink on white, no state outside a `with` block."""
+"""House style of the figures: one colour per gt, dark ink on white. It holds only inside a `with` block."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -18,8 +18,8 @@ PALETTE = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442",
     "#882255", "#44AA99", "#332288", "#999933", "#AA4499",
 )  # fmt: skip
-INK = "#1d2129"  # text and what matters
-MUTED = "#69707c"  # axes, units, remarks
+INK = "#1d2129"  # text and whatever matters most
+MUTED = "#69707c"  # axes, units and remarks
 BACKGROUND = "#b4b9c1"  # points and labels of the background
 HATCH = "#dfe2e7"  # forbidden routes, ignored regions
 PAPER = "#ffffff"
@@ -29,7 +29,7 @@ RC = {
     "figure.dpi": 120,
     "savefig.facecolor": PAPER,
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with Matplotlib, so a figure is the same on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # comes with Matplotlib, so figures are the same on every machine
     "font.size": 10,
     "text.color": INK,
     "axes.facecolor": PAPER,
@@ -59,27 +59,27 @@ RC = {
 }
 
 
-# a name on a chip may hold dollar signs; chips lie above the points
+# no math, because a name on a chip may contain dollar signs; zorder puts chips above the points
 CHIP = {"fontsize": 8, "fontweight": "bold", "ha": "center", "va": "center", "zorder": 6.5}
 CHIP |= {"annotation_clip": False, "parse_math": False}
 
 
 def style() -> AbstractContextManager:
-    """The house style inside a `with` block; Matplotlib's own settings are as they were after it."""
+    """Use the house style inside a `with` block. Matplotlib's settings are restored when the block ends."""
     return matplotlib.rc_context(RC)
 
 
 def gt_colour(index: SupportsIndex) -> str:
-    """The colour of gt `index` in every figure, "#RRGGBB". Twelve colours, then they repeat: figures number gts too.
+    """The colour of gt `index` in every figure, as "#RRGGBB".
 
-    A negative index (background, ignored) is grey.
+    Colours repeat after twelve gts, so figures number the gts as well. A negative index (background, ignored) is grey.
     """
     index = int(index)
     return PALETTE[index % len(PALETTE)] if index >= 0 else BACKGROUND
 
 
 def text_colour(fill: str) -> str:
-    """Ink or white, whichever is read more easily on `fill` (contrast after WCAG 2)."""
+    """Ink or white, whichever has the higher contrast (WCAG 2) on the colour `fill`."""
     rgb = np.array(to_rgb(fill))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     luminance = float(linear @ [0.2126, 0.7152, 0.0722])
@@ -87,31 +87,31 @@ def text_colour(fill: str) -> str:
 
 
 def chip(ax: Axes, x: float | int, y: float | int, text: str, fill: str, **options) -> None:
-    """`text`, as it stands, on a small rounded patch of colour `fill`; `options` go to `ax.annotate`."""
+    """Write `text` without parsing math, on a small rounded patch of colour `fill`; `options` go to `ax.annotate`."""
     patch = {"boxstyle": "round,pad=0.22", "facecolor": fill, "edgecolor": PAPER, "linewidth": 0.6}
     ax.annotate(text, (x, y), **CHIP | {"color": text_colour(fill), "bbox": patch} | options)
 
 
 def bare(ax: Axes) -> None:
-    """No ticks, grid or frame: what is drawn speaks for itself."""
+    """Remove ticks, grid and frame."""
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
     ax.spines[:].set_visible(False)
 
 
 def title_figure(figure: Figure, text: str, x: float, inches: float) -> None:
-    """The finding of a figure of several axes; its middle lies so many `inches` below the upper edge."""
+    """Write the title of a figure with several axes, its middle `inches` below the upper edge of the figure."""
     y = 1 - inches / figure.get_figheight()
     figure.text(x, y, text, fontsize=12.5, fontweight="bold", va="center")
 
 
 def array(values: Tensor | np.ndarray | Sequence) -> np.ndarray:
-    """A tensor of any device, an array or a sequence as an array."""
+    """Convert a tensor on any device, an array or a sequence to an array."""
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def image_array(image: Tensor | np.ndarray) -> np.ndarray:
-    """An image as (H, W, 3) float in 0..1, from (3, H, W) or (H, W, 3), float in 0..1 or uint8.
+    """Convert an image (3, H, W) or (H, W, 3), float in 0..1 or uint8, to (H, W, 3) float in 0..1.
 
     Raises InputError for other shapes.
     """
@@ -124,5 +124,5 @@ def image_array(image: Tensor | np.ndarray) -> np.ndarray:
 
 
 def plural(count: int, noun: str) -> str:
-    """ "1 point", "2 points"."""
+    """Format a count and its noun, such as "1 point" or "2 points"."""
     return f"{count:,} {noun}{'s' * (count != 1)}"

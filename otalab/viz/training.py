@@ -1,4 +1,4 @@
-"""A run's log as a picture: losses over steps, and average precision at its evaluations."""
+"""Figures of a run's log: losses over steps, and average precision at its evaluations."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,13 +14,16 @@ METRICS = {"AP": INK, "AP50": "#0072B2", "AP75": "#D55E00"}
 
 
 def smooth(values: Float[np.ndarray, " s"], window: int = 21) -> Float[np.ndarray, " s"]:
-    """Centred moving average with a bell of `window` steps, cut off at both ends: it lags nowhere."""
+    """Smooth values by a centred moving average with Hann weights over `window` steps, so that the curve does not lag.
+
+    At both ends the window is cut off, and its weights are normalised again.
+    """
     bell = np.hanning(min(max(window, 1), len(values)) + 2)[1:-1]
     return np.convolve(values, bell, "same") / np.convolve(np.ones(len(values)), bell, "same")
 
 
 def draw_losses(ax: Axes, log_lines: Sequence[dict]) -> Axes:
-    """Training losses over steps: smoothed in colour, the total also as it was."""
+    """Draw smoothed training losses over steps, and the total loss of each step, pale."""
     lines = [line for line in log_lines if "loss" in line]
     ax.set(xlabel="step", ylabel="loss")
     ax.grid(axis="y")
@@ -41,7 +44,7 @@ def draw_losses(ax: Axes, log_lines: Sequence[dict]) -> Axes:
 
 
 def draw_ap(ax: Axes, log_lines: Sequence[dict]) -> Axes:
-    """COCO's average precision, in percent, at each evaluation."""
+    """Draw COCO's AP, AP50 and AP75, in percent, at each evaluation."""
     lines = [line for line in log_lines if np.isfinite(line.get("metrics", {}).get("AP", np.nan))]
     ax.set(xlabel="step", ylabel="average precision (%)")
     ax.grid(axis="y")
@@ -64,7 +67,7 @@ def draw_ap(ax: Axes, log_lines: Sequence[dict]) -> Axes:
 
 
 def draw_training(axes: Iterable[Axes], log_lines: Sequence[dict]) -> Iterable[Axes]:
-    """Losses on the first of two axes, average precision on the second. See `read_log` for the lines."""
+    """Draw losses on the first of two axes and average precision on the second. `read_log` gives the log lines."""
     left, right = axes
     draw_losses(left, log_lines)
     draw_ap(right, log_lines)
@@ -87,10 +90,12 @@ def labels_figure(
     changed: Mapping[str, Sequence[float]],
     title: str,
 ) -> Figure:
-    """Over the steps of a training run: positives a gt, their mean IoU, and how many labels change (under `title`).
+    """Draw positives per gt, their mean IoU and the share of labels that change, over the steps of a training run.
 
-    positives and iou have a value for each step. changed: for each rule the shares of labels, 0..1, that are not those
-    of the step before, so one value fewer.
+    positives: positives per gt at each step
+    iou:       mean IoU of the positives at each step
+    changed:   for each rule the shares of labels, in 0..1, that differ from those of the step before: one value fewer
+    title:     title of the third panel, which shows the changes
     """
     with style():
         figure = Figure(figsize=(10.4, 3.5), layout="constrained")
@@ -103,7 +108,7 @@ def labels_figure(
         middle.set(ylim=(0, 1), xlabel="step", ylabel="mean IoU of positives")
         middle.set_title(f"... as IoU goes from {iou[0]:.2f} to {iou[-1]:.2f}")
         for number, (rule, shares) in enumerate(changed.items()):
-            line = ":" if number % 2 else "-"  # curves that lie on each other stay visible
+            line = ":" if number % 2 else "-"  # curves that overlap stay visible
             right.plot(steps[1:], 100 * np.array(shares), color=gt_colour(number), ls=line, label=rule, clip_on=False)
         right.set(ylim=(0, None), xlabel="step", ylabel="labels changed since the last look (%)")
         right.set_title(title)
@@ -112,12 +117,15 @@ def labels_figure(
 
 
 def column(lines: Sequence[dict], name: str) -> Float[np.ndarray, " s"]:
-    """A value of each line, NaN where it is not there."""
+    """The value of key `name` in each line, NaN where it is missing or None."""
     return np.array([line.get(name, np.nan) for line in lines], dtype=float)
 
 
 def name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Names at the right ends of curves, (value, name, colour) each, pushed apart where they would overlap."""
+    """Write names at the right ends of curves, pushed apart where they would overlap.
+
+    ends: (value, name, colour) of each curve; values that are not finite are skipped
+    """
     low, high = ax.get_ylim()
     lowest = -np.inf
     beside = {"xycoords": "axes fraction", "xytext": (6, 0), "textcoords": "offset points", "annotation_clip": False}
@@ -128,7 +136,7 @@ def name_ends(ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
 
 
 def nothing(ax: Axes, title: str) -> Axes:
-    """An empty plot that says why it is empty."""
+    """Leave the axes empty, with a title that says why."""
     ax.set(xticks=[], yticks=[], title=title)
     ax.text(0.5, 0.5, "nothing to show", transform=ax.transAxes, ha="center", va="center", color=MUTED)
     return ax

@@ -1,7 +1,7 @@
-"""The transport problem as a picture: cost and plan on the anchor points that can become positive.
+"""Figures of the transport problem: cost and plan, restricted to the anchor points that can become positive.
 
-Rows are suppliers (gts in their colours, the background last), columns anchor points. Both matrices show the same
-columns in the same order, so that the eye can go from a cost to the label that was shipped for it.
+Rows are suppliers (gts in their colours, the background last), and columns are anchor points. Both matrices show the
+same columns in the same order, so that each cost can be compared with the label that was shipped for it.
 """
 
 from collections.abc import Sequence
@@ -20,19 +20,20 @@ from otalab.errors import InputError
 from otalab.viz.style import HATCH, INK, MUTED, PAPER, array, bare, chip, gt_colour, plural
 
 FORBIDDEN = 100.0
-"""A cost from here on is a forbidden route: +inf, or the constant that an assigner adds outside the centre prior."""
+"""A route that costs this or more is forbidden: +inf, or the constant that an assigner adds outside the prior."""
 
 CHEAP_TO_DEAR = LinearSegmentedColormap.from_list("otalab.cost", ["#2b3340", "#6b7685", "#aeb6c2", "#dde1e7"])
 GREY = "#7d8591"  # labels that the background ships
-LINE = "#d5d9df"  # between cells
-MOST_LINED = 120  # columns; lines between more would drown the cells
+LINE = "#d5d9df"  # lines between cells
+MOST_LINED = 120  # columns; with more of them, lines between columns would hide the cells
 
 
 def candidate_columns(assignment: Assignment, points: AnchorPoints | None = None) -> Int[np.ndarray, " c"]:
-    """Indices of the anchor points that at least one gt may supply at a cost below FORBIDDEN.
+    """Indices (c,) of the anchor points that at least one gt may supply, at a cost below FORBIDDEN.
 
-    Sorted by level, then by owner (gts in order, the background last), then by the gt they are cheapest for, then as
-    the points come. Raises InputError for an assignment that no transport problem stands behind.
+    They are sorted by level if `points` are given, then by owner (gts in order, the background last), then by the gt
+    for which they are cheapest, then by index. Raises InputError if the assignment has gts but solves no transport
+    problem.
     """
     cost = matrix(assignment, "cost")[:-1]
     columns = np.flatnonzero((cost < FORBIDDEN).any(axis=0))
@@ -44,7 +45,7 @@ def candidate_columns(assignment: Assignment, points: AnchorPoints | None = None
 
 
 def gt_names(targets: Targets, class_names: Sequence[str] | None = None) -> list[str]:
-    """A name for each gt: its class."""
+    """The name of each gt's class, or "class" and its index without `class_names`."""
     labels = targets.labels.tolist()
     return [class_names[label] if class_names is not None else f"class {label}" for label in labels]
 
@@ -59,10 +60,14 @@ def draw_cost(
     show_k: bool = True,
     show_levels: bool = True,
 ) -> Axes:
-    """The cost (m + 1, c) of each label: dark is cheap, hatched is forbidden, what was shipped is underlined.
+    """Draw the cost (m + 1, c) of each label: dark is cheap, hatched is forbidden, and labels of gts are underlined.
 
-    points group the columns by level, names (`gt_names`) label the rows, columns replace `candidate_columns`.
-    The scale ends at the 90th percentile of the gts' costs: beyond it all is dear.
+    points:  group the columns by level
+    names:   labels of the gts' rows, see `gt_names`
+    columns: replace `candidate_columns`
+
+    The scale ends at the 90th percentile of the gts' costs that are not forbidden. All costs above it have the palest
+    colour. Raises InputError if the assignment has gts but solves no transport problem.
     """
     columns = candidate_columns(assignment, points) if columns is None else columns
     cost = matrix(assignment, "cost")[:, columns]
@@ -87,9 +92,10 @@ def draw_plan(
     names: Sequence[str] | None = None,
     columns: Int[np.ndarray, " c"] | None = None,
 ) -> Axes:
-    """The plan (m + 1, c) beneath the cost: a cell is filled with its gt's colour as far as the label is shipped.
+    """Draw the plan (m + 1, c) that belongs to the cost: a cell where a label is shipped has the colour of its gt.
 
-    Arguments as in `draw_cost`. Shares of an approximate plan are paler colours; forbidden routes are hatched.
+    The arguments are those of `draw_cost`. The smaller the share that an approximate plan ships, the paler the cell.
+    Forbidden routes are hatched, unless the plan ships more than 0.001 on them. Raises InputError as `draw_cost` does.
     """
     columns = candidate_columns(assignment, points) if columns is None else columns
     plan = matrix(assignment, "plan")[:, columns]
@@ -104,12 +110,15 @@ def draw_plan(
 
 
 def contested(assignment: Assignment, columns: np.ndarray) -> int:
-    """How many of the columns more than one gt may supply."""
+    """The number of columns that more than one gt may supply."""
     return int(((matrix(assignment, "cost")[:-1, columns] < FORBIDDEN).sum(axis=0) > 1).sum())
 
 
 def matrix(assignment: Assignment, name: str) -> np.ndarray:
-    """The cost or the plan as an array (m + 1, n)."""
+    """The cost or the plan as an array (m + 1, n).
+
+    Raises InputError if the assignment has gts but no such matrix.
+    """
     values: Tensor | None = getattr(assignment, name)
     if values is None and len(assignment.deficit) == 0:  # no gt: the background supplies everybody
         return np.full((1, len(assignment.matched_gt)), 1.0 if name == "plan" else 0.0)
@@ -126,11 +135,14 @@ def paint(
     points: AnchorPoints | None,
     show_levels: bool = True,
 ) -> Float[np.ndarray, " c"]:
-    """The cells, each of side 1, hatched where not allowed, with a gap between levels; the left edge of each column."""
+    """Draw the cells and return the left edge (c,) of each column.
+
+    Cells have side 1 and are hatched where they are not allowed. There is a gap between levels.
+    """
     count, height = len(columns), len(pixels)
     show_levels = show_levels and points is not None and count > 0
     stride = array(points.stride)[columns] if points is not None else np.zeros(count)
-    block = np.cumsum(np.diff(stride, prepend=stride[:1]) != 0)  # (c,) a block is a level
+    block = np.cumsum(np.diff(stride, prepend=stride[:1]) != 0)  # (c,) each block is one level
     x = np.arange(count) + block * max(0.8, 0.015 * count)
     right = x[-1] + 1 if count else 1
     bare(ax)
@@ -148,7 +160,7 @@ def paint(
         if show_levels:
             name = f"{stride[left]:g}" if (stop - left) / count < 0.25 else f"stride {stride[left]:g} px"
             ax.text(sum(edges) / 2, height + 0.15, name, ha="center", va="top", color=MUTED, fontsize=9)
-    ax.hlines(height - 1, 0, right, color=PAPER, lw=5, zorder=3)  # the background stands apart
+    ax.hlines(height - 1, 0, right, color=PAPER, lw=5, zorder=3)  # sets the background apart
     ax.autoscale(False)
     ax.set(xlim=(0, right), ylim=(height, 0))
     ax.set_xlabel("candidate anchor points" + ", by level" * show_levels, labelpad=15 if show_levels else 4)
@@ -156,14 +168,14 @@ def paint(
 
 
 def runs(values: np.ndarray) -> list[tuple[int, int]]:
-    """(first, last + 1) of each run of equal values."""
+    """The runs of equal values, each as (first, last + 1)."""
     if len(values) == 0:
         return []
     return list(pairwise([0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]))
 
 
 def name_rows(ax: Axes, assignment: Assignment, names: Sequence[str] | None, show_k: bool = True) -> None:
-    """Row labels: the gt's number on its colour, its class, its k and how many of them it did not get."""
+    """Label each row: the gt's number on its colour, its name if given and, with `show_k`, its k and its deficit."""
     rows = []  # (mark, its colour, label)
     for row, short in enumerate(assignment.deficit.tolist()):
         wanted = [f"k = {int(assignment.supply[row]) + short}"] + [f"{short} short"] * (short > 0)
@@ -177,7 +189,7 @@ def name_rows(ax: Axes, assignment: Assignment, names: Sequence[str] | None, sho
 
 
 def scale_bar(ax: Axes, shown: ScalarMappable, top: float) -> None:
-    """A slim colour bar at the right of the matrix, cheap above."""
+    """Add a slim colour bar at the right of the matrix, with cheap at the top."""
     bar = ax.figure.colorbar(shown, cax=ax.inset_axes((1.014, 0, 0.016, 1)), ticks=[0, top / 2, top])
     bar.ax.set_yticklabels(["0", "loss", f"{top:.2g}+"])
     bar.ax.tick_params(length=0, labelsize=9, pad=3)
