@@ -1,7 +1,7 @@
 """Execute notebooks and rewrite their outputs: `python -m notebooks.execute notebooks/*.ipynb`.
 
-A notebook is written back whole or not at all: not when a cell fails. The line of its first cell that says how long it
-takes is set to what it took.
+A notebook is written back whole or not at all, and not if a cell fails. The first cell says how long the notebook
+takes; that time is replaced with the measured one.
 """
 
 import argparse
@@ -20,23 +20,23 @@ from otalab.files import write_whole
 from otalab.viz.microscope import WIDGET
 
 TAKES = re.compile(r"About [^,\n]* on two CPU cores")
-LONGEST = 3600  # seconds that a cell may take
+LONGEST = 3600  # seconds after which a cell times out
 
 
 def execute(notebook: NotebookNode, folder: Path) -> float:
-    """Run all cells in `folder`, in order, in a fresh kernel; outputs land in the notebook. Returns the seconds.
+    """Run all cells in order, in a fresh kernel whose working directory is `folder`, and return the seconds it took.
 
-    Raises CellExecutionError for the first cell that fails.
+    The outputs are put into `notebook`. Raises CellExecutionError at the first cell that fails.
     """
     start = time.perf_counter()
     where = {"metadata": {"path": str(folder)}}
-    options = {"kernel_name": "python3", "record_timing": False, "coalesce_streams": True}  # however slowly they print
+    options = {"kernel_name": "python3", "record_timing": False, "coalesce_streams": True}  # same output at any speed
     NotebookClient(notebook, timeout=LONGEST, resources=where, **options).execute()
     return time.perf_counter() - start
 
 
 def tidy(notebook: NotebookNode, seconds: float) -> None:
-    """Leave out what differs from run to run or from machine to machine, and say how long it took."""
+    """Remove from a notebook whatever differs between runs or machines, and write how long it took."""
     notebook.metadata = NotebookNode(
         kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
         language_info={"name": "python"},
@@ -47,11 +47,11 @@ def tidy(notebook: NotebookNode, seconds: float) -> None:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
             for output in cell.outputs:
-                output.get("data", {}).pop(WIDGET, None)  # its model ended with the kernel; the picture beside it stays
+                output.get("data", {}).pop(WIDGET, None)  # the widget ended with the kernel; its picture stays
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader wants to know them: "20 seconds", "1.5 minutes"."""
+    """Format seconds as a rounded time, such as "20 seconds" or "1.5 minutes"."""
     if seconds < 50:
         return f"{max(10, 10 * round(seconds / 10))} seconds"
     minutes = max(1, round(seconds / 30) / 2)
@@ -59,7 +59,7 @@ def duration(seconds: float) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Execute each; 1 if a cell failed."""
+    """Execute and rewrite each notebook. Returns 1 if a cell failed, else 0."""
     flags = argparse.ArgumentParser(prog="python -m notebooks.execute", description=__doc__.splitlines()[0])
     flags.add_argument("notebooks", nargs="+", type=Path, help="files to execute and rewrite")
     status = 0

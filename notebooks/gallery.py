@@ -1,7 +1,7 @@
 """The gallery of README.md: `python -m notebooks.gallery` writes docs/gallery/NN.png from the executed notebooks.
 
-The one cell of a notebook that is tagged `gallery` shows the picture. Its alternative text goes into README.md, where
-that shows the thumbnail.
+In each notebook, one cell is tagged `gallery` and shows the picture. Its alternative text is copied to the place in
+README.md that shows the thumbnail.
 """
 
 import argparse
@@ -27,16 +27,16 @@ KINDS = "image/png", "image/gif"
 
 @dataclass(frozen=True)
 class Picture:
-    """What a lesson shows in the gallery: a PNG or GIF, and the sentence for those who cannot see it."""
+    """What a lesson shows in the gallery: a PNG or GIF, and its alternative text for readers who cannot see it."""
 
     content: bytes
     alt: str
 
 
 def picture(path: Path) -> Picture:
-    """The picture of the notebook at `path`.
+    """The gallery picture of the notebook at `path`.
 
-    Raises InputError unless one cell is tagged `gallery`, and shows one image, with an alternative text.
+    Raises InputError unless exactly one cell is tagged `gallery`, and it shows exactly one image with alternative text.
     """
     notebook = nbformat.read(path, as_version=4)
     cells = [cell for cell in notebook.cells if "gallery" in cell.metadata.get("tags", [])]
@@ -54,7 +54,7 @@ def picture(path: Path) -> Picture:
 
 
 def thumbnail(content: bytes) -> bytes:
-    """The image as a PNG of SIZE: all of it, in the middle of a white card. Of an animation, its last frame."""
+    """Scale an image, or the last frame of an animation, to fit into a white card of SIZE, and encode it as a PNG."""
     image = PIL.Image.open(io.BytesIO(content))
     image.seek(getattr(image, "n_frames", 1) - 1)
     image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, PAPER), image.convert("RGBA")).convert("RGB")
@@ -66,12 +66,12 @@ def thumbnail(content: bytes) -> bytes:
 
 
 def described(text: str, name: str, alt: str) -> str:
-    """Markdown `text` in which the picture `name` has the alternative text `alt`."""
+    """The Markdown `text` with the alternative text of the picture `name` replaced by `alt`."""
     return re.sub(rf"!\[[^\]]*\]\(({re.escape(name)})\)", lambda found: f"![{alt}]({found[1]})", text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write all thumbnails and alternative texts; 1, and nothing written, if a notebook has no picture to show."""
+    """Write all thumbnails and alternative texts. Returns 1 and writes nothing if a notebook lacks its picture."""
     flags = argparse.ArgumentParser(prog="python -m notebooks.gallery", description=__doc__.splitlines()[0])
     flags.add_argument("--root", type=Path, default=Path(), help="folder of notebooks/ and README.md (default: this)")
     root = flags.parse_args(argv).root

@@ -16,15 +16,15 @@ from otalab.viz.boxes import draw_assignment, draw_boxes, ring_points, show_imag
 from otalab.viz.output import save_figure
 from otalab.viz.style import plural, style, title_figure
 
-# objects crowded into one place, each predicted well: all want many points, and want the same
+# objects crowded into one place and each predicted well: all want many points, and the same ones
 SCENE = ShapesConfig(
     crowd=1.0, min_objects=6, max_objects=6, min_size=40.0, max_size=60.0, texture=0.2, noise=1.0, min_visible=0.12
 )
-SEED = 34  # of those with a deficit, one whose boxes do not hide each other
+SEED = 34  # chosen because there is a deficit and the boxes do not hide each other
 
 
 def deficits_figure(seed: int = SEED) -> Figure:
-    """A crowd whose objects want more points than their priors hold, and what "drop" and "relax" do about it."""
+    """Draw a crowd whose objects want more points than their priors hold, and how "drop" and "relax" resolve it."""
     image, targets = simulate_scene(SCENE, seed)
     points = AnchorPoints.for_image(tuple(image.shape[-2:]), strides=(12, 24))
     late = torch.Generator().manual_seed(seed)
@@ -58,7 +58,7 @@ def deficits_figure(seed: int = SEED) -> Figure:
 
 
 def ring_outside(ax: Axes, points: AnchorPoints, assignment: Assignment, inside: torch.Tensor) -> int:
-    """Ring the points that a gt got outside its prior; returns how many."""
+    """Ring the points that a gt got outside its prior, and return their number."""
     owner = assignment.matched_gt
     outside = (owner >= 0) & ~inside[owner.clamp(min=0), torch.arange(len(owner))]
     ring_points(ax, points, outside)

@@ -18,7 +18,7 @@ from otalab.viz.output import save_figure
 from otalab.viz.story import assignment_story, finding
 from otalab.viz.transport import candidate_columns
 
-# chosen by eye among some thousand seeds: overlapping objects of several classes, none cut by the image's border
+# chosen by eye from about a thousand seeds: overlapping objects of several classes, none cut by the image border
 SCENE = ShapesConfig(
     crowd=0.9, min_objects=5, max_objects=5, min_size=24.0, max_size=50.0, texture=0.25, noise=1.5, min_visible=0.45
 )
@@ -26,9 +26,9 @@ SEED = 229
 
 
 def hero(checkpoint: str | Path | None = None, seed: int = SEED) -> Figure:
-    """OTA on a crowded scene, with the predictions of a checkpoint, or else with made-up ones (the picture says which).
+    """Draw OTA's labels for a crowded scene, with predictions of a checkpoint or, without one, simulated predictions.
 
-    Raises InputError for a checkpoint that cannot be read or was trained on other classes.
+    The picture says which. Raises InputError if the checkpoint cannot be read or was trained on other classes.
     """
     image, targets = simulate_scene(SCENE, seed)
     if checkpoint is None:
@@ -42,13 +42,13 @@ def hero(checkpoint: str | Path | None = None, seed: int = SEED) -> Figure:
     assignment = build_assigner("ota")(points, predictions, targets)
     note = f"Synthetic scene; predictions: {note}."
     columns = candidate_columns(assignment, points)
-    headline = finding(assignment, columns) + ", at the least total cost"  # true, for `ota` is exact
+    headline = finding(assignment, columns) + ", at the least total cost"  # true because `ota` is exact
     return assignment_story(image, points, assignment, targets, CLASS_NAMES, headline, note)
 
 
 def checkpoint_predictions(path: str | Path, image: Tensor) -> tuple[AnchorPoints, Predictions]:
-    """Anchor points and dense predictions of a saved detector on one image."""
-    from otalab.detect.checkpoint import load_model  # the picture without a checkpoint needs no detector
+    """Anchor points and dense predictions of a saved detector for one image."""
+    from otalab.detect.checkpoint import load_model  # only needed with a checkpoint
 
     model, description = load_model(Path(path))
     if description["class_names"] != list(CLASS_NAMES):
@@ -60,7 +60,7 @@ def checkpoint_predictions(path: str | Path, image: Tensor) -> tuple[AnchorPoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the picture; 2 and one line on standard error for faulty input."""
+    """Write the picture. Returns 0, or 2 for faulty input, with one line on standard error."""
     parser = argparse.ArgumentParser(prog="python -m docs.pictures.hero", description=__doc__)
     parser.add_argument("out", type=picture, metavar="OUT.png", help="the picture to write")
     parser.add_argument("--checkpoint", help="model.safetensors, or the folder of a run, trained on shapes")

@@ -21,19 +21,19 @@ before = assigner(points, guesses, crowd)
 
 
 def shifted(gt, dx, dy):
-    """The crowd, the box of one gt moved by so many px, and its labels."""
+    """The boxes of the crowd after gt `gt` moved by (dx, dy) px, and the new assignment."""
     boxes = crowd.boxes.clone()
     boxes[gt] += torch.tensor([dx, dy, dx, dy])
     return boxes, assigner(points, guesses, Targets(boxes, crowd.labels))
 
 
 def passed_on(gt, after):
-    """The points that one gt loses and another takes, `gt` being neither."""
+    """The points that pass from one gt to another, where neither of the two is `gt`."""
     was, now = before.matched_gt, after.matched_gt
     return ((was >= 0) & (now >= 0) & (was != now) & (was != gt) & (now != gt)).nonzero().flatten().tolist()
 
 
-# Move each box a little, in each direction, and look who passes a point to whom.
+# Move each box a little in each direction, until a point passes between two other gts.
 for gt, dx, dy in product(range(6), (-4, 0, 4), (-4, 0, 4)):
     boxes, after = shifted(gt, dx, dy)
     if passed_on(gt, after):
@@ -41,12 +41,12 @@ for gt, dx, dy in product(range(6), (-4, 0, 4), (-4, 0, 4)):
 
 box = boxes[gt]
 taker = int(after.matched_gt[passed_on(gt, after)[0]])
-count = int(before.counts[taker])  # as before: its k comes from its own box and the predictions
+count = int(before.counts[taker])  # unchanged: its k depends only on its own box and the predictions
 verdict = lesson00.check(points, guesses, crowd, gt, box, taker, count)
 print(verdict)
 
 
-# Harder: four of the five others change points.
+# Harder: find a move after which four of the five others have other points.
 def others_changed(gt, after):
     mine = [i for i in range(6) if i != gt]
     return [i for i in mine if not torch.equal(before.matched_gt == i, after.matched_gt == i)]

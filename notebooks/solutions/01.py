@@ -8,25 +8,25 @@ from otalab.lab.cases import random_case
 from otalab.lessons import lesson01
 from otalab.transport import certify
 
-# The bill equals the cost only if the carrier is exactly as dear as the route wherever bread is sent:
+# The bill equals the cost only if the carrier asks exactly the cost of every route on which bread is sent:
 #   f0 + g0 = 4,  f0 + g2 = 7,  f1 + g1 = 3,  f1 + g2 = 9.
-# Four equations for five prices: one is free. With f0 = 0 the others follow one by one.
+# There are four equations for five prices, so one price is free. With f0 = 0 the others follow one by one.
 f0 = 0
 g0 = 4 - f0
 g2 = 7 - f0
 f1 = 9 - g2
 g1 = 3 - f1
 
-# The unused routes must keep the promise: f0 + g1 = 1 <= 4 and f1 + g0 = 6 <= 8. They do.
+# The unused routes must keep the promise too. They do: f0 + g1 = 1 <= 4 and f1 + g0 = 6 <= 8.
 verdict = lesson01.check([f0, f1], [g0, g1, g2])
 print(verdict)
 
 
-# Harder: find the ring that saves, trade in it, and start again until none is left.
+# Harder: find a ring that saves money, trade along it, and repeat until there is none.
 def saving_ring(cost, plan):
-    """Suppliers of a ring of negative length, each of whom hands a cafe to the next one; None if there is none."""
+    """The suppliers of a ring of negative length, each handing a cafe to the next; None if there is no such ring."""
     m = len(cost)
-    w = (cost[None] - cost[:, None]).where(plan[:, None] > 0, inf).amin(2)  # (m, m) handovers
+    w = (cost[None] - cost[:, None]).where(plan[:, None] > 0, inf).amin(2)  # (m, m) cheapest handover from i to k
     f, origin = torch.zeros(m).double(), [None] * m
     for _ in range(m):
         best, via = (f[:, None] + w).min(0)
@@ -36,7 +36,7 @@ def saving_ring(cost, plan):
         for k in shorter:
             f[k], origin[k] = best[k], int(via[k])
     at = shorter[0]
-    for _ in range(m):  # whose distance still fell gets it from a ring, m steps back at most
+    for _ in range(m):  # a distance that still falls in round m comes from a ring, at most m steps back
         at = origin[at]
     ring = [at]
     while origin[ring[-1]] != at:
@@ -58,7 +58,7 @@ def improve(cost, plan):
 
 
 def greedy(cost, supply):
-    """The cheapest route that is left, again and again."""
+    """A plan that takes the cheapest route that is left, again and again."""
     plan, left = torch.zeros_like(cost), supply.clone()
     for route in cost.flatten().argsort().tolist():
         i, j = divmod(route, cost.shape[1])

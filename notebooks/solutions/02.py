@@ -1,4 +1,4 @@
-"""Lesson 02: fifty steps at eps 0.4 that fail, without costs that are far apart."""
+"""Lesson 02: a problem on which fifty steps at eps 0.4 fail, although no costs are far apart."""
 
 from math import inf
 
@@ -7,16 +7,16 @@ import torch
 from otalab.lessons import lesson02
 from otalab.transport import TransportProblem, solve
 
-# The first bakery has two loaves and two roads: it must serve both cafes, and the late shop must not.
-# The blurred plan always leaves the late shop a share there, which goes down as 1 / t, and t is only 50.
-# The late shop should have many loaves, or it feels what it loses there and gives way sooner.
+# The first bakery has two loaves and two roads, so it must serve both cafes, and the late shop must serve neither.
+# But after t steps the late shop still has a share there, which shrinks as 1 / t, and t is only 50 here.
+# The late shop should have many loaves. With few, it would feel what it loses there and give way sooner.
 cost = [[0, 0] + [inf] * 10, [0] * 12]
 supply = [2, 10]
 verdict = lesson02.check(cost, supply)
 print(verdict)
 
 # Harder: each of two bakeries has two loaves and three roads, but together they reach only four cafes.
-# So the late shop must not serve any of the four, and its entries there should be zero.
+# So the late shop must serve none of the four, and its entries there should be zero.
 pair = torch.zeros(3, 20).double()
 pair[0, 3:] = pair[1, :1] = pair[1, 4:] = inf
 of_pair = torch.tensor([2.0, 2, 16])

@@ -1,4 +1,4 @@
-"""Lesson 04: look through heaps for a pixel that moves four of OTA's labels; and where the cliff of a rule lies."""
+"""Lesson 04: search heaps for a pixel that changes four of OTA's labels, and find where the cliffs of rules lie."""
 
 from itertools import count
 
@@ -9,7 +9,7 @@ ota = build_assigner("ota")
 
 
 def labels_changed(seed, gt):
-    """How many labels change when that gt loses a pixel of its width; the predictions stay as they are."""
+    """How many labels change when gt `gt` becomes one pixel narrower while the predictions stay the same."""
     _, points, predictions, targets = lesson04.heap(seed)
     before, after = (ota(points, predictions, t).matched_gt for t in (targets, lesson04.shaved(targets, gt)))
     return int((before != after).sum())
@@ -26,8 +26,8 @@ print("seed and gt:", answer)
 verdict = lesson04.check(answer)
 print(verdict)
 
-# The harder problem: at which fraction of a pixel do the labels of seed 196 change, when gt 2 (here 1) shrinks?
-# By hand: FCOS and ATSS flip where its area passes that of gt 5 (here 4), (27 - x) * 24 = 625.
+# The harder problem: at which fraction of a pixel do the labels of seed 196 change when gt 2 (index 1) shrinks?
+# By hand: FCOS and ATSS change labels where its area falls below that of gt 5 (index 4), at (27 - x) * 24 = 625.
 _, points, predictions, targets = lesson04.heap(196)
 width, height = (targets.boxes[1, 2:] - targets.boxes[1, :2]).tolist()
 sides = targets.boxes[4, 2:] - targets.boxes[4, :2]
@@ -35,7 +35,7 @@ by_hand = width - float(sides.prod()) / height
 
 
 def cliffs(name, parts=1000):
-    """The fractions of a pixel, to 1/parts, at which labels change, and how many do."""
+    """The fractions of a pixel, in steps of 1 / parts, at which labels change, each with the number of changes."""
     assign, found = build_assigner(name), []
     before = assign(points, predictions, targets).matched_gt
     for part in range(1, parts + 1):
@@ -46,7 +46,7 @@ def cliffs(name, parts=1000):
     return found
 
 
-if __name__ == "__main__":  # 3000 assignments: some seconds
+if __name__ == "__main__":  # 3000 assignments take some seconds
     print(f"by hand: {by_hand:.4f} px")
     for name in ("fcos", "atss", "ota"):
         print(name, cliffs(name))

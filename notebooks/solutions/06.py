@@ -1,4 +1,4 @@
-"""Lesson 06: count what is asked for, and what there is, from the finest grid on."""
+"""Lesson 06: compare how many labels are asked for with how many points there are, from the finest grid on."""
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -10,11 +10,11 @@ from otalab.lessons import lesson06
 
 
 def wishes(stride):
-    """The points, each gt's k, and where it may have them."""
+    """The points, each gt's k, and a mask (m, n) of the points that each gt may have."""
     points, predictions, targets = lesson06.crowd(stride)
     inside = RadiusPrior()(points, targets.boxes)  # (m, n)
     iou = box_ops.iou(predictions.boxes, targets.boxes[:, None])
-    return points, dynamic_k(iou * inside, q=20), inside  # outside the prior none counts
+    return points, dynamic_k(iou * inside, q=20), inside  # IoUs outside the prior do not count
 
 
 for stride in range(8, 65):
@@ -26,7 +26,7 @@ for stride in range(8, 65):
 verdict = lesson06.check(stride)
 print(verdict)
 
-# The harder problem: at stride 8 there are points enough, and not enough of them in the priors. How many labels lack?
+# The harder problem: at stride 8 there are enough points, but too few of them in the priors. How many labels get none?
 points, k, inside = wishes(8)
 rows = inside.repeat_interleave(k, dim=0).numpy()  # a row for each label
 partner = maximum_bipartite_matching(csr_array(rows), perm_type="column")

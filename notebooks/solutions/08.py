@@ -1,4 +1,4 @@
-"""Lesson 08: a gt that is short takes a point, its owner takes another, and so on until a point is free."""
+"""Lesson 08: a gt that is short takes a point, the owner of that point takes another, and so on to a free point."""
 
 import torch
 
@@ -6,25 +6,25 @@ from otalab.lessons import lesson08
 
 
 def fed(cost, owner, gt):
-    """The labels after the shortest augmenting path from `gt`, by Bellman and Ford's algorithm."""
+    """The labels after the shortest augmenting path from `gt`, found by Bellman and Ford's algorithm."""
     m, n = cost.shape
-    reach = [torch.inf] * m  # the cheapest known chain after which this gt has to take a point
+    reach = [torch.inf] * m  # for each gt, the cost of the cheapest known chain after which it must take a point
     reach[gt] = 0.0
-    step = [None] * m  # its last step: who took which point from this gt
-    for _ in range(m - 1):  # a chain passes through each gt once at most
+    step = [None] * m  # the last step of that chain: (taker, point), where the taker took the point from this gt
+    for _ in range(m - 1):  # a chain passes through each gt at most once
         for taker in range(m):
             for point in range(n):
                 loser = int(owner[point])
                 if loser in (-1, taker):
                     continue
                 via = reach[taker] + float(cost[taker, point] - cost[loser, point])
-                if via < reach[loser] - 1e-12:  # rounding is no gain
+                if via < reach[loser] - 1e-12:  # ignores gains by rounding
                     reach[loser], step[loser] = via, (taker, point)
-    end = (torch.tensor(reach)[:, None] + cost).masked_fill(owner >= 0, torch.inf)  # who takes a free point, and which
+    end = (torch.tensor(reach)[:, None] + cost).masked_fill(owner >= 0, torch.inf)  # (m, n), by taker and free point
     taker, point = divmod(int(end.argmin()), n)
     labels = owner.clone()
     labels[point] = taker
-    while taker != gt:  # and back along the chain
+    while taker != gt:  # follow the chain back to `gt`
         taker, point = step[taker]
         labels[point] = taker
     return labels
@@ -33,7 +33,8 @@ def fed(cost, owner, gt):
 verdict = lesson08.check(fed)
 print(verdict)
 
-# The harder problem: less the prices, no step from labels settled by price is negative. On 30 random crowds:
+# The harder problem: with prices subtracted, no step from labels settled by price costs less than 0. This checks 30
+# random crowds.
 least = torch.inf
 for seed in range(30):
     generator = torch.Generator().manual_seed(seed)

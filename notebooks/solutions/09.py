@@ -1,4 +1,4 @@
-"""Lesson 09: class-wise non-maximum suppression, the best box first."""
+"""Lesson 09: class-wise non-maximum suppression, from the best box down."""
 
 import torch
 from torchvision.ops import box_iou
@@ -7,15 +7,15 @@ from otalab.lessons import lesson09
 
 
 def keep(boxes, scores, labels, overlap):
-    """Indices of the boxes that stay, best first: those that no better box of their class overlaps by more."""
-    left = scores.argsort(descending=True)  # (k,), the best first
+    """Indices of the boxes that stay, best first. Each removes worse boxes of its class with IoU > `overlap`."""
+    left = scores.argsort(descending=True)  # (k,), best first
     stay = []
     while len(left):
         best, left = left[0], left[1:]
         stay.append(int(best))
         same = labels[left] == labels[best]
         close = box_iou(boxes[best, None], boxes[left])[0] > overlap
-        left = left[~(same & close)]  # what goes has no say any more
+        left = left[~(same & close)]  # a removed box removes no others
     return torch.tensor(stay, dtype=torch.int64)
 
 
@@ -23,7 +23,7 @@ verdict = lesson09.check(keep)
 print(verdict)
 
 
-# The harder problem. In the notebook, give each object one point and train as before:
+# The harder problem: in the notebook, give each object one point and train as before:
 #
 #     one_to_one = build_assigner("hungarian")
 #

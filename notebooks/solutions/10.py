@@ -9,14 +9,14 @@ from otalab.lessons import lesson10
 
 
 def overfit(steps=60, peak=3e-3):
-    """A detector that knows the crowded scene by heart."""
+    """Train a detector on the crowded scene alone."""
     torch.manual_seed(0)
     model = build_detector("tiny", num_classes=1, channels=32, num_convs=1)
     image, target = lesson10.scene()
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak)
     model.train()
     for step in range(steps):
-        # the rate climbs for ten steps, and sinks over the last twenty so that the labels come to rest
+        # the learning rate rises for ten steps, and falls over the last twenty so that the labels settle
         optimizer.param_groups[0]["lr"] = peak * min(1, (step + 1) / 10, (steps - step) / 20)
         loss = sum(model([image], [target]).values())
         optimizer.zero_grad()
@@ -33,7 +33,7 @@ print(verdict)
 # The harder problem
 @torch.no_grad()
 def first_k(start, seed=0, scenes=8):
-    """The mean k of an untrained detector whose boxes reach `start` strides to each side."""
+    """The mean k for an untrained detector whose boxes reach about `start` strides to each side."""
     torch.manual_seed(seed)
     model = build_detector("tiny", num_classes=1, channels=32, num_convs=1).train()
     torch.nn.init.constant_(model.head.sides.bias, start)

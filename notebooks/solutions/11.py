@@ -4,7 +4,7 @@ from otalab.lessons import lesson11
 
 
 def paired_loop(run, a, b, seeds):
-    """AP of a minus that of b, for each seed: two detectors that share all luck that the seed decides."""
+    """The AP of method a minus that of method b for each seed, whose luck both runs share."""
     return [run(a, seed) - run(b, seed) for seed in seeds]
 
 
