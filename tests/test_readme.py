@@ -171,7 +171,7 @@ def test_what_the_pages_say_of_more_steps_is_what_the_cards_say():
     assert f"{100 * lasting.mean:.1f} points, from {100 * lasting.low:.1f} to {100 * lasting.high:.1f}" in results
     assert f"its lead over `fcos` is {100 * lasting.mean:.1f} points" in results and fcos.mean > ota.mean > 0.2
     lesson = " ".join(notebook("11").split())
-    assert f"of the lead {100 * lasting.mean:.1f} points are left" in lesson
+    assert f"{100 * lasting.mean:.1f} points of the lead are left" in lesson
     before = [np.mean(list(values(cards, "demo", method, "metrics/AP").values())) for method in ("ota", "fcos")]
     assert f"difference of {100 * (before[0] - before[1]):.1f} points" in lesson
 
