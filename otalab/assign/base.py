@@ -25,6 +25,11 @@ class Assigner:
     trains_quality: ClassVar[bool] = True
     own_losses: ClassVar[bool] = False
 
+    @property
+    def local(self) -> bool:
+        """Whether an image's labels depend only on points inside its gts, and every other point is background."""
+        return False
+
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         """Assign labels for one image with at least one gt. The input is valid and has passed `in_float64`."""
         raise NotImplementedError

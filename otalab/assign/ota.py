@@ -85,6 +85,10 @@ class OTA(Assigner):
     eps: float = 0.1
     max_iter: int = 50
 
+    @property
+    def local(self) -> bool:
+        return self.solver != "sinkhorn" and self.deficits != "relax"  # these look at all points
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "solver", current(self.solver, RENAMED))
         require_known(SOLVERS, solver=self.solver)

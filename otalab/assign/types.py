@@ -114,6 +114,11 @@ class AnchorPoints:
         anchors = None if self.anchors is None else self.anchors.to(device=device, dtype=dtype)
         return AnchorPoints(xy, stride, self.level.to(device=device), self.grid, anchors)
 
+    def at(self, own: Bool[Tensor, " n"]) -> "AnchorPoints":
+        """Select the points in the mask; they are no longer a grid."""
+        anchors = None if self.anchors is None else self.anchors[own]
+        return AnchorPoints(self.xy[own], self.stride[own], self.level[own], None, anchors)
+
     def boxes(self, scale: float | int = 8) -> Float[Tensor, "n 4"]:
         """A box per point, for assigners that compare anchor boxes.
 
@@ -148,6 +153,10 @@ class Predictions:
     def detach(self) -> "Predictions":
         """Detach all tensors from the graph; assignment is never differentiated through."""
         return Predictions(*(None if x is None else x.detach() for x in vars(self).values()))
+
+    def at(self, own: Bool[Tensor, " n"]) -> "Predictions":
+        """Select the predictions at the points in the mask."""
+        return Predictions(*(None if x is None else x[own] for x in vars(self).values()))
 
 
 @dataclass(frozen=True)

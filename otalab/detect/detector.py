@@ -81,13 +81,11 @@ class Detector(nn.Module):
                 raise InputError("in training the model needs targets: model(images, targets)")
             points, predictions = self.predict(images)
             truth = [as_targets(t) for t in targets]
-            padding = self.in_padding(points, images)
             with full_precision(points.xy.device):  # labels and losses are never computed in half precision
-                assignments = self.assign(points, predictions, truth)
-                labelled = zip(assignments, padding, strict=True)
-                assignments = [a.with_ignored(beyond).balanced(self.balance) for a, beyond in labelled]
+                each, predictions, assignments = self.label(points, predictions, truth, images)
+                assignments = [a.balanced(self.balance) for a in assignments]
                 losses = detection_losses(predictions, truth, assignments)
-                own = self.head.own_losses(points, predictions, truth, padding)
+                own = self.head.own_losses(each, predictions, truth)
                 normaliser = at_least_one(count_positives(assignments)) if own else 1
                 return losses | {name: loss / normaliser.to(loss) for name, loss in own.items()}
         require_images(images)
@@ -127,6 +125,26 @@ class Detector(nn.Module):
         parts = zip(logits.to(wide), boxes, quality, *own, strict=True)
         return points, [Predictions(*image) for image in parts]
 
+    def label(
+        self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets], images: list[Tensor]
+    ) -> tuple[list[AnchorPoints], list[Predictions], list[Assignment]]:
+        """Assign to each image of a batch the labels that it would get alone, whatever pads it.
+
+        Returns the points and predictions of each image that the labels are for. In a padded batch these are its own
+        points, assigned image by image. A local assigner needs only the points in gts, so it assigns the whole batch at
+        once, unless a gt reaches into the padding. The points in the padding are then ignored.
+        """
+        padding = self.in_padding(points, images)
+        padded = len({image.shape[-2:] for image in images}) > 1
+        if padded and not (self.assigner.local and lie_inside(targets, images)):
+            each = [points.at(~beyond) for beyond in padding]
+            predictions = [p.at(~beyond) for p, beyond in zip(predictions, padding, strict=True)]
+            parts = zip(each, predictions, targets, strict=True)
+            return each, predictions, [self.assign(own, [p], [t])[0] for own, p, t in parts]
+        assignments = self.assign(points, predictions, targets)
+        assignments = [a.with_ignored(beyond) for a, beyond in zip(assignments, padding, strict=True)]
+        return [points] * len(images), predictions, assignments
+
     def assign(self, points: AnchorPoints, predictions: list[Predictions], targets: list[Targets]) -> list[Assignment]:
         """Assign labels to a batch. This is a method of its own so that a lesson can inspect or replace it."""
         return self.assigner.assign_batch(points, predictions, targets)
@@ -165,6 +183,12 @@ def require_images(images: list[Tensor]) -> None:
         if image.ndim != 3 or len(image) != 3 or 0 in image.shape or not image.is_floating_point():
             shape, dtype = tuple(image.shape), str(image.dtype).removeprefix("torch.")
             raise InputError(f"an image must be float (3, H, W) in 0..1, not {dtype} {shape}")
+
+
+def lie_inside(targets: Sequence[Targets], images: Sequence[Tensor]) -> bool:
+    """Whether no gt reaches beyond its image on the right or below, where padding is."""
+    ends = [t.boxes[:, 2:] - t.boxes.new_tensor(image.shape[:-3:-1]) for t, image in zip(targets, images, strict=True)]
+    return bool((torch.cat(ends) <= 0).all())
 
 
 def as_targets(target: dict[str, Tensor]) -> Targets:

@@ -72,19 +72,15 @@ class GuidedHead(Head):
         return logits, sides, quality.squeeze(2), half, location.squeeze(2)
 
     def own_losses(
-        self,
-        points: AnchorPoints,
-        predictions: Sequence[Predictions],
-        targets: Sequence[Targets],
-        padding: Bool[Tensor, "b n"],
+        self, points: Sequence[AnchorPoints], predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         """Focal loss of locations, and bounded IoU loss of shapes at the points to which `SAMPLED` assigns a gt."""
         location, shape = [], []
-        for p, t, beyond in zip(predictions, targets, padding, strict=True):
-            right, weight = location_targets(points, t)
+        for own, p, t in zip(points, predictions, targets, strict=True):
+            right, weight = location_targets(own, t)
             focal = sigmoid_focal_loss(p.location, right.to(p.location))
-            location.append((focal * weight)[~beyond].sum())
-            owner = SAMPLED(points, replace(p, anchors=None), t).matched_gt
+            location.append((focal * weight).sum())
+            owner = SAMPLED(own, replace(p, anchors=None), t).matched_gt
             positive = owner >= 0
             sizes = [box[:, 2:] - box[:, :2] for box in (p.anchors[positive], t.boxes[owner[positive]].to(p.anchors))]
             shape.append(bounded_iou_loss(*sizes).sum())

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from otalab.assign import AnchorPoints, Predictions, Targets
@@ -74,13 +74,12 @@ class Head(nn.Module):
         return points
 
     def own_losses(
-        self,
-        points: AnchorPoints,
-        predictions: Sequence[Predictions],
-        targets: Sequence[Targets],
-        padding: Bool[Tensor, "b n"],
+        self, points: Sequence[AnchorPoints], predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
-        """Losses that only this kind of head has, summed over a batch; the caller divides them by its positives."""
+        """Losses that only this kind of head has, summed over a batch; the caller divides them by its positives.
+
+        points: those of each image
+        """
         return {}
 
 

@@ -70,13 +70,14 @@ class Learner:
         """Add the gradient of one part; return its losses and their weight: its positives, or 1 for a whole step."""
         run, watch, precision = self.run, self.watch, self.run.config.precision
         half = torch.autocast(self.device.type, getattr(torch, precision), enabled=precision != "float32")
+        watch.found = []
         with watch.timing("forward"), half:
             losses = self.model(images, targets)
         loss = sum(losses.values())
         require_finite_loss(loss, losses)
         positives = torch.ones((), device=self.device)
         if run.config.accumulate > 1:
-            positives = count_positives(watch.found)
+            positives = count_positives([a.balanced(run.model.balance) for a in watch.found])
             loss = loss * at_least_one(positives)
         with watch.timing("backward"):
             run.scaler.scale(loss).backward()
@@ -123,6 +124,7 @@ class Watch:
 
     def __init__(self, model: Detector, device: torch.device) -> None:
         self.assign, self.device = model.assign, device
+        self.found: list[Assignment] = []  # of one forward pass, which may call `assign` once per image
         model.assign = self.assign_and_count
         self.reset()
 
@@ -143,12 +145,13 @@ class Watch:
         if self.device.type == "cuda":
             torch.cuda.synchronize()  # else the rest of the forward pass would count as assignment
         with self.timing("assign"):
-            self.found = self.assign(points, predictions, targets)
-        per_gt = torch.cat([assignment.counts for assignment in self.found])
+            found = self.assign(points, predictions, targets)
+        self.found += found
+        per_gt = torch.cat([assignment.counts for assignment in found])
         self.gts += len(per_gt)
         self.positives = self.positives + per_gt.sum()
         self.empty_gts = self.empty_gts + (per_gt == 0).sum()
-        return self.found
+        return found
 
     def seconds_spent(self) -> dict[str, float]:
         """Seconds by phase, under their names in the log. The forward pass excludes the assignment inside it."""

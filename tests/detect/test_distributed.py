@@ -92,6 +92,17 @@ def test_a_step_in_parts_of_one_image_is_the_whole_step(precise, tmp_path):
     assert_same_run(precise, parts)
 
 
+@pytest.mark.slow
+def test_parts_of_soft_labels_add_up_to_the_whole_step(precise, tmp_path):
+    """Their weights, which balance changes, are what a part's loss was divided by."""
+    whole = replace(precise, assigner="tal", steps=3, warmup=1, out=str(tmp_path / "whole"))
+    parts = replace(whole, accumulate=4, out=str(tmp_path / "parts"))
+    for config in (whole, parts):
+        train_precisely(config)
+    one, several = ([line["loss"] for line in log_of(config.out) if "loss" in line] for config in (whole, parts))
+    assert len(one) == 3 and several == pytest.approx(one, rel=PRECISE)
+
+
 def train_quietly(config: TrainConfig) -> None:
     train_module.train(config, progress=False)
 

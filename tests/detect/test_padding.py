@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from otalab.assign import ASSIGNERS
 from otalab.detect import build_detector
-from otalab.detect.detector import as_targets
 from otalab.detect.norms import RealBatchNorm2d, RealGroupNorm
 from otalab.detect.padding import RealCells, RealReLU6, real_cells
 
@@ -63,19 +63,29 @@ def test_in_training_an_image_is_seen_as_in_evaluation_however_it_is_padded():
     assert_close(padded.logits[same], alone.logits[inside], rtol=0, atol=1e-8)
 
 
-def test_the_loss_of_an_image_does_not_count_its_padding():
-    """In a batch with an image without objects, so that the sums of losses can be told apart."""
+HEADS = [("points", name) for name in ASSIGNERS] + [("guided", "max-iou"), ("meta", "max-iou")]
+
+
+@pytest.mark.parametrize(("anchors", "name"), HEADS)
+@pytest.mark.parametrize("end", [50.0, 58.0], ids=["gt inside", "gt beyond its image"])
+def test_an_image_has_the_losses_that_it_has_alone(anchors, name, end):
+    """Beside a larger image, whose padding would suit its gt. No loss is divided, so that those of images add up."""
     torch.manual_seed(0)
-    model = build_detector("mobilenet_v2", 3, weights_backbone="DEFAULT", load_weights=False).double().train()
-    gt = {"boxes": torch.tensor([[5.0, 5.0, 40.0, 40.0]]).double(), "labels": torch.tensor([1])}
+    options = {"weights_backbone": "DEFAULT", "load_weights": False, "anchors": anchors}
+    model = build_detector("mobilenet_v2", 3, name, **options).double().train()
+    gt = {"boxes": torch.tensor([[28.0, 28.0, end, end]]).double(), "labels": torch.tensor([1])}
     none = {"boxes": torch.zeros(0, 4).double(), "labels": torch.zeros(0, dtype=torch.int64)}
-    (image,), (large,) = doubles((50, 70)), doubles((128, 160), seed=1)
-    with torch.no_grad():
-        alone, empty = model([image], [gt]), model([large], [none])
-        both = model([image, large], [gt, none])
-        positives = model.assign(*model.predict([image]), [as_targets(gt)])[0].positive.sum()
-    for name in both:
-        assert_close(both[name] * positives, alone[name] * positives + empty[name], rtol=1e-9, atol=1e-9)
+    (image,), (large,) = doubles((50, 50)), doubles((128, 160), seed=1)
+    with (
+        torch.no_grad(),
+        patch("otalab.detect.losses.at_least_one", torch.ones_like),
+        patch("otalab.detect.detector.at_least_one", torch.ones_like),
+    ):
+        batches = ([image], [gt]), ([large], [none]), ([image, large], [gt, none])
+        alone, empty, both = (torch.manual_seed(0) and model(*batch) for batch in batches)  # meta draws its anchors
+    assert set(both) == set(alone) == set(empty)
+    for loss in both:
+        assert_close(both[loss], alone[loss] + empty[loss], rtol=1e-9, atol=1e-9)
 
 
 def padded_batch() -> tuple[RealCells, torch.Tensor]:
