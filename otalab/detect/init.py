@@ -23,8 +23,9 @@ def start_from(source: str, settings: dict, class_names: list[str]) -> tuple[Det
     other, description = load_model(source)
     given = description["settings"]
     for name in ("backbone", "anchors"):
-        if given.get(name, "points") != settings.get(name, "points"):
-            raise InputError(f"{source} has the {name} {given.get(name, 'points')}, not {settings[name]} (--{name})")
+        has, wanted = given.get(name, "points"), settings.get(name, "points")
+        if has != wanted:
+            raise InputError(f"{source} has the {name} {has}, not {wanted} (--{name})")
     settings = settings | {name: given[name] for name in NETWORK if name in given}
     model = build_detector(**settings, load_weights=False)
     state, fresh = other.state_dict(), model.state_dict()
