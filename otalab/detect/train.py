@@ -225,8 +225,8 @@ def loader_faults_told(workers: int) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         killed = re.search(r"DataLoader worker .*(exited unexpectedly|killed by signal)", str(error))
-        if not workers or not (killed or isinstance(error, OSError)):
-            raise
+        if not workers or isinstance(error, BrokenPipeError) or not (killed or isinstance(error, OSError)):
+            raise  # a broken pipe is a reader of the output that went away
         raise InputError(
             f"one of {workers} loader processes failed ({first_line(error).rstrip('. ')}); memory may have run out: go "
             "on from the last checkpoint (--resume) with fewer --workers, 0 for none"
