@@ -72,13 +72,15 @@ def require_steps_fit(
 def evaluation_batch(sizes: Int[np.ndarray, "n 2"], image_size: Sequence[int] | None, batch_size: int) -> int:
     """The largest batch size, from 1 to `batch_size`, that fits into memory; detections do not depend on it.
 
-    Raises InputError if the largest height times the largest width, after resizing, is more than `STEP_PIXELS`.
+    Raises InputError if an image, after resizing, has more than `STEP_PIXELS` pixels.
     """
-    height, width = resized(sizes, image_size).max(axis=0).tolist()
+    small = resized(sizes, image_size)
+    height, width = small[small.prod(axis=1).argmax()].tolist()
     if height * width > STEP_PIXELS:
         raise InputError(
             f"images of up to {width} x {height} px are too large to evaluate on; train with --size, which evaluation "
             "then resizes to, or shrink them"
         )
+    height, width = small.max(axis=0).tolist()  # of a padded batch
     fits = min(EVAL_PIXELS // (height * width), BATCH_PIXELS // int(sizes.prod(axis=1).max()))
     return max(1, min(batch_size, fits))

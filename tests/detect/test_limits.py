@@ -82,5 +82,6 @@ def test_evaluation_takes_as_many_images_at_a_time_as_fit():
     assert evaluation_batch(large, (320, 3200), 16) == BATCH_PIXELS // 108_000_000 == 2
     assert evaluation_batch(np.array([(480, 640)]), None, 16) == 16
     assert evaluation_batch(np.array([(6000, 8000)]), None, 16) == 1
+    assert evaluation_batch(np.array([(10_000, 1000), (1000, 10_000)]), None, 16) == 1  # one by one, both fit
     with pytest.raises(InputError, match="images of up to 12000 x 9000 px are too large to evaluate on"):
         evaluation_batch(large, None, 16)
