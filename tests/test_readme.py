@@ -172,6 +172,15 @@ def test_what_the_pages_say_of_more_steps_is_what_the_cards_say():
     assert f"its lead over `fcos` is {100 * lasting.mean:.1f} points" in results and fcos.mean > ota.mean > 0.2
     lesson = " ".join(notebook("11").split())
     assert f"{100 * lasting.mean:.1f} points of the lead are left" in lesson
+    *gains, lead = answered("flat")
+    cards_24 = record_study.study("flat")[2]
+    last = [100 * np.mean(list(values(cards_24, "demo", f"{m}, 24 epochs").values())) for m in ("ota", "fcos")]
+    assert "After 6,000 steps `ota` has {:.1f} and `fcos` {:.1f}".format(*last) in readme and lead.found.low > 0
+    said = f"{100 * lead.found.mean:.1f} points [{100 * lead.found.low:.1f}, {100 * lead.found.high:.1f}]"
+    assert f"`ota` is ahead by {said}" in results and f"after 6,000 steps, by {said}" in lesson
+    assert ("also by its pairs alone. So it learned" in results) == (lead.alone.low > 0)
+    assert "add {:.1f} points to `ota` and {:.1f} to `fcos`".format(*(100 * e.found.mean for e in gains)) in results
+    assert f"After 6,000 it is {100 * lead.found.mean:.1f} points" in results
     before = [np.mean(list(values(cards, "demo", method, "metrics/AP").values())) for method in ("ota", "fcos")]
     assert f"difference of {100 * (before[0] - before[1]):.1f} points" in lesson
 
