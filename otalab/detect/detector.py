@@ -136,7 +136,8 @@ class Detector(nn.Module):
         """
         padding = self.in_padding(points, images)
         padded = len({image.shape[-2:] for image in images}) > 1
-        if padded and not (self.assigner.local and lie_inside(targets, images)):
+        local = self.assigner.local and self.style.offset > 0  # at 0 a gt's nearest point can lie on the image's edge
+        if padded and not (local and lie_inside(targets, images)):
             each = [points.at(~beyond) for beyond in padding]
             predictions = [p.at(~beyond) for p, beyond in zip(predictions, padding, strict=True)]
             parts = zip(each, predictions, targets, strict=True)

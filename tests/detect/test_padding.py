@@ -11,6 +11,7 @@ from otalab.assign import ASSIGNERS
 from otalab.detect import build_detector
 from otalab.detect.norms import RealBatchNorm2d, RealGroupNorm
 from otalab.detect.padding import RealCells, RealReLU6, real_cells
+from otalab.detect.style import STYLES
 
 from .models import eager_detector, noise, target
 
@@ -69,13 +70,22 @@ HEADS = [("points", name) for name in ASSIGNERS] + [("guided", "max-iou"), ("met
 @pytest.mark.parametrize(("anchors", "name"), HEADS)
 @pytest.mark.parametrize("end", [50.0, 58.0], ids=["gt inside", "gt beyond its image"])
 def test_an_image_has_the_losses_that_it_has_alone(anchors, name, end):
+    assert_losses_as_alone(name, (28.0, end), 50, anchors=anchors)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_gt_between_points_gets_none_in_the_padding(style):
+    assert_losses_as_alone("ota", (61.0, 64.0), 64, style=style)
+
+
+def assert_losses_as_alone(name: str, sides: tuple[float, float], size: int, **options) -> None:
     """Beside a larger image, whose padding would suit its gt. No loss is divided, so that those of images add up."""
     torch.manual_seed(0)
-    options = {"weights_backbone": "DEFAULT", "load_weights": False, "anchors": anchors}
-    model = build_detector("mobilenet_v2", 3, name, **options).double().train()
-    gt = {"boxes": torch.tensor([[28.0, 28.0, end, end]]).double(), "labels": torch.tensor([1])}
+    model = build_detector("mobilenet_v2", 3, name, "DEFAULT", load_weights=False, **options).double().train()
+    start, end = sides
+    gt = {"boxes": torch.tensor([[start, start, end, end]]).double(), "labels": torch.tensor([1])}
     none = {"boxes": torch.zeros(0, 4).double(), "labels": torch.zeros(0, dtype=torch.int64)}
-    (image,), (large,) = doubles((50, 50)), doubles((128, 160), seed=1)
+    (image,), (large,) = doubles((size, size)), doubles((128, 160), seed=1)
     with (
         torch.no_grad(),
         patch("otalab.detect.losses.at_least_one", torch.ones_like),

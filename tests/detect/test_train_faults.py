@@ -146,3 +146,8 @@ def test_the_device_is_one_that_is_there():
     for absent in ("gpu", "cuda:99", "meta", "mps", ""):
         with pytest.raises(InputError, match=f"device '{absent}' is not here; there is cpu"):
             pick_device(absent)
+
+
+def test_a_reader_of_the_output_that_goes_away_is_no_loader_that_failed():
+    with pytest.raises(BrokenPipeError), train_module.loader_faults_told(workers=1):
+        raise BrokenPipeError(32, "Broken pipe")
