@@ -1,4 +1,4 @@
-"""Folding a frozen norm into its convolution changes the time that a step takes, and nothing else."""
+"""Folding a frozen norm into its convolution, and a leaner ReLU6, change the time of a step and nothing else."""
 
 import copy
 import pickle
@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from torchvision.ops import FrozenBatchNorm2d
 
 from otalab.detect import build_detector
-from otalab.detect.backbone import TORCHVISION
+from otalab.detect.backbone import TORCHVISION, LeanReLU6
 from otalab.detect.frozen import AppliedNorm, FoldedConv2d, fold_frozen_norms
 from otalab.detect.optim import update_ema
 from otalab.detect.padding import blind_to_padding
@@ -172,3 +172,47 @@ def test_a_hook_that_hides_the_padding_still_runs():
     layers[0].register_forward_pre_hook(lambda layer, inputs: seen.append(layer))
     layers(torch.randn(1, 3, 6, 6))
     assert seen == [layers[0]]
+
+
+AROUND_0_AND_6 = [
+    -0.5,
+    -0.0,
+    0.0,
+    1e-38,
+    3.0,
+    5.9999995,
+    6.0,
+    6.0000005,
+    7.0,
+    float("inf"),
+    float("-inf"),
+    float("nan"),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_leaner_relu6_gives_the_values_and_gradients_of_pytorchs(dtype):
+    results = []
+    for layer in (LeanReLU6(inplace=True), nn.ReLU6()):
+        x = torch.tensor(AROUND_0_AND_6, dtype=dtype, requires_grad=True)
+        y = layer(x * 1)
+        (y * torch.arange(1, 13, dtype=dtype)).nansum().backward()
+        results.append((y.detach(), x.grad))
+    assert_close(*results, rtol=0, atol=0, equal_nan=True)
+
+
+def test_the_leaner_relu6_keeps_one_map_for_the_gradient():
+    def kept(layer: nn.Module) -> int:
+        places = set()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: places.add(t.data_ptr()) or t, lambda t: t):
+            wide = nn.functional.conv2d(torch.ones(1, 2, 4, 4), torch.ones(2, 2, 1, 1, requires_grad=True))
+            nn.functional.conv2d(layer(wide), torch.ones(2, 2, 1, 1, requires_grad=True)).sum()
+        return len(places)
+
+    assert kept(nn.ReLU6(inplace=True)) == kept(LeanReLU6(inplace=True)) + 1
+
+
+def test_every_relu6_of_a_backbone_is_the_leaner_one():
+    body = build_detector("mobilenet_v2", 3, weights_backbone="DEFAULT", load_weights=False).backbone.body
+    layers = [layer for layer in body.modules() if isinstance(layer, nn.ReLU6)]
+    assert len(layers) == 35 and all(type(layer) is LeanReLU6 for layer in layers)
