@@ -159,15 +159,16 @@ def _image_fault(row: dict) -> str | None:
         return f"is {size}"
     if row["width"] * row["height"] > MOST_PIXELS:
         return f"is {size}; at most {MOST_PIXELS:,} pixels are taken"
-    if fault := text_fault(row, "file_name", allowed="\n\r\t"):
+    if fault := _text_fault(row, "file_name", allowed="\n\r\t"):
         return fault
     if os.path.isabs(row["file_name"]) or ".." in Path(row["file_name"]).parts:
         return f"lies outside the image folder: {quoted(row['file_name'])}"
     return None
 
 
-def _category_fault(row: dict) -> str | None:
-    if fault := text_fault(row, "name"):
+def category_fault(row: dict) -> str | None:
+    """What is wrong with a category, None if nothing is; its name loses blanks at its ends."""
+    if fault := _text_fault(row, "name"):
         return fault
     row["name"] = row["name"].strip()
     return None if row["name"] else "has an empty name"
@@ -177,7 +178,7 @@ def _annotation_fault(row: dict) -> str | None:
     box = row["bbox"]
     if type(box) is not list or len(box) != 4:
         return f"has bbox {quoted(box)}, not [x, y, width, height]"
-    if not all(_is_number(value) for value in box) or box[2] < 0 or box[3] < 0:
+    if not is_box(box):
         return f"has bbox {quoted(box)}; its values must be finite px, at most {MOST:g}, its sides not negative"
     if not _is_number(row.get("area", 0), MOST**2):
         return f"has area {quoted(row['area'])}, not a finite number"
@@ -196,11 +197,8 @@ def _reference_fault(row: dict, known: dict[str, set]) -> str | None:
     return None
 
 
-def text_fault(row: dict, key: str, allowed: str = "") -> str | None:
-    """What is wrong with a text of a row, None if nothing is; control characters in `allowed` are accepted.
-
-    Surrogates cannot be written to any file, and control characters would break tables.
-    """
+def _text_fault(row: dict, key: str, allowed: str = "") -> str | None:
+    """Control characters, which would break tables, may be `allowed`; surrogates cannot be written to any file."""
     if type(row[key]) is not str:
         return f"has {key} {quoted(row[key])}, not a text"
     if any(unicodedata.category(c) in ("Cc", "Cs") and c not in allowed for c in row[key].strip()):
@@ -215,12 +213,17 @@ def _is_whole(row: dict, key: str) -> bool:
     return type(row[key]) is int
 
 
+def is_box(value: object) -> bool:
+    """Whether it is a list [x, y, width, height] of finite px, at most `MOST`, whose sides are not negative."""
+    return type(value) is list and len(value) == 4 and all(map(_is_number, value)) and min(value[2:]) >= 0
+
+
 def _is_number(value: object, most: float = MOST) -> bool:
     return type(value) in (int, float) and abs(value) <= most  # NaN compares false
 
 
 _PARTS = {  # what a row is called, the keys that it needs, and the function that finds its fault
     "images": ("image", ("id", "file_name", "width", "height"), _image_fault),
-    "categories": ("category", ("id", "name"), _category_fault),
+    "categories": ("category", ("id", "name"), category_fault),
     "annotations": ("annotation", ("image_id", "category_id", "bbox"), _annotation_fault),
 }

@@ -60,8 +60,7 @@ def read_odgt(path: Path, images: Path, boxes: str = "full", clip: bool = False)
         if file.is_file():
             split.add(file, photo_size(file), marks, clip)
         else:
-            split.photos_left_out[NO_IMAGE] += 1
-            split.boxes_left_out["of photos " + NO_IMAGE] += len(marks)
+            split.leave_out(NO_IMAGE, marks)
     if not seen:
         raise InputError(f"{path} holds no line")
     return split
@@ -87,8 +86,7 @@ def _mark(gt: object, boxes: str, where: str, split: Split) -> Mark | None:
     if BOXES[boxes] not in gt:
         split.boxes_left_out[f"without {BOXES[boxes]}"] += 1
         return None
-    values = gt[BOXES[boxes]]
-    return Mark(PERSON, require_box(values if type(values) is list else [values], where), ignored)
+    return Mark(PERSON, require_box(gt[BOXES[boxes]], where), ignored)
 
 
 def _flag(gt: dict, part: str, where: str) -> bool:

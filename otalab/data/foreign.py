@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from otalab.data.annotations import MOST, text_fault
+from otalab.data.annotations import MOST, category_fault, is_box
 from otalab.data.images import read_shrunk
 from otalab.data.table import used_line
 from otalab.errors import InputError, quoted
@@ -58,6 +58,11 @@ class Split:
                 self.boxes_left_out[OUTSIDE if mark.box[2] > 0 and mark.box[3] > 0 else NO_AREA] += 1
         self.photos.append(Photo(file, size, kept))
 
+    def leave_out(self, why: str, marks: Sequence[Mark]) -> None:
+        """Count a photo, and its boxes, as left out."""
+        self.photos_left_out[why] += 1
+        self.boxes_left_out[f"of photos {why}"] += len(marks)
+
     def account(self) -> list[str]:
         """Two lines of text: how many photos and boxes are used, and how many are left out and why; they add up."""
         marks = [mark for photo in self.photos for mark in photo.marks]
@@ -90,8 +95,8 @@ def write_folder(
         reasons = sum((split.photos_left_out for split in splits.values()), Counter())
         raise InputError(f"no photo is left for {folder}; {used_line('photos', 0, reasons)}")
     for name in class_names:
-        if (fault := text_fault({"name": name}, "name")) or not name.strip():
-            raise InputError(f"a class {fault or 'has an empty name'}")
+        if fault := category_fault({"name": name}):
+            raise InputError(f"a class {fault}")
     with folder_beside(folder) as partial:
         whole = partial / "whole"
         for name, split in splits.items():
@@ -108,13 +113,12 @@ def require_new(folder: str | Path) -> None:
         raise InputError(f"{folder} exists already; remove it, or choose another folder")
 
 
-def require_box(values: Sequence[object], where: str) -> Box:
-    """The values as x, y, width, height. Raises InputError unless they are four finite numbers, no side negative."""
-    numbers = [value for value in values if type(value) in (int, float) and abs(value) <= MOST]  # NaN compares false
-    if len(values) != 4 or len(numbers) != 4 or numbers[2] < 0 or numbers[3] < 0:
+def require_box(value: object, where: str) -> Box:
+    """The value as x, y, width, height. Raises InputError if it is not such a list, see `is_box`."""
+    if not is_box(value):
         fault = f"needs four finite px, at most {MOST:g}, its sides not negative"
-        raise InputError(f"{where} has a box (x, y, width, height) {quoted(list(values))}; it {fault}")
-    return tuple(float(value) for value in numbers)
+        raise InputError(f"{where} has a box (x, y, width, height) {quoted(value)}; it {fault}")
+    return tuple(map(float, value))
 
 
 def shrunk(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:

@@ -47,11 +47,16 @@ def read_voc(folder: str | Path, one_based: bool = False, seed: int = 0) -> tupl
         splits[name] = split = Split()
         for member in members:
             if member not in files:
-                split.photos_left_out["without an XML file"] += 1
+                split.leave_out("without an XML file", [])
                 continue
             size, marks = read_voc_file(files[member], one_based)
             names.update(mark.name for mark in marks)
-            _take(split, images.get(member), size, marks)
+            if member not in images:
+                split.leave_out(NO_IMAGE, marks)
+            elif size not in (stored := photo_size(images[member]), (0, 0)):
+                split.leave_out("of another size than their XML says", marks)
+            else:
+                split.add(images[member], stored, marks)
     return splits, sorted(names)
 
 
@@ -60,7 +65,7 @@ def read_voc_file(path: Path, one_based: bool = False) -> tuple[tuple[int, int],
     root = parse_xml(path)
     if root.tag != "annotation":
         raise InputError(f"{path} holds <{one_line(root.tag, 40)}>, not VOC's <annotation>")
-    size = tuple(int(_number(root, f"size/{side}", path, missing=0.0)) for side in ("width", "height"))
+    size = tuple(int(_number(root, f"size/{side}", path, missing="0")) for side in ("width", "height"))
     first = 1 if one_based else 0
     marks = []
     for i, item in enumerate(root.findall("object")):
@@ -70,7 +75,7 @@ def read_voc_file(path: Path, one_based: bool = False) -> tuple[tuple[int, int],
             raise InputError(f"{where} has no name")
         x1, y1, x2, y2 = (_number(item, f"bndbox/{key}", where) for key in ("xmin", "ymin", "xmax", "ymax"))
         box = require_box([x1 - first, y1 - first, x2 - x1 + first, y2 - y1 + first], where)
-        marks.append(Mark(name, box, _number(item, "difficult", where, missing=0.0) != 0))
+        marks.append(Mark(name, box, _number(item, "difficult", where, missing="0") != 0))
     return size, marks
 
 
@@ -80,19 +85,15 @@ def parse_xml(path: Path) -> ElementTree.Element:
     try:
         parser.feed(data)
         return parser.close()
-    except _DocumentTypeError:
-        raise InputError(f"{path} declares a document type, which may hold entities; remove it") from None
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # not XML, or an unknown encoding
         raise InputError(f"{path} is not XML: {error}") from None
 
 
-class _DocumentTypeError(Exception):
-    pass
-
-
 class _Builder(ElementTree.TreeBuilder):
     def doctype(self, *_) -> None:
-        raise _DocumentTypeError
+        raise InputError("declares a document type, which may hold entities; remove it")
 
 
 def _members(folder: Path, names: list[str], seed: int) -> dict[str, list[str]]:
@@ -116,24 +117,9 @@ def _listed(path: Path) -> list[str]:
     return [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
 
 
-def _take(split: Split, image: Path | None, size: tuple[int, int], marks: list[Mark]) -> None:
-    """Add a photo to the split, or count why it is left out."""
-    if image is None:
-        why = NO_IMAGE
-    elif size in (stored := photo_size(image), (0, 0)):
-        split.add(image, stored, marks)
-        return
-    else:
-        why = "of another size than their XML says"
-    split.photos_left_out[why] += 1
-    split.boxes_left_out[f"of photos {why}"] += len(marks)
-
-
-def _number(item: ElementTree.Element, path: str, where: object, missing: float | None = None) -> float:
-    """The finite number in an element's text; `missing` if there is no such element. Raises InputError otherwise."""
-    text = item.findtext(path)
-    if text is None and missing is not None:
-        return missing
+def _number(item: ElementTree.Element, path: str, where: object, missing: str | None = None) -> float:
+    """The finite number in an element's text, or in `missing` if there is no such element; otherwise an InputError."""
+    text = item.findtext(path, missing)
     try:
         value = float(text or "")
     except ValueError:
