@@ -6,7 +6,6 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from otalab.data.images import MOST_PIXELS
@@ -75,13 +74,8 @@ def choose_categories(content: dict, names: Sequence[str] | None, path: Path) ->
 
 
 def missing_files(folder: Path, names: list[str]) -> list[str]:
-    """The images that are missing; the function lists each folder once instead of checking each file."""
-    plain = [os.path.normpath(name) for name in names]
-    there = set()
-    for parent in {os.path.dirname(name) for name in plain}:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            there.update(os.path.join(parent, name) for name in os.listdir(folder / parent))
-    return [name for name, path in zip(names, plain, strict=True) if path not in there]
+    """The names under which there is no file in the folder."""
+    return [name for name in names if not os.path.isfile(os.path.join(folder, name))]
 
 
 def by_id(row: dict) -> tuple[bool, int | str]:
