@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from otalab.data.annotations import by_id, choose_categories, missing_files, read_annotations
+from otalab.data.annotations import choose_categories, missing_files, read_annotations
 from otalab.data.download import fetch, safe_extract
 from otalab.data.foreign import scaled, shrunk
 from otalab.data.images import photo_size, read_image, read_shrunk
@@ -66,27 +66,27 @@ def fetch_coco(
     some = max_images is not None or categories is not None or ids is not None
     if longest_side is not None and (not some or longest_side < 1):
         raise InputError(f"longest_side {longest_side} must be at least 1 px and go with max_images, categories or ids")
-    wanted = None if ids is None else read_manifest(ids)
-    if wanted and wanted.split != split:
-        raise InputError(f"{ids} lists photos of {wanted.split}, not of {split}")
+    manifest = None if ids is None else read_manifest(ids)
+    if manifest and manifest.split != split:
+        raise InputError(f"{ids} lists photos of {manifest.split}, not of {split}")
     annotations = folder / "annotations" / f"instances_{split}2017.json"
     _fetch_archive("annotations", folder, annotations.is_file(), progress, choose=lambda name: "/instances_" in name)
     content = read_annotations(annotations)
-    if some:
-        manifest = wanted or Manifest(split, [], None if categories is None else list(categories), seed)
-        _, label = choose_categories(content, manifest.categories, annotations)
-        rows = [row for row in content["annotations"] if row["category_id"] in label]
-        if wanted is None:
-            holders = defaultdict(set)
-            for row in rows:
-                if not row.get("iscrowd"):
-                    holders[row["category_id"]].add(row["image_id"])
-            manifest = Manifest(split, stratified(holders, max_images, seed), manifest.categories, seed)
-        content |= {"annotations": rows, "categories": [row for row in content["categories"] if row["id"] in label]}
-        _fetch_subset(content, annotations, folder / split, manifest, longest_side, progress)
+    if not some:
+        names = [row["file_name"] for row in content["images"]]
+        _fetch_archive(split, folder, not missing_files(folder / f"{split}2017", names), progress)
         return folder
-    names = [row["file_name"] for row in content["images"]]
-    _fetch_archive(split, folder, not missing_files(folder / f"{split}2017", names), progress)
+    names = manifest.categories if manifest else categories
+    _, label = choose_categories(content, names, annotations)
+    rows = [row for row in content["annotations"] if row["category_id"] in label]
+    if manifest is None:
+        holders = defaultdict(set)
+        for row in rows:
+            if not row.get("iscrowd"):
+                holders[row["category_id"]].add(row["image_id"])
+        manifest = Manifest(split, stratified(holders, max_images, seed), None if names is None else list(names), seed)
+    content |= {"annotations": rows, "categories": [row for row in content["categories"] if row["id"] in label]}
+    _fetch_subset(content, annotations, folder / split, manifest, longest_side, progress)
     return folder
 
 
@@ -114,28 +114,30 @@ def _fetch_subset(
     """Fetch a manifest's photos, then write the annotation file that makes them a data set, and last the manifest."""
     for place in (folder, folder / "images"):
         sweep(place)
-    known = {row["id"]: row for row in content["images"]}
-    if unknown := [i for i in manifest.ids if i not in known]:
+    stored = {row["id"]: row for row in content["images"]}
+    if unknown := [i for i in manifest.ids if i not in stored]:
         raise InputError(f"{path} has no image {unknown[0]}, nor {len(unknown) - 1} others of the {len(manifest.ids)}")
-    rows = sorted((known[i] for i in manifest.ids), key=by_id)
-    sizes = {row["id"]: (row["width"], row["height"]) for row in rows}
-    images = []
-    for row in rows:
-        width, height = shrunk(sizes[row["id"]], longest_side)
-        images.append({**row, "width": width, "height": height})
+    wanted = {}
+    for i in manifest.ids:
+        width, height = shrunk(_size(stored[i]), longest_side)
+        wanted[i] = {**stored[i], "width": width, "height": height}
+    images = list(wanted.values())
     with ThreadPoolExecutor(_AT_ONCE) as pool:  # the first fault ends the work
-        work = pool.map(partial(_fetch_image, folder / "images"), rows, images)
+        work = pool.map(partial(_fetch_image, folder / "images"), (stored[i] for i in wanted), images)
         list(progress_bar(work, desc=f"{folder.name} images", total=len(images), unit="image", disable=not progress))
-    after = {row["id"]: (row["width"], row["height"]) for row in images}
     annotations = [
-        _shrunk_row(row, sizes[row["image_id"]], after[row["image_id"]])
+        _shrunk_row(row, _size(stored[row["image_id"]]), _size(wanted[row["image_id"]]))
         for row in content["annotations"]
-        if row["image_id"] in after
+        if row["image_id"] in wanted
     ]
     (folder / NAME).unlink(missing_ok=True)  # it must never belong to another sample than the annotations
     with write_whole(folder / "instances.json") as part:
         part.write_text(json.dumps({**content, "images": images, "annotations": annotations}))
     manifest.write(folder / NAME)
+
+
+def _size(image: dict) -> tuple[int, int]:
+    return image["width"], image["height"]
 
 
 def _shrunk_row(row: dict, before: tuple[int, int], after: tuple[int, int]) -> dict:
@@ -148,7 +150,7 @@ def _shrunk_row(row: dict, before: tuple[int, int], after: tuple[int, int]) -> d
 
 def _fetch_image(folder: Path, stored: dict, wanted: dict) -> None:
     """Fetch an image from its `coco_url`, check it, and shrink it to the width and height of the `wanted` row."""
-    path, size, url = folder / wanted["file_name"], (wanted["width"], wanted["height"]), wanted.get("coco_url")
+    path, size, url = folder / wanted["file_name"], _size(wanted), wanted.get("coco_url")
     with suppress(InputError):  # no photo yet, or half of one
         if photo_size(path) == size:
             return
@@ -157,13 +159,13 @@ def _fetch_image(folder: Path, stored: dict, wanted: dict) -> None:
     fresh = path.with_name(f".{path.name}.new")  # a name that is not taken for a photo before it is checked
     for _ in range(2):
         fetch(url, fresh, progress=False)
-        fault = _fault(fresh, (stored["width"], stored["height"]))
+        fault = _fault(fresh, _size(stored))
         if fault is None:
             break
         fresh.unlink()
     else:
         raise InputError(f"{url} arrived damaged, twice: {fault}")
-    if size == (stored["width"], stored["height"]):
+    if size == _size(stored):
         fresh.replace(path)
         return
     pixels = read_shrunk(fresh, size)
