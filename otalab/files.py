@@ -82,16 +82,17 @@ def folder_beside(path: Path) -> Iterator[Path]:
 def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
     """Remove from `folder` what killed processes left of `write_whole` and `folder_beside`, for `name` or any name.
 
-    A living process holds a lock on what it is still writing, and that stays. On Windows nothing is removed.
+    A process holds a lock on what it is writing, until it ends in whatever way: what is locked stays. On Windows
+    nothing is removed.
     """
     if fcntl is None:
         return
     for left in Path(folder).glob(f".{'*' if name is None else glob.escape(name[:ENOUGH])}{MARK}*"):
-        with suppress(OSError):  # another process swept it first
+        with suppress(OSError):  # another process holds it or swept it first, or this file system has no locks
             handle = os.open(left, os.O_RDONLY)
             try:
-                if _lock(handle, fcntl.LOCK_NB):
-                    _remove(left)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(left)
             finally:
                 os.close(handle)
 
@@ -116,7 +117,8 @@ def _locked(path: Path, make: Callable[..., None]) -> tuple[Path, int | None]:
             return temporary, None
         with suppress(FileNotFoundError):  # another process swept it before it was locked: make another
             handle = os.open(temporary, os.O_RDONLY)
-            _lock(handle)
+            with suppress(OSError):  # this file system has no locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
             if temporary.exists():
                 return temporary, handle
             os.close(handle)
@@ -127,18 +129,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _lock(handle: int, how: int = 0) -> bool:
-    """Lock a file; return whether this process holds it.
-
-    The system releases the lock when the process ends, however it ends.
-    """
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | how)
-    except OSError:  # another process holds it, or this file system has no locks
-        return False
-    return True
 
 
 def write_json(path: str | os.PathLike, value) -> None:
