@@ -46,8 +46,6 @@ def read_annotations(path: Path) -> dict:
     InputError for the first fault.
     """
     content = parse_json(read_file(path), path, "a COCO dictionary")
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not a COCO dictionary")
     _check_rows(content, path)
     return content
 

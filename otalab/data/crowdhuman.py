@@ -49,8 +49,7 @@ def read_odgt(path: Path, images: Path, boxes: str = "full", clip: bool = False)
         if not line.strip():
             continue
         where = f"{path} line {number}"
-        row = parse_json(line, where, "a photo's dictionary")
-        name, rows = _photo(row, where)
+        name, rows = _photo(parse_json(line, where, "a photo's dictionary"), where)
         where = f"{where}, ID {quoted(name)}"
         if name in seen:
             raise InputError(f"{where} is there twice")
@@ -66,10 +65,8 @@ def read_odgt(path: Path, images: Path, boxes: str = "full", clip: bool = False)
     return split
 
 
-def _photo(row: object, where: str) -> tuple[str, list]:
+def _photo(row: dict, where: str) -> tuple[str, list]:
     """The ID and the list of gts in a line's dictionary."""
-    if not isinstance(row, dict):
-        raise InputError(f"{where} holds a {type(row).__name__}, not a dictionary")
     name, rows = row.get("ID"), row.get("gtboxes")
     if type(name) is not str or Path(name).name != name or not name.isprintable():
         raise InputError(f"{where} has ID {quoted(name)}, which names no file")

@@ -41,7 +41,7 @@ def read_manifest(path: str | Path) -> Manifest:
     """Read a manifest. Raises InputError if it is damaged: its count and its hash must fit its ids."""
     path = Path(path)
     content = parse_json(read_file(path), path, "a manifest")
-    if not isinstance(content, dict) or content.get("source") != SOURCE:
+    if content.get("source") != SOURCE:
         raise InputError(f"{path} is no manifest of {SOURCE}")
     split, ids, categories, seed = (content.get(key) for key in ("split", "ids", "categories", "seed"))
     if split not in ("train", "val"):

@@ -44,19 +44,22 @@ def read_text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error}") from None
 
 
-def parse_json(data: bytes, where: str | Path, what: str) -> object:
-    """The value of a JSON text in UTF-8, UTF-16 or UTF-32.
+def parse_json(data: bytes, where: str | Path, what: str) -> dict:
+    """The dictionary of a JSON text in UTF-8, UTF-16 or UTF-32.
 
-    Raises InputError, whose message begins with `where`, if the text is not JSON, if it is nested too deep to be
-    `what`, or if a dictionary in it has the same key twice.
+    Raises InputError, whose message begins with `where`, if the text is not JSON, if it is no dictionary or nested too
+    deep to be `what`, or if a dictionary in it has the same key twice.
     """
     try:
-        return json.loads(data, object_pairs_hook=_without_repeats)
+        content = json.loads(data, object_pairs_hook=_without_repeats)
     except RecursionError:
         raise InputError(f"{where} is not {what}: its brackets are nested too deep") from None
     except ValueError as error:  # not JSON, not Unicode, a repeated key, or a number of thousands of digits
         fault = "compressed, unpack it first" if data[:2] == b"\x1f\x8b" else error
         raise InputError(f"{where} is not JSON: {fault}" if data.strip() else f"{where} is empty") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{where} holds a {type(content).__name__}, not {what}")
+    return content
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict:
