@@ -63,11 +63,11 @@ def require_regular(path: Path) -> None:
 
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`, in which the caller makes what it then renames onto `path`.
+    """Yield a new folder beside `path`; the caller renames it, or what it makes in it, onto `path`.
 
-    The folder, and what is left in it, is removed when the block ends. Before it is made, folders that killed processes
-    left for the same path are removed. Raises InputError, which names the path, if no folder can be made, and in place
-    of an OSError in the block.
+    What is left of the folder is removed when the block ends. Before it is made, folders that killed processes left for
+    the same path are removed. Raises InputError, which names the path, if no folder can be made, and in place of an
+    OSError in the block.
     """
     target = path.absolute()
     try:

@@ -71,11 +71,9 @@ class CocoDataset(torch.utils.data.Dataset):
             why = ", ".join(f"{number} {reason}" for reason, number in self._images_left_out.items() if number)
             hint = f": {why} (--background N takes N of those without)" if why else ""
             raise InputError(f"{self.annotations}: no image is left of {len(files)}{hint}")
-        place = np.full(len(files), -1)
-        place[chosen] = np.arange(len(chosen))
-        table["place"] = place[table["place"]]
-        known, here = table["label"] >= 0, table["place"] >= 0
+        known, here = table["label"] >= 0, np.isin(table["place"], chosen)
         self._table = table = table[known & here]
+        table["place"] = np.searchsorted(chosen, table["place"])
         self._first = np.searchsorted(table["place"], np.arange(len(chosen) + 1))
 
         files = [files[i] for i in chosen]

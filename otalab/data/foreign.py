@@ -98,11 +98,10 @@ def write_folder(
         if fault := category_fault({"name": name}):
             raise InputError(f"a class {fault}")
     with folder_beside(folder) as partial:
-        whole = partial / "whole"
         for name, split in splits.items():
             if split.photos:
-                _write_split(whole / name, split.photos, list(class_names), longest_side, progress)
-        whole.rename(folder.absolute())
+                _write_split(partial / name, split.photos, list(class_names), longest_side, progress)
+        partial.rename(folder.absolute())
     return folder
 
 
