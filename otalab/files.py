@@ -30,16 +30,12 @@ def write_whole(path: str | os.PathLike) -> Iterator[Path]:
     and is not a regular file (renaming onto /dev/stdout would replace it).
     """
     path = Path(path)
-    try:
-        require_regular(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _claimed(path, Path.touch) as temporary:
-            yield temporary
-            with temporary.open("r+b") as file:
-                os.fsync(file.fileno())  # a rename may reach the disk before the data of the file
-            temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    require_regular(path)
+    with _claimed(path, Path.touch) as temporary:
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())  # a rename may reach the disk before the data of the file
+        temporary.replace(path)
 
 
 def require_writable(path: Path) -> None:
@@ -48,7 +44,7 @@ def require_writable(path: Path) -> None:
     A computation that takes minutes calls this first.
     """
     require_regular(path)
-    folder = next(each for each in path.absolute().parents if each.exists())
+    folder = next(each for each in path.absolute().parents if os.path.exists(each))
     if not folder.is_dir():
         raise InputError(f"cannot write {path}: {folder} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -57,7 +53,7 @@ def require_writable(path: Path) -> None:
 
 def require_regular(path: Path) -> None:
     """Raise InputError if the path exists and is not a regular file, for example a folder or /dev/stdout."""
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # False, not an error, where one may not look
         raise InputError(f"cannot write {path}: it exists and is not a regular file")
 
 
@@ -65,18 +61,13 @@ def require_regular(path: Path) -> None:
 def folder_beside(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`; the caller renames it, or what it makes in it, onto `path`.
 
-    What is left of the folder is removed when the block ends. Before it is made, folders that killed processes left for
-    the same path are removed. Raises InputError, which names the path, if no folder can be made, and in place of an
+    What is left of the folder is removed when the block ends. Folders that killed processes left for the same path are
+    removed before it begins. Raises InputError, which names the path, if no folder can be made, and in place of an
     OSError in the block.
     """
-    target = path.absolute()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target.parent, target.name)
-        with _claimed(target, Path.mkdir) as temporary:
-            yield temporary
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    with _claimed(path, Path.mkdir) as temporary:
+        sweep(temporary.parent, path.absolute().name)
+        yield temporary
 
 
 def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
@@ -99,14 +90,21 @@ def sweep(folder: str | os.PathLike, name: str | None = None) -> None:
 
 @contextmanager
 def _claimed(path: Path, make: Callable[..., None]) -> Iterator[Path]:
-    """Make a file or folder beside `path`, locked while this process lives; remove it when the block ends."""
-    temporary, handle = _locked(path, make)
+    """Make a file or folder beside `path`, locked while this process lives; remove it when the block ends.
+
+    Raises InputError, which names the path, in place of an OSError.
+    """
     try:
-        yield temporary
-    finally:
-        _remove(temporary)
-        if handle is not None:
-            os.close(handle)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, handle = _locked(path.absolute(), make)
+        try:
+            yield temporary
+        finally:
+            _remove(temporary)
+            if handle is not None:
+                os.close(handle)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _locked(path: Path, make: Callable[..., None]) -> tuple[Path, int | None]:

@@ -77,6 +77,14 @@ def test_what_cannot_be_written_is_told_beforehand(there, tmp_path, monkeypatch)
     (tmp_path / "folder").mkdir()
     (tmp_path / "locked").mkdir()
     monkeypatch.setattr("os.access", lambda path, mode: path.name != "locked")  # root may write everywhere
+    stat = os.stat
+
+    def look(path, **options):
+        if str(path).endswith("locked/new.txt"):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr("os.stat", look)  # and look everywhere
     require_writable(tmp_path / "folder" / "to" / "make" / "new.txt")
     with pytest.raises(InputError, match=f"cannot write {tmp_path / there}: "):
         require_writable(tmp_path / there)
