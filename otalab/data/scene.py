@@ -143,26 +143,20 @@ def _arrange(config: ShapesConfig, ground: np.ndarray, rng: np.random.Generator)
     crowd = min(int(rng.integers(3, 7)), count) if rng.random() < config.crowd else 0
     corner = rng.uniform(0, (1 - config.spread) * side, 2) if config.spread < 1 else np.zeros(2)
     shapes: list[_Shape] = []
-    coverage = np.zeros((count, side, side), dtype=np.float32)
-    seen = np.zeros(count)  # visible pixels of each shape
-    need = np.zeros(count)  # pixels of each shape that must stay visible
+    coverage = np.zeros((0, side, side), dtype=np.float32)
     for i in range(count):
         for _ in range(_TRIES):
-            m = len(shapes)
             shape = _propose(config, ground, corner, shapes[0] if shapes and i < crowd else None, rng)
             window, inner = shape.window(side)
-            alpha = shape.alpha[inner]
-            below = coverage[:m, window[0], window[1]]
-            covered = below * (1 - alpha)
-            left = seen[:m] - (below >= 0.5).sum((1, 2)) + (covered >= 0.5).sum((1, 2))
-            own, least = np.count_nonzero(alpha >= 0.5), max(config.min_visible * shape.pixels, 1)
-            if own >= least and (left >= need[:m]).all():
-                below[:] = covered
-                coverage[m, window[0], window[1]] = alpha
-                seen[:m], seen[m], need[m] = left, own, least
+            layer = np.zeros((1, side, side), dtype=np.float32)
+            layer[0][window] = shape.alpha[inner]
+            tried = np.concatenate([coverage * (1 - layer), layer])
+            least = [max(config.min_visible * s.pixels, 1) for s in (*shapes, shape)]  # pixels that must stay visible
+            if ((tried >= 0.5).sum((1, 2)) >= least).all():
                 shapes.append(shape)
+                coverage = tried
                 break
-    return shapes, coverage[: len(shapes)]
+    return shapes, coverage
 
 
 def _propose(
