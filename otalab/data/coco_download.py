@@ -100,9 +100,9 @@ def _fetch_archive(
     url = COCO_URLS[name]
     archive = folder / url.rpartition("/")[2]
     held = archive.with_name(f".{archive.name}")  # its name during extraction; if it exists, one was interrupted
-    if there and not held.exists():
-        return
     if not held.exists():
+        if there:
+            return
         fetch(url, archive, COCO_MD5[name], progress).replace(held)
     safe_extract(held, folder, choose, progress)
     held.unlink()

@@ -80,17 +80,10 @@ def _areas(rows: Sequence[dict], sides: Float[np.ndarray, " n"], path: Path) -> 
     return np.where(wrong, sides, given)
 
 
-def choose(items: Sequence, most: int | None, seed: int, name: str = "max_images", least: int = 1) -> list:
-    """Choose at most `most` of the items (None: all), in their order; a smaller choice is part of a larger one.
-
-    Raises InputError if `most` is under `least`; `name` is for the message.
-    """
-    if most is not None and most < least:
-        raise InputError(f"{name} must be at least {least}, got {most}")
-    if most is None or most >= len(items):
-        return list(items)
+def choose(items: Int[np.ndarray, " n"], most: int | None, seed: int) -> Int[np.ndarray, " k"]:
+    """Choose at most `most` of the items (None: all), in their order; a smaller choice is part of a larger one."""
     order = np.random.default_rng(seed).permutation(len(items))[:most]
-    return [items[i] for i in sorted(order)]
+    return items[np.sort(order)]
 
 
 def choose_images(
@@ -101,19 +94,22 @@ def choose_images(
     Returns the places of the chosen images, and how many others are left out for each reason. Raises InputError for
     `background` under 0 and `max_images` under 1.
     """
+    for name, most, least in (("background", background, 0), ("max_images", max_images, 1)):
+        if most is not None and most < least:
+            raise InputError(f"{name} must be at least {least}, got {most}")
     filled = np.bincount(table["place"][table["gt"]], minlength=count) > 0
     others = np.bincount(table["place"][table["usable"] & ~table["ignored"]], minlength=count) > 0
-    bare = np.flatnonzero(~filled).tolist()
-    empty = choose(bare, background, seed, "background", least=0)
-    candidates = sorted(np.flatnonzero(filled).tolist() + empty)
+    bare = np.flatnonzero(~filled)
+    empty = choose(bare, background, seed)
+    candidates = np.union1d(np.flatnonzero(filled), empty)
     kept = choose(candidates, max_images, seed)
-    dropped = np.setdiff1d(bare, empty).astype(np.int64)
+    dropped = np.setdiff1d(bare, empty)
     left_out = {
         "without a box": int((~others[dropped]).sum()),
         "without a box of the chosen categories": int(others[dropped].sum()),
         f"beyond max_images {max_images}": len(candidates) - len(kept),
     }
-    return kept, left_out
+    return kept.tolist(), left_out
 
 
 def under_a_pixel(
