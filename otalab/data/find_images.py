@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -45,17 +45,17 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def images_by_name(folder: Path) -> dict[str, Path]:
-    """The image files directly in a folder, by their names without the ending, in natural order.
+def by_stem(folder: Path, wanted: Callable[[Path], bool], what: str) -> dict[str, Path]:
+    """The wanted files directly in a folder, by their names without the ending, in natural order.
 
-    Raises InputError if two files share such a name: it would not be clear to which of them the annotation file of that
-    name belongs.
+    Raises InputError if two files share such a name: it would not be clear which of them belongs to the file of that
+    name in another folder. `what` they are is for the message.
     """
     found: dict[str, Path] = {}
-    for path in sorted(filter(looks_like_image, folder.iterdir()), key=natural):
+    for path in sorted(filter(wanted, folder.iterdir()), key=natural):
         if path.stem in found:
             pair = f"{found[path.stem].name} and {path.name}"
-            raise InputError(f"{folder} has several photos of one name: {pair} differ in their endings alone")
+            raise InputError(f"{folder} has several {what} of one name: {pair} differ in their endings alone")
         found[path.stem] = path
     return found
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
-from otalab.data.find_images import images_by_name
+from otalab.data.find_images import by_stem, looks_like_image
 from otalab.data.foreign import NO_IMAGE, Mark, Split, require_box
 from otalab.data.images import photo_size
 from otalab.data.reading import read_file, read_text, require_folder
@@ -36,8 +36,8 @@ def read_voc(folder: str | Path, one_based: bool = False, seed: int = 0) -> tupl
     """
     folder = require_folder(folder)
     parts = [folder / name if (folder / name).is_dir() else folder for name in ("Annotations", "JPEGImages")]
-    files = {path.stem: path for path in sorted(parts[0].iterdir()) if path.suffix.lower() == ".xml"}
-    images = images_by_name(parts[1])
+    files = by_stem(parts[0], lambda path: path.suffix.lower() == ".xml", "XML files")
+    images = by_stem(parts[1], looks_like_image, "photos")
     if not files:
         raise InputError(f"no XML file in {parts[0]}")
     if bare := len(images.keys() - files.keys()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from otalab.data.find_images import images_by_name
+from otalab.data.find_images import by_stem, looks_like_image
 from otalab.data.foreign import Mark, Split, require_box
 from otalab.data.images import is_turned, photo_size
 from otalab.data.reading import read_text, require_folder
@@ -38,9 +38,11 @@ def read_yolo(folder: str | Path, names: str | Path | None = None) -> tuple[dict
     for split, spellings in SPLITS.items():
         pairs = [(folder / "images" / s, folder / "labels" / s) for s in spellings]
         pairs += [(folder / s / "images", folder / s / "labels") for s in spellings]
-        for images, labels in pairs:
-            if images.is_dir() and split not in splits:
-                splits[split] = _read_split(images, labels, classes)
+        found = [(images, labels) for images, labels in pairs if images.is_dir()]
+        if len(found) > 1:
+            raise InputError(f"{folder} has two folders of one split: {found[0][0]} and {found[1][0]}")
+        for images, labels in found:
+            splits[split] = _read_split(images, labels, classes)
     if not splits:
         raise InputError(f"{folder} has neither images/train nor train/images, and no other split")
     return splits, classes
@@ -86,7 +88,7 @@ def _names_file(folder: Path) -> Path:
 
 def _read_split(images: Path, labels: Path, classes: Sequence[str]) -> Split:
     split = Split()
-    photos = images_by_name(images)
+    photos = by_stem(images, looks_like_image, "photos")
     for name, path in photos.items():
         text = labels / f"{name}.txt"
         size = photo_size(path)

@@ -58,6 +58,15 @@ def test_two_photos_for_one_xml_file_are_an_error(tmp_path):
         read_voc(source)
 
 
+def test_two_xml_files_of_one_name_are_an_error(tmp_path):
+    source = voc(tmp_path / "voc", {"a": voc_xml(CAT)})
+    (source / "Annotations" / "a.XML").write_text(voc_xml(CAT))
+    with pytest.raises(
+        InputError, match=r"Annotations has several XML files of one name: a\.(xml|XML) and a\.(XML|xml)"
+    ):
+        read_voc(source)
+
+
 def test_photos_without_an_xml_file_are_told(tmp_path, caplog):
     source = voc(tmp_path / "voc", {"a": voc_xml(CAT)})
     photo(source / "JPEGImages" / "b.jpg")

@@ -131,3 +131,12 @@ def test_folders_at_fault_are_named(tmp_path):
     photo(tmp_path / "images/train/a.jpg")
     with pytest.raises(InputError, match="several photos of one name"):
         read_yolo(tmp_path)
+
+
+@pytest.mark.parametrize("second", ["images/valid", "val/images", "valid/images"])
+def test_two_folders_of_one_split_are_an_error(second, tmp_path):
+    (tmp_path / "classes.txt").write_text("cat")
+    photo(tmp_path / "images/val/a.png")
+    photo(tmp_path / second / "b.png")
+    with pytest.raises(InputError, match=rf"two folders of one split: \S+images/val and \S+{second}"):
+        read_yolo(tmp_path)
