@@ -1,8 +1,7 @@
 """Lesson 09: non-maximum suppression by hand, and easy scenes on which the reader's own detector can learn."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import count, islice
 
 import torch
 from torch import Tensor
@@ -25,29 +24,28 @@ Case = tuple[Tensor, Tensor, Tensor, float]  # boxes (k, 4) xyxy px, scores (k,)
 
 def easy_scenes(split: int, number: int) -> list[Scene]:
     """The first `number` scenes of a split that show shapes of KINDS only; labels are indices into KINDS."""
-    return list(islice(all_easy_scenes(split), number))
-
-
-def all_easy_scenes(split: int) -> Iterator[Scene]:
-    """Yield the scenes of `easy_scenes` one by one, without end."""
     kind = torch.full((len(CLASS_NAMES),), -1)
     kind[[CLASS_NAMES.index(name) for name in KINDS]] = torch.arange(len(KINDS))
-    for i in count():
-        image, targets = simulate_scene(EASY, [EASY.seed, split, i])
+    found: list[Scene] = []
+    drawn = 0
+    while len(found) < number:
+        image, targets = simulate_scene(EASY, [EASY.seed, split, drawn])
         labels = kind[targets.labels]
         if (labels >= 0).all():
-            yield image, {"boxes": targets.boxes, "labels": labels}
+            found.append((image, {"boxes": targets.boxes, "labels": labels}))
+        drawn += 1
+    return found
 
 
 def ground_truth(scenes: Sequence[Scene]) -> dict:
-    """The scenes as a COCO dict for the evaluator: image i has the id i, and class c the id c."""
-    images, annotations = [], []
+    """The scenes as a COCO dict for `coco_metrics`: image i has the id i, and class c the id c."""
+    annotations = []
     for i, (_, target) in enumerate(scenes):
-        images.append({"id": i, "height": EASY.image_size, "width": EASY.image_size})
         boxes = box_convert(target["boxes"], "xyxy", "xywh").tolist()
         for box, label in zip(boxes, target["labels"].tolist(), strict=True):
-            row = {"id": len(annotations) + 1, "image_id": i, "category_id": label, "bbox": box}
-            annotations.append(row | {"area": box[2] * box[3], "iscrowd": 0})
+            area = box[2] * box[3]
+            annotations.append({"image_id": i, "category_id": label, "bbox": box, "area": area, "iscrowd": 0})
+    images = [{"id": i, "height": EASY.image_size, "width": EASY.image_size} for i in range(len(scenes))]
     categories = [{"id": i, "name": name} for i, name in enumerate(KINDS)]
     return {"images": images, "annotations": annotations, "categories": categories}
 
@@ -58,9 +56,10 @@ def check(keep=None) -> str:
     no_function = not callable(keep)
     hint_if(no_function, "The answer is a function: keep(boxes, scores, labels, overlap) gives the indices to keep.")
     told = [said(keep, case) for case in cases()]
-    if not all(answer == right(*case) for answer, case in zip(told, cases(), strict=True)):
-        raise Hint(hint(told))
-    boxes = sum(len(case[1]) for case in cases())
+    wanted = [right(*case) for case in cases()]
+    if told != wanted:
+        raise Hint(hint(told, wanted))
+    boxes = sum(len(scores) for _, scores, _, _ in cases())
     kept = sum(map(len, told))
     return (
         f"Right in all {len(told)} cases: of {boxes} boxes {kept} stay. Each box that stays is the best of its class "
@@ -90,18 +89,19 @@ def said(keep: Callable, case: Case) -> list[int]:
     return indices
 
 
-def hint(told: list[list[int]]) -> str:
+def hint(told: list[list[int]], wanted: list[list[int]]) -> str:
     """Hint for answers that differ from class-wise NMS: the usual mistake that explains them, or a case to look at."""
-    for way, advice in WRONG_WAYS.items():
-        if all(answer == way(*case) for answer, case in zip(told, cases(), strict=True)):
+    by_mistake = [wrong(*case) for case in cases()]
+    for mistake, advice in MISTAKES.items():
+        if told == [answers[mistake] for answers in by_mistake]:
             return advice
-    if all(set(answer) == set(right(*case)) for answer, case in zip(told, cases(), strict=True)):
+    if list(map(set, told)) == list(map(set, wanted)):
         return "The right boxes stay, in another order: the best score should come first."
-    if any(not answer and len(case[1]) for answer, case in zip(told, cases(), strict=True)):
+    if any(stay and not answer for answer, stay in zip(told, wanted, strict=True)):
         return "In one case no box is left. The best box of all always stays: does it suppress itself?"
-    answer, case = next((a, c) for a, c in zip(told, cases(), strict=True) if a != right(*c))
-    boxes, scores, labels, overlap = case
-    more = "more" if len(answer) > len(right(*case)) else "fewer" if len(answer) < len(right(*case)) else "others"
+    rows = zip(told, wanted, cases(), strict=True)
+    answer, stay, (boxes, scores, labels, overlap) = next(row for row in rows if row[0] != row[1])
+    more = "more" if len(answer) > len(stay) else "fewer" if len(answer) < len(stay) else "others"
     table = "\n".join(
         f"  box {i}: {[round(x) for x in box]}, class {label}, score {score:.2f}"
         for i, (box, label, score) in enumerate(zip(boxes.tolist(), labels.tolist(), scores.tolist(), strict=True))
@@ -114,75 +114,34 @@ def right(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list
     return batched_nms(boxes, scores, labels, overlap).tolist()
 
 
-def everything(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Mistake: suppress nothing."""
-    return scores.argsort(descending=True, stable=True).tolist()
-
-
-def as_they_come(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Mistake: go through the boxes as they are listed, not by score."""
-    return greedy(boxes, torch.arange(len(scores), 0, -1).float(), labels, lambda iou: iou > overlap)
-
-
-def worst_first(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Mistake: begin with the lowest score."""
-    return greedy(boxes, -scores, labels, lambda iou: iou > overlap)
-
-
-def of_any_class(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Mistake: let boxes suppress those of other classes."""
-    return greedy(boxes, scores, torch.zeros_like(labels), lambda iou: iou > overlap)
-
-
-def at_equality(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Mistake: suppress a box whose IoU is exactly `overlap`, too."""
-    return greedy(boxes, scores, labels, lambda iou: iou >= overlap)
-
-
-def at_the_default(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Mistake: use the threshold OVERLAP instead of `overlap`."""
-    return greedy(boxes, scores, labels, lambda iou: iou > OVERLAP)
-
-
-def by_the_dead(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Mistake: let suppressed boxes suppress others."""
-    order = scores.argsort(descending=True, stable=True)
+def wrong(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> dict[str, list[int]]:
+    """What the usual mistakes, those of MISTAKES, make of a case."""
+    order = scores.argsort(descending=True)
     close = (box_iou(boxes[order], boxes[order]) > overlap) & (labels[order, None] == labels[order])
-    return order[~close.triu(diagonal=1).any(dim=0)].tolist()
+    stay = right(boxes, scores, labels, overlap)
+    return {
+        "everything": order.tolist(),
+        "as they come": right(boxes, torch.arange(len(scores), 0, -1).float(), labels, overlap),
+        "worst first": right(boxes, -scores, labels, overlap),
+        "any class": right(boxes, scores, torch.zeros_like(labels), overlap),
+        "at equality": right(boxes, scores, labels, overlap - 1e-6),
+        "at the default": right(boxes, scores, labels, OVERLAP),
+        "by the dead": order[~close.triu(diagonal=1).any(dim=0)].tolist(),
+        "one a class": right(boxes[:1].expand_as(boxes), scores, labels, overlap),  # as if all boxes were the same
+        "what goes": [i for i in order.tolist() if i not in stay],
+    }
 
 
-def one_a_class(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Mistake: keep only the best box of each class."""
-    order, seen = everything(boxes, scores, labels, overlap), set()
-    return [i for i in order if not (int(labels[i]) in seen or seen.add(int(labels[i])))]
-
-
-def what_goes(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> list[int]:
-    """Mistake: return the boxes that go instead of those that stay."""
-    kept = set(right(boxes, scores, labels, overlap))
-    return [i for i in everything(boxes, scores, labels, overlap) if i not in kept]
-
-
-def greedy(boxes: Tensor, scores: Tensor, labels: Tensor, too_much: Callable[[Tensor], Tensor]) -> list[int]:
-    """NMS by loops, best score first. `too_much(iou)` says which IoUs with a kept box of the class suppress a box."""
-    kept: list[int] = []
-    for i in scores.argsort(descending=True, stable=True).tolist():
-        rivals = [j for j in kept if labels[j] == labels[i]]
-        if not rivals or not too_much(box_iou(boxes[i, None], boxes[rivals])).any():
-            kept.append(i)
-    return kept
-
-
-WRONG_WAYS = {
-    everything: "Nothing is suppressed: every box stays. Which of them show the same object as a better one?",
-    as_they_come: "You go through the boxes as they come. The best should be served first: sort by score.",
-    worst_first: "The lowest scores stay and the best go. From which end do you go through the scores?",
-    of_any_class: "A ring may lie on a star: only a box of the *same class* suppresses another. Do you look at labels?",
-    at_equality: "Nearly: a box whose IoU is exactly `overlap` stays. It goes only if the IoU is larger.",
-    at_the_default: f"Is the threshold {OVERLAP}, whatever `overlap` says?",
-    by_the_dead: "Nearly: a box that is gone suppresses others still. Only boxes that *stay* have a say.",
-    one_a_class: "That is the best box of each class. But an image may show two rings, far apart.",
-    what_goes: "Those are the boxes to remove. Return the others.",
+MISTAKES = {
+    "everything": "Nothing is suppressed: every box stays. Which of them show the same object as a better one?",
+    "as they come": "You go through the boxes as they come. The best should be served first: sort by score.",
+    "worst first": "The lowest scores stay and the best go. From which end do you go through the scores?",
+    "any class": "A ring may lie on a star: only a box of the *same class* suppresses another. Do you look at labels?",
+    "at equality": "Nearly: a box whose IoU is exactly `overlap` stays. It goes only if the IoU is larger.",
+    "at the default": f"Is the threshold {OVERLAP}, whatever `overlap` says?",
+    "by the dead": "Nearly: a box that is gone suppresses others still. Only boxes that *stay* have a say.",
+    "one a class": "That is the best box of each class. But an image may show two rings, far apart.",
+    "what goes": "Those are the boxes to remove. Return the others.",
 }
 
 

@@ -1,5 +1,6 @@
 """Lesson 09's detector is the package's, part by part, whatever the seed; its checker knows NMS from what is not."""
 
+import operator
 from pathlib import Path
 
 import nbformat
@@ -110,10 +111,10 @@ def test_a_hull_that_neither_fills_pulls_boxes_together_where_the_iou_is_flat(ou
     assert giou < 0 and torch.autograd.grad(giou.sum(), far)[0][0, 2] > 0, "its right side is pulled to the right"
 
 
-def by_loops(boxes, scores, labels, overlap):
+def by_loops(boxes, scores, labels, overlap, exceeds=operator.gt):
     stay = []
     for i in sorted(range(len(scores)), key=lambda i: -float(scores[i])):
-        close = [box_ops.iou(boxes[i], boxes[j]) > overlap for j in stay if labels[i] == labels[j]]
+        close = [exceeds(box_ops.iou(boxes[i], boxes[j]), overlap) for j in stay if labels[i] == labels[j]]
         if not any(close):
             stay.append(i)
     return stay
@@ -165,6 +166,22 @@ def the_scores(boxes, scores, labels, overlap):
     return scores[by_loops(boxes, scores, labels, overlap)]
 
 
+def by_the_dead(boxes, scores, labels, overlap):
+    """A box goes if any better one of its class is close, whether that one stays or not."""
+    close = (box_iou(boxes, boxes) > overlap) & (labels[:, None] == labels) & (scores[:, None] > scores)
+    return [i for i in scores.argsort(descending=True).tolist() if not close[:, i].any()]
+
+
+def one_a_class(boxes, scores, labels, overlap):
+    best = {int(labels[i]): i for i in scores.argsort().tolist()}
+    return sorted(best.values(), key=lambda i: -scores[i])
+
+
+def what_goes(boxes, scores, labels, overlap):
+    stay = by_loops(boxes, scores, labels, overlap)
+    return [i for i in scores.argsort(descending=True).tolist() if i not in stay]
+
+
 def itself(boxes, scores, labels, overlap):
     """Each box overlaps itself by 1."""
     close = (box_iou(boxes, boxes) > overlap) & (labels[:, None] == labels)
@@ -174,15 +191,15 @@ def itself(boxes, scores, labels, overlap):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (lesson09.everything, "every box stays"),
-        (lesson09.as_they_come, "sort by score"),
-        (lesson09.worst_first, "From which end"),
-        (lesson09.of_any_class, "same class"),
-        (lesson09.at_equality, "exactly `overlap` stays"),
-        (lesson09.at_the_default, "whatever `overlap` says"),
-        (lesson09.by_the_dead, "a box that is gone suppresses"),
-        (lesson09.one_a_class, "two rings, far apart"),
-        (lesson09.what_goes, "Return the others"),
+        (lambda b, s, c, t: s.argsort(descending=True), "every box stays"),
+        (lambda b, s, c, t: by_loops(b, -torch.arange(len(s)), c, t), "sort by score"),
+        (lambda b, s, c, t: by_loops(b, -s, c, t), "From which end"),
+        (lambda b, s, c, t: by_loops(b, s, 0 * c, t), "same class"),
+        (lambda b, s, c, t: by_loops(b, s, c, t, operator.ge), "exactly `overlap` stays"),
+        (lambda b, s, c, t: by_loops(b, s, c, 0.6), "whatever `overlap` says"),
+        (by_the_dead, "a box that is gone suppresses"),
+        (one_a_class, "two rings, far apart"),
+        (what_goes, "Return the others"),
         (reversed_order, "in another order"),
         (itself, "does it suppress itself"),
         (mask, "mask"),
@@ -208,10 +225,11 @@ def test_what_is_no_function_gets_a_hint(answer):
     assert not verdict.passed and "function" in verdict.message
 
 
-def test_the_cases_tell_all_wrong_ways_apart():
-    ways = [lesson09.right, *lesson09.WRONG_WAYS]
-    answers = [str([way(*case) for case in lesson09.cases()]) for way in ways]
-    assert len(set(answers)) == len(ways)
+def test_the_cases_tell_all_mistakes_apart():
+    mistakes = [lesson09.wrong(*case) for case in lesson09.cases()]
+    answers = {str([lesson09.right(*case) for case in lesson09.cases()])}
+    answers |= {str([found[mistake] for found in mistakes]) for mistake in lesson09.MISTAKES}
+    assert len(answers) == 1 + len(lesson09.MISTAKES)
 
 
 def test_an_answer_may_write_into_what_it_is_given():
