@@ -1,6 +1,7 @@
 """Lesson 08: one shortest augmenting path for a gt that has fewer points than it asks for."""
 
 from functools import cache
+from itertools import pairwise, permutations
 
 import torch
 from jaxtyping import Float, Int
@@ -122,27 +123,21 @@ def all_go(given: list[Tensor], through: int, refund: bool) -> bool:
 
 
 def by_steps(cost: Costs, owner: Labels, gt: int, through: int, refund: bool = True) -> Labels:
-    """Labels after the cheapest path through at most `through` other gts.
+    """Labels after the cheapest path through at most `through` other gts, found by trying all.
 
     Without `refund`, a gt that gives up a point still pays for it.
     """
-    n = cost.shape[1]
-    chains = {gt: (0.0, owner)}  # by the gt that has to take a point next: cost of the chain so far, and its labels
-    for _ in range(through):
-        longer = dict(chains)
-        for taker, (so_far, labels) in chains.items():
-            for point in range(n):
-                loser = int(labels[point])
-                if loser in (-1, taker):
-                    continue
-                total = so_far + float(cost[taker, point]) - refund * float(cost[loser, point])
-                if loser not in longer or total < longer[loser][0] - 1e-12:
-                    longer[loser] = total, labels.clone().index_fill_(0, torch.tensor([point]), taker)
-        chains = longer
-    ends = (
-        (so_far + float(cost[taker, point]), taker, point, labels)
-        for taker, (so_far, labels) in chains.items()
-        for point in (labels < 0).nonzero().flatten().tolist()
-    )
-    _, taker, point, labels = min(ends, key=lambda end: end[0])
-    return labels.clone().index_fill_(0, torch.tensor([point]), taker)
+
+    def walk(takers: tuple[int, ...]) -> tuple[float, Labels]:
+        """The cost of a path, and the labels after it. Each taker's point is the next one's, the last one's is free."""
+        total, labels = 0.0, owner.clone()
+        for taker, loser in pairwise((*takers, -1)):
+            points = (owner == loser).nonzero().flatten()
+            price = cost[taker, points] - (cost[loser, points] if refund and loser >= 0 else 0.0)
+            total += float(price.min())
+            labels[points[price.argmin()]] = taker
+        return total, labels
+
+    others = set(owner.tolist()) - {-1, gt}
+    paths = ((gt, *way) for length in range(through + 1) for way in permutations(others, length))
+    return min(map(walk, paths), key=lambda found: found[0])[1]
