@@ -1,7 +1,7 @@
 """Lesson 03: a tie between plans although all costs differ, on which exact solvers return different plans."""
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from otalab.lab.simulate import seeded
 from otalab.lessons.verdict import Hint, checker, hint_if, numbers
@@ -25,8 +25,8 @@ def check(cost, supply) -> str:
     m, n = costs.shape
     if not (2 <= m <= MOST_ROWS and 2 <= n <= MOST_COLUMNS):
         raise Hint(f"cost has {m} rows and {n} columns; take 2 to {MOST_ROWS} rows and 2 to {MOST_COLUMNS} columns.")
-    hint_if(np.abs(costs).max() > MOST, "Costs beyond a million are not needed: take small numbers.")
-    values, counts = np.unique(costs, return_counts=True)
+    hint_if(costs.abs().max() > MOST, "Costs beyond a million are not needed: take small numbers.")
+    values, counts = costs.unique(return_counts=True)
     most = counts.argmax()
     hint_if(counts[most] > 1, f"{values[most]:g} is in there {counts[most]} times. All costs must differ.")
     if len(units) != m or units.min() < 1 or units.sum() != n:
@@ -64,9 +64,8 @@ def tied(problem: TransportProblem, best: TransportSolution) -> bool:
     return False
 
 
-def whole(values, dimensions: int) -> np.ndarray | None:
-    """`values` as an array of whole numbers with `dimensions` dimensions; None if they are anything else, or empty."""
+def whole(values, dimensions: int) -> Tensor | None:
+    """`values` as a tensor of whole numbers with `dimensions` dimensions; None if they are anything else, or empty."""
     found = numbers(values)
-    if found is None or found.ndim != dimensions or not found.numel():
-        return None
-    return found.numpy() if found.isfinite().all() and (found == found.round()).all() else None
+    fits = found is not None and found.ndim == dimensions and found.numel() and found.isfinite().all()
+    return found if fits and found.equal(found.round()) else None
