@@ -1,7 +1,6 @@
 """Lesson 06: the finest grid that has fewer points than a crowd of gts asks for."""
 
 from functools import cache
-from numbers import Integral
 
 import torch
 
@@ -20,7 +19,7 @@ def crowd(stride: int) -> tuple[AnchorPoints, Predictions, Targets]:
 
     Raises InputError unless the stride is a whole number from LEAST to MOST.
     """
-    if isinstance(stride, bool) or not isinstance(stride, Integral) or not LEAST <= stride <= MOST:
+    if whole(stride) not in range(LEAST, MOST + 1):
         raise InputError(f"stride is {stride!r}; it must be a whole number from {LEAST} to {MOST}")
     generator = torch.Generator().manual_seed(2)  # a crowd in which no usual mistake gives the right answer
     centre = SIDE / 2 + 90 * (torch.rand(8, 2, generator=generator) - 0.5)
@@ -43,15 +42,13 @@ def asked_and_there(stride: int, prior: bool = True, q: int = 20, local: bool = 
     return asked, int(mask.any(dim=0).sum()) if local else len(points)
 
 
-def finest(**how) -> int | None:
-    """The smallest stride at which the gts ask for more labels than there are points; None if there is none.
+def finest(**how) -> int:
+    """The smallest stride at which the gts ask for more labels than there are points.
 
     how: how to count, see `asked_and_there`
     """
-    strides = range(LEAST, MOST + 1)
-    return next(
-        (stride for stride in strides if asked_and_there(stride, **how)[0] > asked_and_there(stride, **how)[1]), None
-    )
+    counts = ((stride, *asked_and_there(stride, **how)) for stride in range(LEAST, MOST + 1))
+    return next(stride for stride, asked, there in counts if asked > there)
 
 
 UNMASKED = "Do you count IoUs of points outside a gt's prior, too?"
@@ -67,19 +64,21 @@ def check(stride=None) -> str:
     """Check that this is the smallest stride at which the gts ask for more labels than there are points."""
     hint_if(stride is None, "Try some strides: what do the gts ask for, and how many points are there?")
     given, stride = stride, whole(stride)
-    outside = stride is None or not LEAST <= stride <= MOST
+    outside = stride not in range(LEAST, MOST + 1)
     hint_if(outside, f"stride is a whole number from {LEAST} to {MOST}, not {given!r}.")
     asked, there = asked_and_there(stride)
     said = f"At stride {stride} the gts ask for {asked} labels, and there are {there} points"
-    if asked <= there:
+    if stride != finest():
         why = next((text for text, how in MISTAKES if finest(**how) == stride), "")
-        if not why and stride > finest():
-            why = "But some finer grid is too small: look at one after the other, from the finest on."
-        unmasked = asked_and_there(stride, prior=False)[0] > there
-        raise Hint(f"{said}: enough. {why or UNMASKED * unmasked}".rstrip())
-    if finest() != stride:
-        why = next((text for text, how in MISTAKES if finest(**how) == stride), "")
-        raise Hint(f"Too small it is: {asked} labels asked for, {there} points. But so is a finer grid. {why}".rstrip())
+        if asked > there:
+            said = f"Too small it is: {asked} labels asked for, {there} points. But so is a finer grid."
+        else:
+            said += ": enough."
+            if not why and stride > finest():
+                why = "But some finer grid is too small: look at one after the other, from the finest on."
+            elif not why and asked_and_there(stride, prior=False)[0] > there:
+                why = UNMASKED
+        raise Hint(f"{said} {why}".rstrip())
     return (
         f"{said}; every finer grid has enough. k is at most q, however fine the grid, while the points grow with the "
         "square of its fineness."
