@@ -19,13 +19,14 @@ def crowd(stride: int) -> tuple[AnchorPoints, Predictions, Targets]:
 
     Raises InputError unless the stride is a whole number from LEAST to MOST.
     """
-    if whole(stride) not in range(LEAST, MOST + 1):
+    step = whole(stride)
+    if step not in range(LEAST, MOST + 1):
         raise InputError(f"stride is {stride!r}; it must be a whole number from {LEAST} to {MOST}")
     generator = torch.Generator().manual_seed(2)  # a crowd in which no usual mistake gives the right answer
     centre = SIDE / 2 + 90 * (torch.rand(8, 2, generator=generator) - 0.5)
     half = 50 + 30 * torch.rand(8, 2, generator=generator)
     targets = Targets(torch.cat((centre - half, centre + half), dim=1).clamp(0, SIDE), labels=torch.arange(8))
-    points = AnchorPoints.for_image((SIDE, SIDE), strides=(int(stride),))
+    points = AnchorPoints.for_image((SIDE, SIDE), strides=(step,))
     return points, simulate_predictions(points, targets, 8, generator, skill=0.9), targets
 
 

@@ -76,17 +76,16 @@ def check(paired_loop=None) -> str:
     hint_if(used != sorted(seeds), f"The seeds given were {seeds}; it used {used}: all of them, once each?")
     spent = f"With {len(seeds)} seeds it trains {len(asked)} detectors; {2 * len(seeds)} are enough."
     hint_if(len(asked) > 2 * len(seeds), spent + " A run takes minutes: keep what it gave.")
-    values = numbers(found) if found is not None else None
+    values = numbers(found)
     hint_if(values is None, f"It returns {found!r}, not the differences, one for each seed.")
     right = numbers([bases["ota"] - bases["fcos"] + rest[seed] for seed in seeds])
     hint_if(values.numel() == 1, "One number only: without the differences of all seeds there is no interval.")
     hint_if(values.shape != right.shape, f"It returns {values.numel()} values for {len(seeds)} seeds.")
-    hint_if((values + right).abs().max() < 1e-9, "The signs are the wrong way round: a minus b.")
-    unsigned = (values - right.abs()).abs().max() < 1e-9
-    hint_if(unsigned, "All differences are positive: where b was better, a minus b is negative.")
-    sorted_alike = (values.sort().values - right.sort().values).abs().max() < 1e-9
-    hint_if((values - right).abs().max() > 1e-9 and sorted_alike, "The differences are not in the order of the seeds.")
-    hint_if((values - right).abs().max() > 1e-9, "These are not the differences of runs with equal seeds.")
+    hint_if(values.allclose(-right), "The signs are the wrong way round: a minus b.")
+    hint_if(values.allclose(right.abs()), "All differences are positive: where b was better, a minus b is negative.")
+    shuffled = values.sort().values.allclose(right.sort().values) and not values.allclose(right)
+    hint_if(shuffled, "The differences are not in the order of the seeds.")
+    hint_if(not values.allclose(right), "These are not the differences of runs with equal seeds.")
     return (
         f"{len(asked)} detectors, {len(seeds)} differences. Seeds alone moved AP by 6 points; in pairs that is gone. "
         "One difference is negative: who is better in the mean need not win with every seed."

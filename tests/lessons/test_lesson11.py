@@ -75,6 +75,7 @@ RIGHT = [
     lambda run, a, b, seeds: [run(a, seed) - run(b, seed) for seed in seeds],
     lambda run, a, b, seeds: np.array([run(a, s) for s in seeds]) - np.array([run(b, s) for s in seeds]),
     lambda run, a, b, seeds: torch.tensor([run(a, s) - run(b, s) for s in seeds], dtype=torch.float64),
+    lambda run, a, b, seeds: torch.tensor([run(a, s) for s in seeds]) - torch.tensor([run(b, s) for s in seeds]),
     lambda run, a, b, seeds: tuple(-(run(b, s) - run(a, s)) for s in seeds),
     lambda run, a, b, seeds: list(map(float.__sub__, [run(a, s) for s in seeds], [run(b, s) for s in seeds])),
 ]
