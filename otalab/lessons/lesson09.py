@@ -9,7 +9,7 @@ from torchvision.ops import batched_nms, box_convert, box_iou
 
 from otalab.data import CLASS_NAMES, ShapesConfig
 from otalab.lab.simulate import simulate_scene
-from otalab.lessons.verdict import Hint, ask, checker, hint_if
+from otalab.lessons.verdict import Hint, ask, checker, hint_if, listed
 
 # few, large and plain objects: a small network can learn them within minutes on two cores
 EASY = ShapesConfig(
@@ -73,7 +73,7 @@ def said(keep: Callable, case: Case) -> list[int]:
     answer = ask(keep, "keep(boxes, scores, labels, overlap)", boxes.clone(), scores.clone(), labels.clone(), overlap)
     hint_if(answer is None, "keep(boxes, scores, labels, overlap) returns nothing. Is there a return at its end?")
     try:
-        found = torch.as_tensor(answer)
+        found = torch.as_tensor(listed(answer))
     except (TypeError, ValueError, RuntimeError):
         raise Hint(f"keep should return indices, one number a box that stays, not {type(answer).__name__}.") from None
     mask = found.dtype == torch.bool

@@ -43,6 +43,11 @@ def hint_if(wrong: object, hint: str | None) -> None:
         raise Hint(hint)
 
 
+def missing(*answers: object) -> bool:
+    """Whether one of the answers is still None or `...`."""
+    return any(answer is None or answer is ... for answer in answers)
+
+
 def ask(function: Callable, name: str, *arguments) -> object:
     """Call a reader's function and return its result. Raises Hint if the function raises or returns a generator."""
     try:
@@ -71,7 +76,11 @@ def number(value) -> float | None:
 def numbers(values) -> Tensor | None:
     """The values as a float64 tensor on the CPU, or None if they are not real numbers."""
     try:
-        values = torch.as_tensor(values, dtype=None if isinstance(values, Tensor) else torch.float64)
-        return None if values.is_complex() else values.detach().cpu().double()
+        return torch.as_tensor(listed(values), dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         return None
+
+
+def listed(values) -> object:
+    """A tensor or array, of any kind, as a list; all else as it is."""
+    return values.tolist() if hasattr(values, "tolist") else values

@@ -12,8 +12,16 @@ from otalab.transport import TransportProblem, solve
 F, G = [0.0, 2.0], [4.0, 1.0, 7.0]
 
 
+def stepping_back(prices):
+    return np.array(prices[::-1])[::-1]
+
+
+def with_gradients(prices):
+    return torch.tensor(prices, requires_grad=True)
+
+
 @pytest.mark.parametrize("shift", [0.0, -3.5, 100.0])
-@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor, stepping_back, with_gradients])
 def test_prices_that_close_the_gap_pass_whatever_their_constant(shift, kind):
     verdict = lesson01.check(kind([x + shift for x in F]), kind([x - shift for x in G]))
     assert verdict.passed and "50" in verdict.message
@@ -95,7 +103,9 @@ def test_a_wrong_answer_gets_a_hint_that_fits(f, g, hint):
     assert not verdict.passed and hint in verdict.message
 
 
-@pytest.mark.parametrize("nonsense", [None, ..., "f", [], {}, 3, [None, 1], ["a", "b"], [[1], [2, 3]], object(), 1j])
+@pytest.mark.parametrize(
+    "nonsense", [None, ..., "f", [], {}, 3, [None, 1], ["a", "b"], [[1], [2, 3]], object(), 1j, np.array([1j, 2])]
+)
 def test_no_answer_and_nonsense_get_a_hint(nonsense):
     for verdict in (lesson01.check(nonsense, G), lesson01.check(F, nonsense), lesson01.check(nonsense, nonsense)):
         assert not verdict.passed and len(verdict.message) > 25
