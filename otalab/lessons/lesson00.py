@@ -5,7 +5,7 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign import AnchorPoints, Assignment, Predictions, Targets, build_assigner
-from otalab.lessons.verdict import Hint, checker, hint_if, numbers, whole
+from otalab.lessons.verdict import Hint, checker, hint_if, missing, numbers, whole
 
 
 @checker
@@ -17,13 +17,11 @@ def check(points, predictions, targets, gt, box, taker, count) -> str:
     given = ((points, AnchorPoints), (predictions, Predictions), (targets, Targets))
     as_they_are = all(isinstance(value, kind) for value, kind in given)
     hint_if(not as_they_are, "Hand over the lesson's points, predictions and targets as they are, in this order.")
-    nothing = box is None or taker is None or gt is None
+    nothing = missing(box, taker, gt)
     hint_if(nothing, "Choose a gt, give it another box about the same place, and say which gt takes a point thereby.")
     gt, box, taker = whole(gt), numbers(box), whole(taker)
     for name, index in (("gt", gt), ("taker", taker)):
-        hint_if(
-            index is None or not 0 <= index < len(targets), f"{name} is the index of a gt: 0 to {len(targets) - 1}."
-        )
+        hint_if(index not in range(len(targets)), f"{name} is the index of a gt: 0 to {len(targets) - 1}.")
     hint_if(gt == taker, "The taker must be another gt than the one whose box you change.")
     require_box(box, targets.boxes[gt].double())
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from otalab.lessons.verdict import Hint, checker, hint_if, numbers
+from otalab.lessons.verdict import Hint, checker, hint_if, missing, numbers
 
 COST = [[4.0, 4.0, 7.0], [8.0, 3.0, 9.0]]
 SUPPLY = [5.0, 4.0]
@@ -16,7 +16,7 @@ TOLERANCE = 1e-9  # for the gap, and for the promise f_i + g_j <= c_ij
 @checker
 def check(f, g) -> str:
     """Check that `f` (2,) and `g` (3,) prove PLAN optimal: feasible, with no gap. Lists, arrays or tensors will do."""
-    if f is None or g is None:
+    if missing(f, g):
         raise Hint(
             "No prices yet. Start with f[0] = 0 (one price is free) and ask what the carrier may charge on the routes "
             "that the plan uses."

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from otalab.errors import InputError
 from otalab.lab.simulate import seeded
-from otalab.lessons.verdict import Hint, checker, hint_if, numbers
+from otalab.lessons.verdict import Hint, checker, hint_if, missing, numbers
 from otalab.transport import TransportProblem, solve
 
 EPS, STEPS, ALLOWED = 0.4, 50, 0.01  # eps, iterations, and how far a cafe may be off, in loaves
@@ -54,8 +54,7 @@ def check(cost, supply) -> str:
 
     Costs must lie in 0..1 or be inf, and a feasible plan must exist.
     """
-    none = cost is None or supply is None or cost is ... or supply is ...
-    hint_if(none, "Give cost, a list of rows, and supply. Two suppliers and a few cafes are enough.")
+    hint_if(missing(cost, supply), "Give cost, a list of rows, and supply. Two suppliers and a few cafes are enough.")
     costs, units = numbers(cost), numbers(supply)
     rows = costs is not None and costs.ndim == 2 and costs.numel() and units is not None and units.ndim == 1
     hint_if(not rows, "cost must be rows of numbers, all rows as long, and supply a list of numbers.")
@@ -63,40 +62,33 @@ def check(cost, supply) -> str:
     if not (2 <= m <= MOST_ROWS and 2 <= n <= MOST_COLUMNS):
         raise Hint(f"cost has {m} rows and {n} columns; take 2 to {MOST_ROWS} rows and 2 to {MOST_COLUMNS} columns.")
     is_open = costs < torch.inf
-    outside = costs[is_open & ~((costs >= 0) & (costs <= 1))]
+    outside = costs[is_open & ((costs < 0) | (costs > 1))]
     hint_if(costs.isnan().any(), "A cost is not a number.")
     if outside.numel():
         raise Hint(
             f"A cost of {outside[0]:g} is not allowed: from 0 to 1, or inf for a closed road. With costs far apart "
             "it is easy, for all depends on cost / eps; the art is to do it without."
         )
-    not_units = len(units) != m or (units != units.round()).any() or not units.isfinite().all() or units.min() < 1
-    if not_units or units.sum() != n:
+    if len(units) != m or not units.equal(units.round()) or units.min() < 1 or units.sum() != n:
         raise Hint(f"supply needs {m} whole numbers of at least 1 that sum to {n}, one loaf for each cafe.")
     stuck = ~is_open.any(0)
     hint_if(stuck.any(), f"No road leads to cafe {int(stuck.byte().argmax())}.")
-    problem = solvable(costs, units)
+    try:
+        problem = TransportProblem(costs, units, torch.ones(n))
+        solve(problem, "emd")
+    except InputError as error:
+        raise Hint("No plan delivers: somebody has more loaves than the open roads can take. Open one.") from error
     found = solve(problem, "sinkhorn", eps=EPS, max_iter=STEPS)
     off = float(found.certificate.col_error)
     if off <= ALLOWED:
         raise Hint(f"After {STEPS} steps the worst cafe is off by {off:.2%} of a loaf. {advice(is_open, units)}")
-    needed = {eps: steps_needed(problem, eps) for eps in (EPS, EPS / 4)}
-    count, other = ("over 5,000" if steps is None else f"{steps}" for steps in needed.values())
+    needed = (steps_needed(problem, eps) for eps in (EPS, EPS / 4))
+    count, other = ("over 5,000" if steps is None else steps for steps in needed)
     return (
         f"After {STEPS} steps a cafe is still off by {off:.1%} of a loaf; it takes {count} steps to 1 %, and {other} "
         f"at eps {EPS / 4:g}. Somebody has no choice: {forced(is_open, units)}. The blurred plan always leaves others "
         "a share of those loaves; it goes down as 1 / t, however large eps is."
     )
-
-
-def solvable(cost: Tensor, supply: Tensor) -> TransportProblem:
-    """The transport problem with one loaf for each cafe. Raises Hint if no plan is feasible."""
-    try:
-        problem = TransportProblem(cost, supply, torch.ones(cost.shape[1]))
-        solve(problem, "emd")
-    except InputError as error:
-        raise Hint("No plan delivers: somebody has more loaves than the open roads can take. Open one.") from error
-    return problem
 
 
 def steps_needed(problem: TransportProblem, eps: float, most: int = 5000) -> int | None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from otalab.lab.simulate import seeded
-from otalab.lessons.verdict import Hint, checker, hint_if, numbers
+from otalab.lessons.verdict import Hint, checker, hint_if, missing, numbers
 from otalab.transport import TransportProblem, TransportSolution, solve
 
 EXACT = ("linprog", "emd", "assignment", "augmenting-path", "auction")
@@ -16,9 +16,8 @@ NUDGES = 20  # random ones; all of them miss a tie with a probability of at most
 @checker
 def check(cost, supply) -> str:
     """Check that the costs are whole and all different, and that two exact solvers prove different plans optimal."""
-    none = cost is None or supply is None or cost is ... or supply is ...
     start = "Start with two rows and two columns: how many plans are there?"
-    hint_if(none, f"Give cost, a list of rows, and supply. {start}")
+    hint_if(missing(cost, supply), f"Give cost, a list of rows, and supply. {start}")
     costs, units = whole(cost, 2), whole(supply, 1)
     odd = costs is None or units is None
     hint_if(odd, "cost must be rows of whole numbers, all rows as long, and supply a list of whole numbers.")

@@ -13,7 +13,7 @@ from otalab.boxes import ltrb
 from otalab.data.scene import CLASS_NAMES, Scene, ShapesConfig, draw_scene
 from otalab.errors import InputError
 from otalab.lab.simulate import seeded, simulate_predictions
-from otalab.lessons.verdict import checker, hint_if, numbers
+from otalab.lessons.verdict import checker, hint_if, missing, numbers
 
 CONFIG = ShapesConfig(
     crowd=0.9, min_objects=5, max_objects=5, min_size=24.0, max_size=50.0, texture=0.0, noise=0.0, min_visible=0.45
@@ -74,18 +74,21 @@ def followed(seed: int, gt: int, pixels: float | int = 1) -> Predictions:
     return Predictions(said.logits, boxes)
 
 
-def flips(before: Int[Tensor, " n"], after: Int[Tensor, " n"]) -> tuple[int, int, int]:
-    """Count the labels that change: from gt to gt, from a gt to the background, from the background to a gt."""
-    changed, was, is_now = before != after, before >= 0, after >= 0
-    return tuple(int((changed & kind).sum()) for kind in (was & is_now, was & ~is_now, ~was & is_now))
-
-
 @cache
-def changed(seed: int, gt: int, name: str = "ota", follow: bool = False) -> tuple[int, int, int]:
-    """An assigner's `flips` when one px is shaved off a gt; with `follow`, predictions become those of `followed`."""
+def changed(
+    seed: int, gt: int, name: str = "ota", follow: bool = False, pixels: float | int = 1
+) -> tuple[int, int, int]:
+    """How many of an assigner's labels change when a gt gets that many px narrower.
+
+    The three counts are from gt to gt, from a gt to the background, and from the background to a gt. With `follow`, the
+    predictions become those of `followed`.
+    """
     _, points, predictions, targets = heap(seed)
-    after = followed(seed, gt) if follow else predictions
-    return flips(unshaved(seed, name), build_assigner(name)(points, after, shaved(targets, gt)).matched_gt)
+    predictions = followed(seed, gt, pixels) if follow else predictions
+    before = unshaved(seed, name)
+    after = build_assigner(name)(points, predictions, shaved(targets, gt, pixels)).matched_gt
+    differs, was, is_now = before != after, before >= 0, after >= 0
+    return tuple(int((differs & kind).sum()) for kind in (was & is_now, was & ~is_now, ~was & is_now))
 
 
 @cache
@@ -97,8 +100,7 @@ def unshaved(seed: int, name: str) -> Int[Tensor, " n"]:
 @checker
 def check(answer=None) -> str:
     """Check that shaving one pixel off the gt of `answer`, a pair (seed, gt), changes at least MANY of OTA's labels."""
-    none = answer is None or answer is ...
-    hint_if(none, "No answer yet: `answer` is a pair, the seed of a heap and the gt that loses a pixel.")
+    hint_if(missing(answer), "No answer yet: `answer` is a pair, the seed of a heap and the gt that loses a pixel.")
     found = numbers(answer)
     what = type(answer).__name__ if found is None else f"the shape {tuple(found.shape)}"
     hint_if(found is None or found.shape != (2,), f"`answer` is a pair (seed, gt), not {what}.")
@@ -128,9 +130,6 @@ def hint(seed: int, gt: int) -> str:
             return f"It is {text} labels that change there; the question is about OTA's."
     if gt > 0 and sum(changed(seed, gt - 1)) >= MANY:
         return "Did you count gts from 1, as the figures do? In code they count from 0."
-    _, points, predictions, targets = heap(seed)
-    assign = build_assigner("ota")
-    labels = [assign(points, predictions, shaved(targets, gt, pixels)).matched_gt for pixels in (0, 2, 3, -1)]
-    if max(sum(flips(labels[0], other)) for other in labels[1:]) >= MANY:
+    if any(sum(changed(seed, gt, pixels=pixels)) >= MANY for pixels in (2, 3, -1)):
         return f"If you saw more: do you take off one pixel, and off the right side? If you tried your luck: {look}"
     return look[0].upper() + look[1:]

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from otalab.lab.cases import random_case, simulated_case
-from otalab.lessons.verdict import ask, checker, hint_if, numbers
+from otalab.lessons.verdict import ask, checker, hint_if, missing, numbers
 from otalab.transport import TransportProblem, solve
 
 
@@ -33,17 +33,16 @@ def check(labels_from_cost) -> str:
 
     Labels are (n,) integers: the gt's index, or -1 for the background.
     """
-    none, kind = labels_from_cost is None or labels_from_cost is ..., type(labels_from_cost).__name__
-    hint_if(none, "No answer yet: hand in a function of `cost` and `k` that returns one label for each point.")
+    nothing, kind = missing(labels_from_cost), type(labels_from_cost).__name__
+    hint_if(nothing, "No answer yet: hand in a function of `cost` and `k` that returns one label for each point.")
     hint_if(not callable(labels_from_cost), f"Hand in the function itself, not {kind}: no brackets after its name.")
-    solved = 0
-    for title, problem in problems():
+    asked = list(problems())
+    for title, problem in asked:
         k = problem.supply[:-1].long()
         hint = fault(ask(labels_from_cost, f"On {title} it", problem.cost.clone(), k.clone()), problem, k)
         hint_if(hint, f"On {title}: {hint}")
-        solved += 1
     return (
-        f"All {solved} problems are solved at the linear program's cost. Each point gets one label, so its "
+        f"All {len(asked)} problems are solved at the linear program's cost. Each point gets one label, so its "
         "background cost is part of every plan and may be taken off its column. Then the background is free, and what "
         "is left is to give each of gt i's k_i copies a point of its own. The program has whole-numbered vertices, so "
         "asking for whole labels loses nothing."
@@ -53,7 +52,7 @@ def check(labels_from_cost) -> str:
 def fault(answer, problem: TransportProblem, k: Int[Tensor, " m"]) -> str | None:
     """What is wrong with an answer to one problem, as a hint; None if it is right."""
     m, n = len(k), problem.cost.shape[1]
-    if answer is None or answer is ...:
+    if missing(answer):
         return "the function returns nothing yet."
     labels = numbers(answer)
     if labels is None:

@@ -8,7 +8,7 @@ import torch
 from otalab.assign import AnchorPoints, build_assigner
 from otalab.data.scene import CLASS_NAMES, ShapesConfig
 from otalab.lab.simulate import simulate_predictions, simulate_scene
-from otalab.lessons.verdict import Hint, checker, hint_if, number, whole
+from otalab.lessons.verdict import Hint, checker, hint_if, missing, number, whole
 from otalab.transport import TransportProblem, solve
 
 SEEDS = (20, 21, 22, 23)
@@ -48,8 +48,9 @@ def wrong_share(eps: float, iterations: int) -> float:
 @checker
 def check(eps=None, iterations=None) -> str:
     """Check that `eps` and `iterations`, at most BUDGET, leave no more than 1 wrong label per 100 positives."""
-    none = eps is None or iterations is None
-    hint_if(none, "Set both eps and iterations. The table above tells how they depend on each other.")
+    hint_if(
+        missing(eps, iterations), "Set both eps and iterations. The table above tells how they depend on each other."
+    )
     given, eps, iterations = (eps, iterations), number(eps), whole(iterations)
     hint_if(eps is None or not 0 < eps < math.inf, f"eps is a positive number, not {given[0]!r}.")
     odd = iterations is None or iterations < 1

@@ -18,7 +18,6 @@ from otalab.viz.detections import match_detections
 
 CONFIG = ShapesConfig(64, min_objects=2, max_objects=5, min_size=12.0, max_size=36.0, crowd=0.5)
 NUM_CLASSES = 1  # shape or background: learning six kinds takes longer than a lesson
-SCENE = (2, 9)  # split and number of the crowded scene of the film and the exercise
 BELOW = 0.4  # the loss to reach
 UNTRAINED = 2.2  # an untrained detector's loss is above this
 
@@ -31,7 +30,7 @@ def draw(split: int, number: int) -> tuple[Float[Tensor, "3 64 64"], dict[str, T
 
 def scene() -> tuple[Float[Tensor, "3 64 64"], dict[str, Tensor]]:
     """The crowded scene of the film, on which the exercise trains."""
-    return draw(*SCENE)
+    return draw(2, 9)
 
 
 @torch.no_grad()
@@ -58,10 +57,12 @@ def check(model=None) -> str:
     try:
         losses, predictions, assignment = judge(model)
     except InputError as error:
-        refused = f"The detector refuses the scene: {error}. Does it know at least {NUM_CLASSES} class?"
+        if "non-finite" not in str(error):
+            raise Hint(
+                f"The detector refuses the scene: {error}. Does it know at least {NUM_CLASSES} class?"
+            ) from error
         steps = "Some step was too long: a lower learning rate, or a warm-up, or a clipped gradient?"
-        infinite = "non-finite" in str(error)
-        raise Hint(f"Its predictions are not finite. {steps}" if infinite else refused) from error
+        raise Hint(f"Its predictions are not finite. {steps}") from error
     total = sum(losses.values())
     hint_if(not total < BELOW, hint(total, losses, type(model.assigner).__name__))
     return reason(total, model, predictions, assignment)
