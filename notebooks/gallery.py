@@ -10,7 +10,6 @@ import io
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -25,16 +24,8 @@ SIZE = 480, 256  # of a thumbnail, px
 KINDS = "image/png", "image/gif"
 
 
-@dataclass(frozen=True)
-class Picture:
-    """What a lesson shows in the gallery: a PNG or GIF, and its alternative text for readers who cannot see it."""
-
-    content: bytes
-    alt: str
-
-
-def picture(path: Path) -> Picture:
-    """The gallery picture of the notebook at `path`.
+def picture(path: Path) -> tuple[bytes, str]:
+    """The gallery picture of the notebook at `path`: a PNG or GIF, and its alternative text.
 
     Raises InputError unless exactly one cell is tagged `gallery`, and it shows exactly one image with alternative text.
     """
@@ -50,7 +41,7 @@ def picture(path: Path) -> Picture:
     alt = output.metadata.get(kind, {}).get("alt", "")
     if not alt:
         raise InputError(f"{path}: the image of the cell tagged `gallery` has no alternative text")
-    return Picture(base64.b64decode(output.data[kind]), alt)
+    return base64.b64decode(output.data[kind]), alt
 
 
 def thumbnail(content: bytes) -> bytes:
@@ -82,11 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     page = root / "README.md"
     text = page.read_text()
-    for number, shown in pictures.items():
+    for number, (content, alt) in pictures.items():
         name = f"docs/gallery/{number}.png"
         with write_whole(root / name) as temporary:
-            temporary.write_bytes(thumbnail(shown.content))
-        text = described(text, name, shown.alt)
+            temporary.write_bytes(thumbnail(content))
+        text = described(text, name, alt)
     with write_whole(page) as temporary:
         temporary.write_text(text)
     print(f"{plural(len(pictures), 'picture')} in {root / 'docs/gallery'}")

@@ -7,6 +7,8 @@ from otalab import boxes as box_ops
 from otalab.assign import AnchorPoints, Assignment, Predictions, Targets, build_assigner
 from otalab.lessons.verdict import Hint, checker, hint_if, missing, numbers, whole
 
+ota = build_assigner("ota")
+
 
 @checker
 def check(points, predictions, targets, gt, box, taker, count) -> str:
@@ -25,8 +27,8 @@ def check(points, predictions, targets, gt, box, taker, count) -> str:
     hint_if(gt == taker, "The taker must be another gt than the one whose box you change.")
     require_box(box, targets.boxes[gt].double())
 
-    before = label(points, predictions, targets)
-    after = [label(points, predictions, moved(targets, gt, box, dtype)) for dtype in (torch.float32, torch.float64)]
+    before = ota(points, predictions, targets)
+    after = [ota(points, predictions, moved(targets, gt, box, dtype)) for dtype in (torch.float32, torch.float64)]
     right = [found for found in after if len(givers(before, found, gt, taker))]
     hint_if(not right, f"gt {taker} takes no point from a third gt. {remark(before, after[0], gt, taker)}")
     count, had = whole(count), int(before.counts[taker])
@@ -79,11 +81,6 @@ def require_box(box: Tensor | None, old: Tensor) -> None:
     middle = box_ops.centres(old)
     elsewhere = (middle <= box[:2]).any() or (middle >= box[2:]).any()
     hint_if(elsewhere, "That is another object: keep the middle of the old box inside the new one.")
-
-
-def label(points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
-    """The assignment by `ota`."""
-    return build_assigner("ota")(points, predictions, targets)
 
 
 def changed(before: Assignment, after: Assignment, gt: int) -> bool:

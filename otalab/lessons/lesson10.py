@@ -70,24 +70,22 @@ def check(model=None) -> str:
 
 def hint(total: float, losses: dict[str, float], assigner: str = "OTA") -> str:
     """Hint on what to do next, given how low the loss is and which assigner the detector was trained with."""
-    said = f"The loss is {total:.2f}, and it should be below {BELOW}. "
     if not total < float("inf"):
         return "The loss is not finite. A lower learning rate?"
+    most = max(losses, key=losses.get)
     if total > UNTRAINED:
-        return said + (
+        advice = (
             "That is what an untrained detector has, or worse. Does each step call zero_grad, backward and step, on "
             "the parameters of the model that you return?"
         )
-    if assigner != "OTA":
-        return (
-            said
-            + f"It was trained with the labels of {assigner}, and here the labels are those of ota. Train with ota."
-        )
-    most = max(losses, key=losses.get)
-    if total > 2 * BELOW:
+    elif assigner != "OTA":
+        advice = f"It was trained with the labels of {assigner}, and here the labels are those of ota. Train with ota."
+    elif total > 2 * BELOW:
         stuck = "If more steps do not lower it: another learning rate, and zero_grad in each step?"
-        return said + f"It has fallen; most of what is left is the {most} loss. {stuck}"
-    return said + f"Nearly there; most of what is left is the {most} loss. Do the last steps still move it up and down?"
+        advice = f"It has fallen; most of what is left is the {most} loss. {stuck}"
+    else:
+        advice = f"Nearly there; most of what is left is the {most} loss. Do the last steps still move it up and down?"
+    return f"The loss is {total:.2f}, and it should be below {BELOW}. {advice}"
 
 
 @torch.no_grad()

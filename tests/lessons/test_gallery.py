@@ -21,8 +21,9 @@ lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem[:2
 
 @lessons
 def test_the_thumbnail_is_that_of_the_committed_notebook(path):
+    content, _ = picture(path)
     committed = PIL.Image.open(ROOT / f"docs/gallery/{path.stem[:2]}.png").convert("RGB")
-    made = PIL.Image.open(io.BytesIO(thumbnail(picture(path).content))).convert("RGB")
+    made = PIL.Image.open(io.BytesIO(thumbnail(content))).convert("RGB")
     assert committed.size == SIZE and committed.tobytes() == made.tobytes(), "make notebooks writes it anew"
 
 
@@ -30,7 +31,8 @@ def test_the_thumbnail_is_that_of_the_committed_notebook(path):
 def test_the_readme_shows_picture_question_and_a_sentence(path):
     number, question = path.stem[:2], re.match(r"# (.*\?)\n", nbformat.read(path, 4).cells[0].source)[1]
     target = f"(notebooks/{path.name})"
-    assert f"[![{picture(path).alt}](docs/gallery/{number}.png)]{target}" in README
+    _, alt = picture(path)
+    assert f"[![{alt}](docs/gallery/{number}.png)]{target}" in README
     (sentence,) = re.findall(re.escape(f"[**{question}**]{target} ") + r"([^|]*?) \|", README)
     assert sentence.endswith(".") and len(sentence) > 40
     assert not re.search(r"\d{2}", sentence.replace("float32", "")), "no number that can go stale"
@@ -105,8 +107,8 @@ def test_a_small_mark_keeps_its_colour():
 
 
 def test_of_an_animation_the_last_frame_is_shown(tmp_path):
-    shown = picture(write(tmp_path, cell(encoded("red", "blue", kind="gif"), kind="image/gif")))
-    image = PIL.Image.open(io.BytesIO(thumbnail(shown.content))).convert("RGB")
+    content, _ = picture(write(tmp_path, cell(encoded("red", "blue", kind="gif"), kind="image/gif")))
+    image = PIL.Image.open(io.BytesIO(thumbnail(content))).convert("RGB")
     assert image.getpixel((SIZE[0] // 2, SIZE[1] // 2)) == (0, 0, 255)
 
 

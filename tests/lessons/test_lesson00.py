@@ -9,7 +9,7 @@ import torch
 from otalab.assign import AnchorPoints, Targets
 from otalab.lab.simulate import simulate_predictions, simulate_scene
 from otalab.lessons import lesson00
-from otalab.lessons.lesson00 import changed, givers, label
+from otalab.lessons.lesson00 import changed, givers, ota
 
 POINTS = AnchorPoints.for_image((128, 128), strides=(8, 16, 32))
 
@@ -28,7 +28,7 @@ def moves(crowd):
     good, bad = [], []
     for gt, dx, dy in product(range(6), (-6, 0, 4), (-4, 0, 6)):
         box = targets.boxes[gt] + torch.tensor([dx, dy, dx, dy])
-        after = label(POINTS, guesses, lesson00.moved(targets, gt, box, torch.float32))
+        after = ota(POINTS, guesses, lesson00.moved(targets, gt, box, torch.float32))
         takers = [i for i in range(6) if i != gt and givers(before, after, gt, i)]
         if takers:
             good.append((gt, box, takers[0], int(after.counts[takers[0]])))
@@ -84,7 +84,7 @@ def test_a_move_that_passes_no_point_on_is_told_what_it_does(crowd, moves):
 def test_the_wrong_taker_is_told_who_takes(crowd, moves):
     targets, guesses, before = crowd
     gt, box, taker, _ = moves[0][0]
-    after = label(POINTS, guesses, lesson00.moved(targets, gt, box, torch.float32))
+    after = ota(POINTS, guesses, lesson00.moved(targets, gt, box, torch.float32))
     other = next(i for i in range(6) if i != gt and not givers(before, after, gt, i))
     verdict = lesson00.check(POINTS, guesses, targets, gt, box, other, 1)
     assert not verdict.passed and f"to gt {taker}" in verdict.message
@@ -132,5 +132,5 @@ def test_in_thirty_scenes_every_gt_gets_its_k_and_the_labels_are_proven_optimal(
     for seed in range(30):
         _, targets = simulate_scene(config, seed)
         guesses = simulate_predictions(POINTS, targets, 6, torch.Generator().manual_seed(seed))
-        found = label(POINTS, guesses, targets)
+        found = ota(POINTS, guesses, targets)
         assert bool(found.certificate.is_optimal()) and found.deficit.sum() == 0
