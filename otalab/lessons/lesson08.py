@@ -21,17 +21,14 @@ def problems() -> list[tuple[Costs, Labels, int]]:
     """Costs, labels settled by price, and a gt short of points: one case to do by hand, then paths of 1 to 4 steps."""
     tiny = torch.tensor([[1.0, 2.1, 3.0, 8.3, 9.0], [2.0, 6.0, 9.3, 8.0, 9.1]], dtype=torch.float64)
     found = [(tiny, by_price(tiny, torch.tensor([2, 2])), 1)]
-    generator = torch.Generator().manual_seed(8)
-    for steps in (1, 2, 3, 4):
-        while True:
-            shared = 10 * torch.rand(14, generator=generator, dtype=torch.float64)  # how dear a point is to all gts
-            cost = shared + 4 * torch.rand(6, 14, generator=generator, dtype=torch.float64)
-            k = torch.randint(1, 4, (6,), generator=generator)
-            owner = by_price(cost, k)
-            short = (counts_of(owner, 6) < k).nonzero().flatten().tolist()
-            if short and (owner < 0).any() and int((fed(cost, owner, short[0]) != owner).sum()) == steps:
-                found.append((cost, owner, short[0]))
-                break
+    for seed in (10, 9, 36, 14):
+        generator = torch.Generator().manual_seed(seed)
+        shared = 10 * torch.rand(14, generator=generator, dtype=torch.float64)  # how dear a point is to all gts
+        cost = shared + 4 * torch.rand(6, 14, generator=generator, dtype=torch.float64)
+        k = torch.randint(1, 4, (6,), generator=generator)
+        owner = by_price(cost, k)
+        short = (counts_of(owner, 6) < k).nonzero()
+        found.append((cost, owner, int(short[-1])))
     return found
 
 
