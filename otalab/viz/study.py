@@ -113,6 +113,12 @@ def name_rows(ax: Axes, names: Sequence[str], above: float, xlabel: str) -> Axes
     return ax
 
 
+def name_lines(*axes: Axes) -> None:
+    """Add a legend right of the last of the axes that names the lines of all of them."""
+    lines = {line.get_label(): line for ax in axes for line in ax.lines}
+    axes[-1].legend(handles=list(lines.values()), loc="center left", bbox_to_anchor=(1, 0.5))
+
+
 def study_figure(plan: Plan, cards: Sequence[Card], title: str) -> Figure:
     """One panel of `draw_runs` per data set of the plan, side by side."""
     with style():
@@ -132,14 +138,15 @@ def answers_figure(found: Sequence[Answer], title: str) -> Figure:
 
 
 def bins_figure(plan: Plan, cards: Sequence[Card], kind: str, title: str) -> Figure:
-    """One panel of `draw_bins` per data set of the plan, side by side, empty if it has no card."""
+    """One panel of `draw_bins` per data set of the plan, side by side."""
     with style():
         figure = titled(title, 4.0)
         axes = figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0]
         for ax, data in zip(axes, plan.data, strict=True):
-            if any(card.data == data for card in cards):
-                draw_bins(ax, cards, data, kind).set_title(data, fontsize=9.5, fontweight="normal")
-        axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+            draw_bins(ax, cards, data, kind).set_title(data, fontsize=9.5, fontweight="normal")
+        ax.autoscale(axis="y")  # room for the highest line of all panels
+        ax.set_ylim(0, None)
+        name_lines(*axes)
     return figure
 
 
@@ -151,7 +158,7 @@ def epochs_figure(cards: Sequence[Card], data: str, title: str) -> Figure:
         axes = figure.subplots(1, len(keys))
         for ax, (key, scale) in zip(axes, keys.items(), strict=True):
             draw_epochs(ax, cards, data, key, scale)
-        axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        name_lines(*axes)
     return figure
 
 

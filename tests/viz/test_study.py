@@ -79,6 +79,16 @@ def test_the_figures_are_drawn_and_name_methods_and_data(draw):
     assert "a title" in said and "fcos" in said
 
 
+def test_lines_of_bins_lie_within_their_panels_and_all_have_names():
+    heaped, sparse = bins_figure(PLAN, CARDS, "size", "a title").axes  # the second panel has the higher lines
+    for ax in (heaped, sparse):
+        assert ax.get_ylim()[0] == 0 and max(line.get_ydata().max() for line in ax.lines) < ax.get_ylim()[1]
+    for data, names in (("heaped", {"ota"}), ("sparse", set(METHODS))):  # the other panel has no card yet
+        figure = bins_figure(PLAN, [card for card in CARDS if card.data == data], "size", "a title")
+        assert {text.get_text() for text in figure.axes[-1].get_legend().get_texts()} == names
+        rendered(figure)
+
+
 def test_the_page_says_question_answer_and_what_the_paper_says():
     page = study_report(PLAN, CARDS).html()
     assert all(word in page for word in ("Does it matter?", "ota is ahead", "+2.4 AP", "12 of 18 runs"))
