@@ -18,6 +18,7 @@ NARROW, WIDE = 0.5, 2.5  # least and greatest aspect ratio (width / height) of a
 MOST_NAMED = 9  # classes that have a colour and a legend entry
 
 
+@style()
 def contact_sheet(
     images: Sequence[Tensor | np.ndarray],
     targets: Sequence[Mapping[str, Tensor]],
@@ -40,29 +41,28 @@ def contact_sheet(
     cells, height = layout(aspects, columns)
     counts = Counter(label for target in targets for label in target["labels"].tolist()).most_common()
     colour_of = {label: gt_colour(rank if rank < MOST_NAMED else -1) for rank, (label, _) in enumerate(counts)}
-    with style():
-        figure = Figure(figsize=(WIDTH, height), dpi=150)
-        for array, target, (x, y, wide, high) in zip(arrays, targets, cells, strict=True):
-            box = (x / WIDTH, 1 - (y + high) / height, wide / WIDTH, high / height)
-            ax = show_image(figure.add_axes(box), array)
-            for region in target["ignore_boxes"].tolist():
-                outline(ax, np.array(region), edgecolor=HATCH, hatch="////", lw=0.8)
-            colours = [colour_of[label] for label in target["labels"].tolist()]
-            draw_boxes(ax, target["boxes"], colours=colours, linewidth=1.1)
-        boxes = sum(count for _, count in counts)
-        title = plural(len(arrays), "image") if title is None else title
-        title_figure(figure, f"{title}: {boxes:,} box{'es' * (boxes != 1)}", 0.004, 0.25)
-        handles = [
-            Patch(color=colour_of[label], label=f"{one_line(class_names[label], 24)} {count:,}")
-            for label, count in counts[:MOST_NAMED]
-        ]
-        if rest := counts[MOST_NAMED:]:
-            label = f"{len(rest)} more {sum(count for _, count in rest):,}"
-            handles.append(Patch(color=gt_colour(-1), label=label))
-        place = {"loc": "center left", "bbox_to_anchor": (0, 0.19 / height), "ncols": max(1, len(handles))}
-        legend = figure.legend(handles=handles, labelcolor=MUTED, handlelength=0.8, columnspacing=1.1, **place)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+    figure = Figure(figsize=(WIDTH, height), dpi=150)
+    for array, target, (x, y, wide, high) in zip(arrays, targets, cells, strict=True):
+        box = (x / WIDTH, 1 - (y + high) / height, wide / WIDTH, high / height)
+        ax = show_image(figure.add_axes(box), array)
+        for region in target["ignore_boxes"].tolist():
+            outline(ax, np.array(region), edgecolor=HATCH, hatch="////", lw=0.8)
+        colours = [colour_of[label] for label in target["labels"].tolist()]
+        draw_boxes(ax, target["boxes"], colours=colours, linewidth=1.1)
+    boxes = sum(count for _, count in counts)
+    title = plural(len(arrays), "image") if title is None else title
+    title_figure(figure, f"{title}: {boxes:,} box{'es' * (boxes != 1)}", 0.004, 0.25)
+    handles = [
+        Patch(color=colour_of[label], label=f"{one_line(class_names[label], 24)} {count:,}")
+        for label, count in counts[:MOST_NAMED]
+    ]
+    if rest := counts[MOST_NAMED:]:
+        label = f"{len(rest)} more {sum(count for _, count in rest):,}"
+        handles.append(Patch(color=gt_colour(-1), label=label))
+    place = {"loc": "center left", "bbox_to_anchor": (0, 0.19 / height), "ncols": max(1, len(handles))}
+    legend = figure.legend(handles=handles, labelcolor=MUTED, handlelength=0.8, columnspacing=1.1, **place)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return figure
 
 

@@ -60,16 +60,16 @@ def draw_wrong_labels(ax: Axes, convergence: Convergence) -> Axes:
     return ax
 
 
+@style()
 def convergence_figure(convergence: Convergence, name: str = "") -> Figure:
     """`draw_errors` and `draw_wrong_labels` side by side; the name of the problem, if given, stands beneath."""
-    with style():
-        figure = Figure(figsize=(10.7, 4.0), layout="constrained")
-        figure.get_layout_engine().set(wspace=0.07, rect=(0, 0.045 * bool(name), 1, 1 - 0.045 * bool(name)))
-        left, right = figure.subplots(1, 2)
-        draw_errors(left, convergence)
-        draw_wrong_labels(right, convergence)
-        positives = plural(convergence.positives, "positive label")
-        figure.text(0.008, 0.02, f"{name}; {positives}" if name else "", color=MUTED, fontsize=8)
+    figure = Figure(figsize=(10.7, 4.0), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.07, rect=(0, 0.045 * bool(name), 1, 1 - 0.045 * bool(name)))
+    left, right = figure.subplots(1, 2)
+    draw_errors(left, convergence)
+    draw_wrong_labels(right, convergence)
+    positives = plural(convergence.positives, "positive label")
+    figure.text(0.008, 0.02, f"{name}; {positives}" if name else "", color=MUTED, fontsize=8)
     return figure
 
 

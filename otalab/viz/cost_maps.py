@@ -46,6 +46,7 @@ def require_grid(points: AnchorPoints) -> None:
         raise InputError("a map needs points that lie on a grid; make them with AnchorPoints.for_image")
 
 
+@style()
 def cost_maps(
     points: AnchorPoints,
     cost: Tensor | Float[np.ndarray, "m1 n"],
@@ -70,28 +71,27 @@ def cost_maps(
         raise InputError(f"maps need a gt and finite costs; of {suppliers - 1} gts {faulty} costs are not finite")
     tops = float(np.percentile(cost[:-1], 25)), float(cost[-1].max())
     scales = [ScalarMappable(Normalize(0, max(top, 1e-9)), CHEAP_TO_DEAR) for top in tops]
-    with style():
-        height = 9.9 * levels / suppliers + 1.15  # inches
-        figure = Figure(figsize=(10.7, height), dpi=150)
-        sides = {"left": 0.07, "right": 0.995, "bottom": 0.4 / height, "top": 1 - 0.75 / height}
-        figure.subplots_adjust(**sides, wspace=0.06, hspace=0.06)
-        title_figure(figure, title, 0.006, 0.2)
-        axes = figure.subplots(levels, suppliers, squeeze=False)
-        for (level, row), ax in np.ndenumerate(axes):
-            background = row == suppliers - 1
-            draw_level_map(ax, points, cost[row], level, scales[background])
-            if not background:
-                draw_box(ax, array(targets.boxes)[row], gt_colour(row), 1.4)
-                if matched_gt is not None:
-                    xy = array(points.xy)[(array(matched_gt) == row) & (array(points.level) == level)]
-                    ax.scatter(xy[:, 0], xy[:, 1], s=22, c=gt_colour(row), edgecolors=PAPER, linewidths=0.8, zorder=6)
-            if row == 0:
-                ax.set_ylabel(f"stride {points.grid.strides[level]} px", fontsize=9)
-            if level == 0:
-                name = "background" if background else (names[row] if names is not None else "")
-                ax.set_title(name, fontsize=9.5, fontweight="normal", loc="center", pad=6)
-                number, fill = ("–", GREY) if background else (str(row + 1), gt_colour(row))
-                chip(ax, 0.08, 1.1, number, fill, xycoords="axes fraction")
-        note = "dark = 0, palest = {:.1f} or more (gts); {:.2g} (background, on its own scale)".format(*tops)
-        figure.text(0.07, 0.12 / height, note, color=MUTED, fontsize=8.5)
+    height = 9.9 * levels / suppliers + 1.15  # inches
+    figure = Figure(figsize=(10.7, height), dpi=150)
+    sides = {"left": 0.07, "right": 0.995, "bottom": 0.4 / height, "top": 1 - 0.75 / height}
+    figure.subplots_adjust(**sides, wspace=0.06, hspace=0.06)
+    title_figure(figure, title, 0.006, 0.2)
+    axes = figure.subplots(levels, suppliers, squeeze=False)
+    for (level, row), ax in np.ndenumerate(axes):
+        background = row == suppliers - 1
+        draw_level_map(ax, points, cost[row], level, scales[background])
+        if not background:
+            draw_box(ax, array(targets.boxes)[row], gt_colour(row), 1.4)
+            if matched_gt is not None:
+                xy = array(points.xy)[(array(matched_gt) == row) & (array(points.level) == level)]
+                ax.scatter(xy[:, 0], xy[:, 1], s=22, c=gt_colour(row), edgecolors=PAPER, linewidths=0.8, zorder=6)
+        if row == 0:
+            ax.set_ylabel(f"stride {points.grid.strides[level]} px", fontsize=9)
+        if level == 0:
+            name = "background" if background else (names[row] if names is not None else "")
+            ax.set_title(name, fontsize=9.5, fontweight="normal", loc="center", pad=6)
+            number, fill = ("–", GREY) if background else (str(row + 1), gt_colour(row))
+            chip(ax, 0.08, 1.1, number, fill, xycoords="axes fraction")
+    note = "dark = 0, palest = {:.1f} or more (gts); {:.2g} (background, on its own scale)".format(*tops)
+    figure.text(0.07, 0.12 / height, note, color=MUTED, fontsize=8.5)
     return figure

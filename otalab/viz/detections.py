@@ -93,6 +93,7 @@ def draw_detections(
     return ax
 
 
+@style()
 def save_detections(
     path: str | Path,
     image: UInt8[np.ndarray, "h w 3"],
@@ -112,13 +113,13 @@ def save_detections(
         image = np.array(Image.fromarray(image).resize(drawn, Image.Resampling.LANCZOS))
         boxes = array(boxes) * np.tile(drawn / sides, 2)
     labels = detection["labels"].tolist()
-    with style():
-        figure = Figure(figsize=(drawn + 0.5) / 150, dpi=150)  # Matplotlib rounds down to whole px
-        ax = show_image(figure.add_axes((0, 0, 1, 1)), image)
-        draw_boxes(ax, boxes, labels, class_names, detection["scores"], [gt_colour(label) for label in labels])
-        save_figure(figure, path)
+    figure = Figure(figsize=(drawn + 0.5) / 150, dpi=150)  # Matplotlib rounds down to whole px
+    ax = show_image(figure.add_axes((0, 0, 1, 1)), image)
+    draw_boxes(ax, boxes, labels, class_names, detection["scores"], [gt_colour(label) for label in labels])
+    save_figure(figure, path)
 
 
+@style()
 def detection_grid(
     images: Sequence[Tensor | np.ndarray],
     targets: Sequence[Targets | Mapping[str, Tensor]],
@@ -142,32 +143,31 @@ def detection_grid(
     shapes = [image_array(image).shape for image in images]
     tallest = max((high / wide for high, wide, _ in shapes), default=1)
     height = 2 * side * min(tallest, 1.5) * bands + 0.95
-    with style():
-        figure = Figure(figsize=(side * columns, height), dpi=150)
-        room = {"left": 0.035, "right": 0.998, "top": 1 - 0.45 / height, "bottom": 0.36 / height}
-        outer = figure.add_gridspec(bands, columns, **room, hspace=0.06, wspace=0.035)
-        for index, (image, target, detection) in enumerate(pairs):
-            inner = outer[index // columns, index % columns].subgridspec(2, 1, hspace=0.02)
-            above, beneath = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
-            show_image(above, image)
-            draw_boxes(above, target.boxes, target.labels, class_names, linewidth=1.6, fontsize=6.5)
-            draw_detections(beneath, image, target, detection, class_names, score_threshold, iou)
-            if index % columns == 0:
-                above.set_ylabel("ground truth", color=MUTED, fontsize=9)
-                beneath.set_ylabel("detections", color=MUTED, fontsize=9)
-        matches = [match_above(target, detection, score_threshold, iou)[1] for _, target, detection in pairs]
-        found = sum(int((each.gt >= 0).sum()) for each in matches)
-        objects, shown = sum(map(len, targets)), sum(len(each.gt) for each in matches)
-        title = f"{found} of {plural(objects, 'object')} found, {plural(shown - found, 'false alarm')}"
-        title_figure(figure, title, 0.035, 0.24)
-        text = f"score at least {score_threshold:g}, right class and IoU at least {iou:g} "
-        figure.text(1, 0.16 / height, text, color=MUTED, fontsize=8, ha="right", va="center")
-        looks = {
-            "found": {"ec": gt_colour(0), "lw": 1.6},
-            "false alarm": {"ec": INK, "lw": 1.6, "ls": DASHES},
-            "missed": {"ec": gt_colour(0), "lw": 1.0, "ls": ":", "hatch": "/////"},
-        }
-        handles = [Rectangle((0, 0), 1, 1, fc=PAPER, label=name, **look) for name, look in looks.items()]
-        place = {"loc": "center left", "bbox_to_anchor": (0.03, 0.16 / height), "ncols": 3}
-        figure.legend(handles=handles, labelcolor=MUTED, handlelength=1.5, **place)
+    figure = Figure(figsize=(side * columns, height), dpi=150)
+    room = {"left": 0.035, "right": 0.998, "top": 1 - 0.45 / height, "bottom": 0.36 / height}
+    outer = figure.add_gridspec(bands, columns, **room, hspace=0.06, wspace=0.035)
+    for index, (image, target, detection) in enumerate(pairs):
+        inner = outer[index // columns, index % columns].subgridspec(2, 1, hspace=0.02)
+        above, beneath = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
+        show_image(above, image)
+        draw_boxes(above, target.boxes, target.labels, class_names, linewidth=1.6, fontsize=6.5)
+        draw_detections(beneath, image, target, detection, class_names, score_threshold, iou)
+        if index % columns == 0:
+            above.set_ylabel("ground truth", color=MUTED, fontsize=9)
+            beneath.set_ylabel("detections", color=MUTED, fontsize=9)
+    matches = [match_above(target, detection, score_threshold, iou)[1] for _, target, detection in pairs]
+    found = sum(int((each.gt >= 0).sum()) for each in matches)
+    objects, shown = sum(map(len, targets)), sum(len(each.gt) for each in matches)
+    title = f"{found} of {plural(objects, 'object')} found, {plural(shown - found, 'false alarm')}"
+    title_figure(figure, title, 0.035, 0.24)
+    text = f"score at least {score_threshold:g}, right class and IoU at least {iou:g} "
+    figure.text(1, 0.16 / height, text, color=MUTED, fontsize=8, ha="right", va="center")
+    looks = {
+        "found": {"ec": gt_colour(0), "lw": 1.6},
+        "false alarm": {"ec": INK, "lw": 1.6, "ls": DASHES},
+        "missed": {"ec": gt_colour(0), "lw": 1.0, "ls": ":", "hatch": "/////"},
+    }
+    handles = [Rectangle((0, 0), 1, 1, fc=PAPER, label=name, **look) for name, look in looks.items()]
+    place = {"loc": "center left", "bbox_to_anchor": (0.03, 0.16 / height), "ncols": 3}
+    figure.legend(handles=handles, labelcolor=MUTED, handlelength=1.5, **place)
     return figure

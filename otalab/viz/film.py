@@ -33,6 +33,7 @@ class Moment:
         return plural(int(self.assignment.positive.sum()), "positive")
 
 
+@style()
 def film_frames(
     image: Tensor | np.ndarray, points: AnchorPoints, targets: Targets, moments: Sequence[Moment]
 ) -> list[Figure]:
@@ -44,22 +45,22 @@ def film_frames(
     require_moments(moments)
     last = max(1, *(moment.step for moment in moments))
     frames = []
-    with style():
-        for moment in moments:
-            figure = Figure(figsize=(4.2, 5.0), dpi=90)
-            ax = figure.add_axes((0.02, 0.15, 0.96, 0.96 * 4.2 / 5.0 * 0.94))
-            title = f"step {moment.step}: {moment.positives}"
-            draw_assignment(ax, image, points, moment.assignment, targets, title=title, legend=False)
-            tally(ax, moment.assignment.counts.tolist(), "positives")
-            bar = figure.add_axes((0.04, 0.025, 0.92, 0.014))
-            bar.set_axis_off()
-            bar.set(xlim=(0, last), ylim=(0, 1))
-            bar.axvspan(0, last, color=BACKGROUND, alpha=0.5, lw=0)
-            bar.axvspan(0, moment.step, color=INK, lw=0)
-            frames.append(figure)
+    for moment in moments:
+        figure = Figure(figsize=(4.2, 5.0), dpi=90)
+        ax = figure.add_axes((0.02, 0.15, 0.96, 0.96 * 4.2 / 5.0 * 0.94))
+        title = f"step {moment.step}: {moment.positives}"
+        draw_assignment(ax, image, points, moment.assignment, targets, title=title, legend=False)
+        tally(ax, moment.assignment.counts.tolist(), "positives")
+        bar = figure.add_axes((0.04, 0.025, 0.92, 0.014))
+        bar.set_axis_off()
+        bar.set(xlim=(0, last), ylim=(0, 1))
+        bar.axvspan(0, last, color=BACKGROUND, alpha=0.5, lw=0)
+        bar.axvspan(0, moment.step, color=INK, lw=0)
+        frames.append(figure)
     return frames
 
 
+@style()
 def film_strip(
     image: Tensor | np.ndarray,
     points: AnchorPoints,
@@ -76,19 +77,18 @@ def film_strip(
     chosen = np.unique(np.linspace(0, len(moments) - 1, min(count, len(moments))).round().astype(int))
     columns = min(3, len(chosen))
     rows = -(-len(chosen) // columns)
-    with style():
-        figure = Figure(figsize=(3.2 * columns, 3.45 * rows + 0.5 * (title is not None)), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
-        axes = figure.subplots(rows, columns, squeeze=False).flatten()
-        for ax, moment in zip(axes, (moments[i] for i in chosen), strict=False):
-            draw_assignment(ax, image, points, moment.assignment, targets, legend=False)
-            ax.set_title(f"step {moment.step}", fontsize=10)
-            ax.set_title(moment.positives, loc="right", fontsize=9, fontweight="normal", color=MUTED)
-        point_legend(axes[columns * (rows - 1)], points)
-        for ax in axes[len(chosen) :]:
-            ax.set_visible(False)
-        if title is not None:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure = Figure(figsize=(3.2 * columns, 3.45 * rows + 0.5 * (title is not None)), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for ax, moment in zip(axes, (moments[i] for i in chosen), strict=False):
+        draw_assignment(ax, image, points, moment.assignment, targets, legend=False)
+        ax.set_title(f"step {moment.step}", fontsize=10)
+        ax.set_title(moment.positives, loc="right", fontsize=9, fontweight="normal", color=MUTED)
+    point_legend(axes[columns * (rows - 1)], points)
+    for ax in axes[len(chosen) :]:
+        ax.set_visible(False)
+    if title is not None:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     return figure
 
 

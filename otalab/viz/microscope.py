@@ -63,6 +63,7 @@ STRIP = (
 )
 
 
+@style()
 def microscope_figure(
     image: Tensor | np.ndarray,
     points: AnchorPoints,
@@ -74,21 +75,21 @@ def microscope_figure(
 
     `knobs` are the settings, those of the authors' code if None.
     """
-    with style():
-        figure = Figure(figsize=(9.0, 4.9), dpi=110)
-        axes = figure.subplots(1, 2)
-        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.14, top=0.88, wspace=0.04)
-        assignments = [assigner(points, predictions, targets) for assigner in (knobs or Knobs()).assigners()]
-        off = assignments[0].matched_gt != assignments[1].matched_gt
-        remarks = f", {plural(int(off.sum()), 'label')} off", ""
-        for ax, assignment, name, remark in zip(axes, assignments, ("Sinkhorn", "exact"), remarks, strict=True):
-            title = f"{name}: {plural(int(assignment.positive.sum()), 'positive')}{remark}"
-            draw_assignment(ax, image, points, assignment, targets, title=title, legend=False)
-            tally(ax, assignment.counts.tolist(), "gets")
-        ring_points(axes[0], points, off)
+    figure = Figure(figsize=(9.0, 4.9), dpi=110)
+    axes = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.14, top=0.88, wspace=0.04)
+    assignments = [assigner(points, predictions, targets) for assigner in (knobs or Knobs()).assigners()]
+    off = assignments[0].matched_gt != assignments[1].matched_gt
+    remarks = f", {plural(int(off.sum()), 'label')} off", ""
+    for ax, assignment, name, remark in zip(axes, assignments, ("Sinkhorn", "exact"), remarks, strict=True):
+        title = f"{name}: {plural(int(assignment.positive.sum()), 'positive')}{remark}"
+        draw_assignment(ax, image, points, assignment, targets, title=title, legend=False)
+        tally(ax, assignment.counts.tolist(), "gets")
+    ring_points(axes[0], points, off)
     return figure
 
 
+@style()
 def microscope_strip(
     image: Tensor | np.ndarray, points: AnchorPoints, predictions: Predictions, targets: Targets
 ) -> Figure:
@@ -96,21 +97,20 @@ def microscope_strip(
 
     Points whose label is not the exact one are ringed.
     """
-    with style():
-        figure = Figure(figsize=(10.7, 8.0), dpi=110)
-        axes = figure.subplots(2, 3).flatten()
-        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.1, top=0.94, wspace=0.05, hspace=0.22)
-        for ax, (title, turned) in zip(axes, STRIP, strict=True):
-            soft, exact = (assign(points, predictions, targets) for assign in replace(Knobs(), **turned).assigners())
-            draw_assignment(ax, image, points, soft, targets, legend=False, numbered=False)
-            ax.set_title(title, fontsize=10)
-            off = soft.matched_gt != exact.matched_gt
-            ring_points(ax, points, off)
-            text = f"{plural(int(soft.positive.sum()), 'positive')}, {plural(int(off.sum()), 'label')} off the exact"
-            ax.text(0, -0.03, text, transform=ax.transAxes, fontsize=8.5, va="top")
-        ring = {"marker": "o", "ms": 8.4, "mfc": "none", "mec": INK, "label": "Sinkhorn's label is not the exact one"}
-        handles = [*point_handles(axes[0], points), Line2D([], [], linestyle="", **ring)]
-        figure.legend(handles=handles, loc="lower left", ncols=len(handles))
+    figure = Figure(figsize=(10.7, 8.0), dpi=110)
+    axes = figure.subplots(2, 3).flatten()
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.1, top=0.94, wspace=0.05, hspace=0.22)
+    for ax, (title, turned) in zip(axes, STRIP, strict=True):
+        soft, exact = (assign(points, predictions, targets) for assign in replace(Knobs(), **turned).assigners())
+        draw_assignment(ax, image, points, soft, targets, legend=False, numbered=False)
+        ax.set_title(title, fontsize=10)
+        off = soft.matched_gt != exact.matched_gt
+        ring_points(ax, points, off)
+        text = f"{plural(int(soft.positive.sum()), 'positive')}, {plural(int(off.sum()), 'label')} off the exact"
+        ax.text(0, -0.03, text, transform=ax.transAxes, fontsize=8.5, va="top")
+    ring = {"marker": "o", "ms": 8.4, "mfc": "none", "mec": INK, "label": "Sinkhorn's label is not the exact one"}
+    handles = [*point_handles(axes[0], points), Line2D([], [], linestyle="", **ring)]
+    figure.legend(handles=handles, loc="lower left", ncols=len(handles))
     return figure
 
 

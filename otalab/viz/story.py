@@ -17,6 +17,7 @@ WIDTH = 2.3  # of a panel of `family_figure`, in inches
 MOST_NAMED = 8  # up to so many gts, tags give the class; more text would hide the image
 
 
+@style()
 def assignment_story(
     image: Tensor | np.ndarray,
     points: AnchorPoints,
@@ -33,22 +34,21 @@ def assignment_story(
     """
     columns = candidate_columns(assignment, points)
     names = gt_names(targets, class_names)
-    with style():
-        figure = Figure(figsize=(10.7, 4.0), dpi=150)
-        title_figure(figure, headline or finding(assignment, columns), 0.006, 0.24)
-        figure.text(0.006, 0.03, note or "", color=MUTED, fontsize=8)
-        picture = show_image(figure.add_axes((0.006, 0.125, 0.2655, 0.71)), image)
-        draw_boxes(picture, targets.boxes, numbered=True)
-        picture.set_title(f"{plural(len(targets), 'object')}, {plural(len(points), 'anchor point')}")
-        cost = figure.add_axes((0.372, 0.53, 0.305, 0.305))
-        title = "Cost: dark is cheap, hatched is forbidden"
-        draw_cost(cost, assignment, points, names, columns, title, show_k=False, show_levels=False).set_xlabel("")
-        draw_plan(figure.add_axes((0.372, 0.125, 0.305, 0.305)), assignment, points, None, columns)
-        title = f"{plural(int(assignment.positive.sum()), 'point')} learn an object"
-        labels = figure.add_axes((0.7285, 0.125, 0.2655, 0.71))
-        draw_assignment(labels, image, points, assignment, targets, title=title)
-        for ax in figure.axes:
-            ax.set_title(ax.get_title(loc="left"), fontsize=10, fontweight="normal")
+    figure = Figure(figsize=(10.7, 4.0), dpi=150)
+    title_figure(figure, headline or finding(assignment, columns), 0.006, 0.24)
+    figure.text(0.006, 0.03, note or "", color=MUTED, fontsize=8)
+    picture = show_image(figure.add_axes((0.006, 0.125, 0.2655, 0.71)), image)
+    draw_boxes(picture, targets.boxes, numbered=True)
+    picture.set_title(f"{plural(len(targets), 'object')}, {plural(len(points), 'anchor point')}")
+    cost = figure.add_axes((0.372, 0.53, 0.305, 0.305))
+    title = "Cost: dark is cheap, hatched is forbidden"
+    draw_cost(cost, assignment, points, names, columns, title, show_k=False, show_levels=False).set_xlabel("")
+    draw_plan(figure.add_axes((0.372, 0.125, 0.305, 0.305)), assignment, points, None, columns)
+    title = f"{plural(int(assignment.positive.sum()), 'point')} learn an object"
+    labels = figure.add_axes((0.7285, 0.125, 0.2655, 0.71))
+    draw_assignment(labels, image, points, assignment, targets, title=title)
+    for ax in figure.axes:
+        ax.set_title(ax.get_title(loc="left"), fontsize=10, fontweight="normal")
     return figure
 
 
@@ -60,6 +60,7 @@ def finding(assignment: Assignment, columns: np.ndarray) -> str:
     return f"{plural(several, 'point')} could learn several objects; transport decides them all at once"
 
 
+@style()
 def family_figure(
     image: Tensor | np.ndarray,
     points: AnchorPoints,
@@ -78,28 +79,27 @@ def family_figure(
     columns = min(panels, 4 if panels <= 12 else 6)
     rows = -(-panels // columns)
     high = WIDTH * min(max(height / width, 0.5), 1.6)  # of a panel, in inches; its caption takes 0.8 more
-    with style():
-        figure = Figure(figsize=(max(columns, 3) * WIDTH + 0.2, rows * (high + 0.8) + 0.75), dpi=150)
-        axes = figure.subplots(rows, columns, squeeze=False).flatten()
-        inch = 1 / figure.get_figheight()
-        space = {"bottom": 0.75 * inch, "top": 1 - 0.72 * inch, "wspace": 0.05, "hspace": 0.8 / high}
-        figure.subplots_adjust(left=0.01, right=0.99, **space)
-        title_figure(figure, family_finding(family), 0.01, 0.2)
-        show_image(axes[0], image)
-        named = {} if len(targets) > MOST_NAMED else {"labels": targets.labels, "class_names": class_names}
-        draw_boxes(axes[0], targets.boxes, numbered=True, linewidth=1.6, fontsize=6.5, **named)
-        axes[0].set_title(plural(len(targets), "object"), fontsize=10)
-        summary = {row.name: row for row in family.rows}
-        ambiguous = array(family.ambiguous)
-        for ax, (name, assignment) in zip(axes[1:], family.assignments.items(), strict=False):
-            draw_assignment(ax, image, points, assignment, targets, legend=False, numbered=False)
-            ax.set_title(name, fontsize=10)
-            ring_points(ax, points, ambiguous, np.minimum(dot_sizes(ax, points)[ambiguous] + 1.4, 5.1), linewidth=0.5)
-            caption(ax, summary[name], line=0.16 / high)
-        for ax in axes[panels:]:
-            ax.set_visible(False)
-        remark = f"Rings: {plural(len(ambiguous), 'ambiguous point')}, in the centre priors of several objects."
-        figure.text(0.01, 0.14 * inch, remark + (f" {note}" if note else ""), fontsize=8, color=MUTED)
+    figure = Figure(figsize=(max(columns, 3) * WIDTH + 0.2, rows * (high + 0.8) + 0.75), dpi=150)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    inch = 1 / figure.get_figheight()
+    space = {"bottom": 0.75 * inch, "top": 1 - 0.72 * inch, "wspace": 0.05, "hspace": 0.8 / high}
+    figure.subplots_adjust(left=0.01, right=0.99, **space)
+    title_figure(figure, family_finding(family), 0.01, 0.2)
+    show_image(axes[0], image)
+    named = {} if len(targets) > MOST_NAMED else {"labels": targets.labels, "class_names": class_names}
+    draw_boxes(axes[0], targets.boxes, numbered=True, linewidth=1.6, fontsize=6.5, **named)
+    axes[0].set_title(plural(len(targets), "object"), fontsize=10)
+    summary = {row.name: row for row in family.rows}
+    ambiguous = array(family.ambiguous)
+    for ax, (name, assignment) in zip(axes[1:], family.assignments.items(), strict=False):
+        draw_assignment(ax, image, points, assignment, targets, legend=False, numbered=False)
+        ax.set_title(name, fontsize=10)
+        ring_points(ax, points, ambiguous, np.minimum(dot_sizes(ax, points)[ambiguous] + 1.4, 5.1), linewidth=0.5)
+        caption(ax, summary[name], line=0.16 / high)
+    for ax in axes[panels:]:
+        ax.set_visible(False)
+    remark = f"Rings: {plural(len(ambiguous), 'ambiguous point')}, in the centre priors of several objects."
+    figure.text(0.01, 0.14 * inch, remark + (f" {note}" if note else ""), fontsize=8, color=MUTED)
     return figure
 
 

@@ -119,46 +119,46 @@ def name_lines(*axes: Axes) -> None:
     axes[-1].legend(handles=list(lines.values()), loc="center left", bbox_to_anchor=(1, 0.5))
 
 
+@style()
 def study_figure(plan: Plan, cards: Sequence[Card], title: str) -> Figure:
     """One panel of `draw_runs` per data set of the plan, side by side."""
-    with style():
-        figure = titled(title, 1.5 + 0.48 * len(methods_of(cards)))
-        for ax, data in zip(figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0], plan.data, strict=True):
-            draw_runs(ax, cards, data).set_title(data, fontsize=9.5, fontweight="normal")
+    figure = titled(title, 1.5 + 0.48 * len(methods_of(cards)))
+    for ax, data in zip(figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0], plan.data, strict=True):
+        draw_runs(ax, cards, data).set_title(data, fontsize=9.5, fontweight="normal")
     return figure
 
 
+@style()
 def answers_figure(found: Sequence[Answer], title: str) -> Figure:
     """Draw a row for each contrast and data set, with intervals that hold together."""
     names = [f"{each.contrast.a} − {each.contrast.b}, {each.data}" for each in found]
-    with style():
-        figure = titled(title, 1.3 + 0.42 * len(found))
-        draw_differences(figure.subplots(), names, [each.found for each in found])
+    figure = titled(title, 1.3 + 0.42 * len(found))
+    draw_differences(figure.subplots(), names, [each.found for each in found])
     return figure
 
 
+@style()
 def bins_figure(plan: Plan, cards: Sequence[Card], kind: str, title: str) -> Figure:
     """One panel of `draw_bins` per data set of the plan, side by side."""
-    with style():
-        figure = titled(title, 4.0)
-        axes = figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0]
-        for ax, data in zip(axes, plan.data, strict=True):
-            draw_bins(ax, cards, data, kind).set_title(data, fontsize=9.5, fontweight="normal")
-        ax.autoscale(axis="y")  # room for the highest line of all panels
-        ax.set_ylim(0, None)
-        name_lines(*axes)
+    figure = titled(title, 4.0)
+    axes = figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0]
+    for ax, data in zip(axes, plan.data, strict=True):
+        draw_bins(ax, cards, data, kind).set_title(data, fontsize=9.5, fontweight="normal")
+    ax.autoscale(axis="y")  # room for the highest line of all panels
+    ax.set_ylim(0, None)
+    name_lines(*axes)
     return figure
 
 
+@style()
 def epochs_figure(cards: Sequence[Card], data: str, title: str) -> Figure:
     """Draw loss, positives per gt, gts left empty and labels changed over the epochs, for one data set."""
     keys = {"loss": 1.0, "positives per gt": 1.0, "gts left empty": 100.0, "labels changed": 100.0}
-    with style():
-        figure = titled(title, 3.4)
-        axes = figure.subplots(1, len(keys))
-        for ax, (key, scale) in zip(axes, keys.items(), strict=True):
-            draw_epochs(ax, cards, data, key, scale)
-        name_lines(*axes)
+    figure = titled(title, 3.4)
+    axes = figure.subplots(1, len(keys))
+    for ax, (key, scale) in zip(axes, keys.items(), strict=True):
+        draw_epochs(ax, cards, data, key, scale)
+    name_lines(*axes)
     return figure
 
 

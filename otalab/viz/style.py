@@ -1,7 +1,7 @@
-"""House style of the figures: one colour per gt, dark ink on white. It holds only inside a `with` block."""
+"""House style of the figures: one colour per gt, dark ink on white. It holds only in a `with` block or a function."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import SupportsIndex
 
 import matplotlib
@@ -64,9 +64,11 @@ CHIP = {"fontsize": 8, "fontweight": "bold", "ha": "center", "va": "center", "zo
 CHIP |= {"annotation_clip": False, "parse_math": False}
 
 
-def style() -> AbstractContextManager:
-    """Use the house style inside a `with` block. Matplotlib's settings are restored when the block ends."""
-    return matplotlib.rc_context(RC)
+@contextmanager
+def style() -> Iterator[None]:
+    """Use the house style in a `with` block or a decorated function. Matplotlib's settings are restored at its end."""
+    with matplotlib.rc_context(RC):
+        yield
 
 
 def gt_colour(index: SupportsIndex) -> str:

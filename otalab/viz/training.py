@@ -74,15 +74,16 @@ def draw_training(axes: Iterable[Axes], log_lines: Sequence[dict]) -> Iterable[A
     return axes
 
 
+@style()
 def training_figure(log_lines: Sequence[dict]) -> Figure:
     """`draw_training` on a figure of its own."""
-    with style():
-        figure = Figure(figsize=(10.7, 3.6), layout="constrained")
-        figure.get_layout_engine().set(wspace=0.06)
-        draw_training(figure.subplots(1, 2), log_lines)
+    figure = Figure(figsize=(10.7, 3.6), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)
+    draw_training(figure.subplots(1, 2), log_lines)
     return figure
 
 
+@style()
 def labels_figure(
     steps: Sequence[int],
     positives: Sequence[float],
@@ -97,22 +98,21 @@ def labels_figure(
     changed:   for each rule the shares of labels, in 0..1, that differ from those of the step before: one value fewer
     title:     title of the third panel, which shows the changes
     """
-    with style():
-        figure = Figure(figsize=(10.4, 3.5), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.08)
-        left, middle, right = figure.subplots(1, 3)
-        left.plot(steps, positives, color=gt_colour(0))
-        left.set(ylim=(0, None), xlabel="step", ylabel="positives a gt")
-        left.set_title(f"From {positives[0]:.1f} to {positives[-1]:.1f} positives a gt ...")
-        middle.plot(steps, iou, color=gt_colour(0))
-        middle.set(ylim=(0, 1), xlabel="step", ylabel="mean IoU of positives")
-        middle.set_title(f"... as IoU goes from {iou[0]:.2f} to {iou[-1]:.2f}")
-        for number, (rule, shares) in enumerate(changed.items()):
-            line = ":" if number % 2 else "-"  # curves that overlap stay visible
-            right.plot(steps[1:], 100 * np.array(shares), color=gt_colour(number), ls=line, label=rule, clip_on=False)
-        right.set(ylim=(0, None), xlabel="step", ylabel="labels changed since the last look (%)")
-        right.set_title(title)
-        right.legend()
+    figure = Figure(figsize=(10.4, 3.5), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08)
+    left, middle, right = figure.subplots(1, 3)
+    left.plot(steps, positives, color=gt_colour(0))
+    left.set(ylim=(0, None), xlabel="step", ylabel="positives a gt")
+    left.set_title(f"From {positives[0]:.1f} to {positives[-1]:.1f} positives a gt ...")
+    middle.plot(steps, iou, color=gt_colour(0))
+    middle.set(ylim=(0, 1), xlabel="step", ylabel="mean IoU of positives")
+    middle.set_title(f"... as IoU goes from {iou[0]:.2f} to {iou[-1]:.2f}")
+    for number, (rule, shares) in enumerate(changed.items()):
+        line = ":" if number % 2 else "-"  # curves that overlap stay visible
+        right.plot(steps[1:], 100 * np.array(shares), color=gt_colour(number), ls=line, label=rule, clip_on=False)
+    right.set(ylim=(0, None), xlabel="step", ylabel="labels changed since the last look (%)")
+    right.set_title(title)
+    right.legend()
     return figure
 
 
