@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from otalab.lab.run_record import RunRecord, run_names, side_by_side
 from otalab.viz.report import Column, Report
-from otalab.viz.style import gt_colour, plural, style
+from otalab.viz.style import gt_colour, page_figure, plural, style
 from otalab.viz.training import column, nothing
 
 
@@ -34,12 +33,12 @@ def draw_ap_courses(ax: Axes, runs: Sequence[RunRecord]) -> Axes:
     return ax
 
 
+@style()
 def compare_report(runs: Sequence[RunRecord]) -> Report:
     """Build the page: AP over steps, and a table with a row per run, its results and the settings that differ."""
     rows = side_by_side(runs)
-    with style():
-        figure = Figure(figsize=(10.7, 4.2), layout="constrained")
-        draw_ap_courses(figure.subplots(), runs)
+    figure = page_figure(4.2)
+    draw_ap_courses(figure.subplots(), runs)
     columns = [
         Column(key, format=".3f", best=max) if "AP" in key else Column(key, format=",d" * (key == "at step"))
         for key in rows[0]

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from otalab.lab.convergence import Convergence
-from otalab.viz.style import MUTED, plural, style
+from otalab.viz.style import MUTED, page_figure, plural, style
 
 SMALL_TO_LARGE = LinearSegmentedColormap.from_list("otalab.eps", ["#0b2f4e", "#0072B2", "#56B4E9", "#a9d6f2"])
 EARLY, SETTLED = "#D55E00", "#0072B2"  # colours: after the requested iterations, and at convergence
@@ -63,8 +63,8 @@ def draw_wrong_labels(ax: Axes, convergence: Convergence) -> Axes:
 @style()
 def convergence_figure(convergence: Convergence, name: str = "") -> Figure:
     """`draw_errors` and `draw_wrong_labels` side by side; the name of the problem, if given, stands beneath."""
-    figure = Figure(figsize=(10.7, 4.0), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.07, rect=(0, 0.045 * bool(name), 1, 1 - 0.045 * bool(name)))
+    beneath = 0.045 * bool(name)
+    figure = page_figure(4.0, wspace=0.07, rect=(0, beneath, 1, 1 - beneath))
     left, right = figure.subplots(1, 2)
     draw_errors(left, convergence)
     draw_wrong_labels(right, convergence)

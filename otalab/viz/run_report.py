@@ -20,7 +20,7 @@ from otalab.viz.detections import detection_grid
 from otalab.viz.evaluation import draw_crowding, draw_mistakes, draw_precision_recall
 from otalab.viz.report import Column, Report
 from otalab.viz.steps import draw_empty, draw_positives, draw_time
-from otalab.viz.style import plural, style
+from otalab.viz.style import page_figure, plural, style
 from otalab.viz.training import training_figure
 
 MOST_CLASSES = 24  # most rows in the table of classes
@@ -56,6 +56,7 @@ def headline_cards(run: RunRecord) -> list[tuple[str, str, str]]:
     ]
 
 
+@style()
 def add_run_sections(report: Report, run: RunRecord, heldout: CocoDataset | None = None) -> None:
     """Add all sections of a run's page, from top to bottom; see `write_run_report`."""
     add_training(report, run)
@@ -111,12 +112,10 @@ def add_precision(report: Report, truth: dict, results: Sequence[dict]) -> None:
     curves = precision_curves(truth, results)
     shown = {f"IoU {iou}": curves.mean()[round((iou - 0.5) / 0.05)] for iou in SHOWN_IOU}
     reached = 100 * curves.recall[shown["IoU 0.5"] >= 0.1].max(initial=0)
-    with style():
-        figure = Figure(figsize=(10.7, 4.0), layout="constrained")
-        figure.get_layout_engine().set(wspace=0.06)
-        left, right = figure.subplots(1, 2)
-        draw_precision_recall(left, curves.recall, shown, f"10 % precision up to {reached:.0f} % recall")
-        draw_crowding(right, crowding_bins(truth, results))
+    figure = page_figure(4.0, wspace=0.06)
+    left, right = figure.subplots(1, 2)
+    draw_precision_recall(left, curves.recall, shown, f"10 % precision up to {reached:.0f} % recall")
+    draw_crowding(right, crowding_bins(truth, results))
     report.add_section(
         "Precision and crowding",
         "A detector may be sure of some gts and blind for others: crowded ones are harder to find and to tell apart.",
@@ -135,13 +134,11 @@ def add_mistakes(report: Report, heldout: CocoDataset, truth: dict, results: Seq
     score = math.floor(1000 * score_of(gts, results)) / 1000
     each = mistakes_by_image(truth, results, score)
     total = total_mistakes(each.values())
-    with style():
-        figure = Figure(figsize=(10.7, 4.0), layout="constrained")
-        figure.get_layout_engine().set(hspace=0.1)
-        above, below = figure.subplots(2, 1)
-        found, right = (100 * part.found / max(1, part.total) for part in (total.gts, total.detections))
-        draw_mistakes(above, {"held out": total.gts}, f"{found:.0f} % of the gts are found")
-        draw_mistakes(below, {"held out": total.detections}, f"{right:.0f} % of the detections are right")
+    figure = page_figure(4.0, hspace=0.1)
+    above, below = figure.subplots(2, 1)
+    found, right = (100 * part.found / max(1, part.total) for part in (total.gts, total.detections))
+    draw_mistakes(above, {"held out": total.gts}, f"{found:.0f} % of the gts are found")
+    draw_mistakes(below, {"held out": total.detections}, f"{right:.0f} % of the detections are right")
     report.add_section(
         "Mistakes", f"Detections of a score of at least {score:g}: about as many as there are gts. IoU 0.5 is found."
     )
@@ -173,12 +170,10 @@ def as_detection(rows: Sequence[dict], category_ids: Sequence[int]) -> dict[str,
 
 def add_labels(report: Report, run: RunRecord) -> None:
     """Add positives per gt and the share of gts without a positive, over steps."""
-    with style():
-        figure = Figure(figsize=(10.7, 3.4), layout="constrained")
-        figure.get_layout_engine().set(wspace=0.06)
-        left, right = figure.subplots(1, 2)
-        draw_positives(left, run.steps)
-        draw_empty(right, run.steps)
+    figure = page_figure(3.4, wspace=0.06)
+    left, right = figure.subplots(1, 2)
+    draw_positives(left, run.steps)
+    draw_empty(right, run.steps)
     report.add_section(
         "Labels", f"How many anchor points {run.settings['assigner']} lets learn a gt, and how many gts get none."
     )
@@ -189,8 +184,7 @@ def add_labels(report: Report, run: RunRecord) -> None:
 
 def add_time(report: Report, run: RunRecord) -> None:
     """Add how the time of the steps divides into their parts."""
-    with style():
-        figure = Figure(figsize=(10.7, 1.7), layout="constrained")
-        draw_time(figure.subplots(), run.steps)
+    figure = page_figure(1.7)
+    draw_time(figure.subplots(), run.steps)
     report.add_section("Where the time goes", "Forward is without assignment; backward holds the optimiser's step.")
     report.add_figure(figure, "All steps together, evaluation left out.", "One bar of shares of time.")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from otalab.lab.card import Card
 from otalab.lab.contrasts import Answer, Difference, interval, values
 from otalab.lab.plan import Plan
-from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, style
+from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, page_figure, style
 
 MARKERS = "os^DvPX*"  # tell methods apart whose lines overlap
 LEAST_SHARE = 0.02  # of all gts; a bin with no more than that is left out, since it says nothing
@@ -164,7 +164,6 @@ def epochs_figure(cards: Sequence[Card], data: str, title: str) -> Figure:
 
 def titled(title: str, height: float) -> Figure:
     """An empty figure with a title, as wide as a page and `height` inches high."""
-    figure = Figure(figsize=(10.7, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1)
+    figure = page_figure(height, w_pad=0.1)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=11)
     return figure

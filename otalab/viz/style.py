@@ -101,6 +101,13 @@ def bare(ax: Axes) -> None:
     ax.spines[:].set_visible(False)
 
 
+def page_figure(height: float | int, **spacing: float | tuple) -> Figure:
+    """An empty figure as wide as a page and `height` inches high; `spacing` goes to its constrained layout."""
+    figure = Figure(figsize=(10.7, height), layout="constrained")
+    figure.get_layout_engine().set(**spacing)
+    return figure
+
+
 def title_figure(figure: Figure, text: str, x: float, inches: float) -> None:
     """Write the title of a figure with several axes, its middle `inches` below the upper edge of the figure."""
     y = 1 - inches / figure.get_figheight()

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, plural, style
+from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, page_figure, plural, style
 
 LOSSES = {"loss": INK, "classification": "#0072B2", "box": "#D55E00", "quality": "#009E73"}
 METRICS = {"AP": INK, "AP50": "#0072B2", "AP75": "#D55E00"}
@@ -77,8 +77,7 @@ def draw_training(axes: Iterable[Axes], log_lines: Sequence[dict]) -> Iterable[A
 @style()
 def training_figure(log_lines: Sequence[dict]) -> Figure:
     """`draw_training` on a figure of its own."""
-    figure = Figure(figsize=(10.7, 3.6), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)
+    figure = page_figure(3.6, wspace=0.06)
     draw_training(figure.subplots(1, 2), log_lines)
     return figure
 
