@@ -18,32 +18,19 @@ from otalab.viz.transport import CHEAP_TO_DEAR, GREY
 
 
 def draw_level_map(
-    ax: Axes,
-    points: AnchorPoints,
-    values: Tensor | Float[np.ndarray, " n"],
-    level: int,
-    scale: ScalarMappable | None = None,
+    ax: Axes, points: AnchorPoints, values: Float[np.ndarray, " n"], level: int, scale: ScalarMappable
 ) -> Axes:
-    """Draw the values (n,) of one level's points as an image with a cell per point; one unit of the axes is one px.
+    """Draw the values (n,) of one level's points, which lie on a grid, as an image with a cell per point.
 
-    `scale` gives the colours. Without it, colours run from dark for the level's smallest value to pale for its largest.
-    Raises InputError if the points have no grid.
+    `scale` gives the colours. One unit of the axes is one px.
     """
-    require_grid(points)
     (height, width), stride = points.grid.maps[level], points.grid.strides[level]
-    cells = array(values)[array(points.level) == level].reshape(height, width)
-    scale = scale or ScalarMappable(Normalize(float(cells.min()), float(cells.max())), CHEAP_TO_DEAR)
+    cells = values[array(points.level) == level].reshape(height, width)
     extent = (0, width * stride, height * stride, 0)
     ax.imshow(scale.to_rgba(cells), extent=extent, interpolation="nearest")
     ax.set(xlim=extent[:2], ylim=extent[2:])
     bare(ax)
     return ax
-
-
-def require_grid(points: AnchorPoints) -> None:
-    """Raise InputError if the points have no grid."""
-    if points.grid is None:
-        raise InputError("a map needs points that lie on a grid; make them with AnchorPoints.for_image")
 
 
 @style()
@@ -64,7 +51,8 @@ def cost_maps(
     overlap at all. The background is much cheaper and has its own scale. Raises InputError if the points have no grid,
     if there is no gt, and if a cost is not finite.
     """
-    require_grid(points)
+    if points.grid is None:
+        raise InputError("a map needs points that lie on a grid; make them with AnchorPoints.for_image")
     cost, levels, suppliers = array(cost), len(points.grid.maps), len(cost)
     if suppliers < 2 or not np.isfinite(cost).all():
         faulty = int((~np.isfinite(cost)).sum())
