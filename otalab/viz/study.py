@@ -3,16 +3,17 @@
 In `draw_runs` each run is a dot and each mean has an interval, so that the figure shows how few runs there are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from otalab.lab.card import Card
-from otalab.lab.contrasts import Answer, Difference, interval, values
+from otalab.lab.contrasts import Answer, Difference, interval
 from otalab.lab.plan import Plan
 from otalab.viz.style import BACKGROUND, INK, MUTED, gt_colour, page_figure, style
+from otalab.viz.training import column
 
 MARKERS = "os^DvPX*"  # tell methods apart whose lines overlap
 LEAST_SHARE = 0.02  # of all gts; a bin with no more than that is left out, since it says nothing
@@ -21,6 +22,13 @@ LEAST_SHARE = 0.02  # of all gts; a bin with no more than that is left out, sinc
 def methods_of(cards: Sequence[Card]) -> list[str]:
     """The methods of a study, in the order in which they appear."""
     return list(dict.fromkeys(card.method for card in cards))
+
+
+def by_method(cards: Sequence[Card], data: str) -> Iterator[tuple[int, str, list[Card]]]:
+    """For each method with cards on a data set: its number in the whole study, its name, and these cards."""
+    for row, method in enumerate(methods_of(cards)):
+        if own := [card for card in cards if (card.data, card.method) == (data, method)]:
+            yield row, method, own
 
 
 def look(row: int) -> dict[str, object]:
@@ -39,17 +47,14 @@ def draw_runs(ax: Axes, cards: Sequence[Card], data: str) -> Axes:
 
     With two runs or more, a pale bar shows the confidence interval of that mean alone.
     """
-    names = methods_of(cards)
-    for row, name in enumerate(names):
-        if not any((card.data, card.method) == (data, name) for card in cards):
-            continue
-        each, colour = 100 * np.array(list(values(cards, data, name).values())), gt_colour(row)
+    for row, _, own in by_method(cards, data):
+        each, colour = 100 * np.array([card.value("metrics/AP") for card in own]), gt_colour(row)
         if len(each) > 1:
             middle = interval(each)
             ax.plot([middle.low, middle.high], [row, row], color=colour, lw=5, alpha=0.3, solid_capstyle="butt")
         ax.plot([each.mean()], [row], "|", color=colour, markersize=15, markeredgewidth=2.4)
         ax.plot(each, np.full(len(each), row - 0.25), "o", color=colour, markersize=4, alpha=0.8, clip_on=False)
-    return name_rows(ax, names, 0.6, "AP (%)")
+    return name_rows(ax, methods_of(cards), 0.6, "AP (%)")
 
 
 def draw_differences(ax: Axes, names: Sequence[str], differences: Sequence[Difference]) -> Axes:
@@ -69,14 +74,12 @@ def draw_bins(ax: Axes, cards: Sequence[Card], data: str, kind: str) -> Axes:
 
     Bins with no more than LEAST_SHARE of the gts are left out.
     """
-    own = [card for card in cards if card.data == data]
-    gts = {name: each["gts"] for name, each in getattr(own[0], kind).items()} if own else {}
+    first = next((getattr(card, kind) for card in cards if card.data == data), {})  # all cards have the same gts
+    gts = {name: each["gts"] for name, each in first.items()}
     bins = [name for name, count in gts.items() if count > LEAST_SHARE * sum(gts.values())]
-    for row, method in enumerate(methods_of(cards)):
-        of = [card for card in own if card.method == method]
-        if of:
-            means = [100 * np.mean([card.value(f"{kind}/{name}/AP") for card in of]) for name in bins]
-            ax.plot(range(len(bins)), means, label=method, clip_on=False, **look(row))
+    for row, method, own in by_method(cards, data):
+        means = [100 * np.mean([card.value(f"{kind}/{name}/AP") for card in own]) for name in bins]
+        ax.plot(range(len(bins)), means, label=method, clip_on=False, **look(row))
     ax.set_xticks(range(len(bins)), [f"{name}\n{gts[name]:,} gts" for name in bins])
     ax.margins(x=0.12)
     unit = "largest IoU with another gt" if kind == "crowding" else "size of the gt (px)"
@@ -90,15 +93,9 @@ def draw_epochs(ax: Axes, cards: Sequence[Card], data: str, key: str, scale: flo
 
     See `Card.epochs`. With a `scale` other than 1 the axis is labelled as percent.
     """
-    for row, method in enumerate(methods_of(cards)):
-        courses = [
-            [np.nan if epoch[key] is None else scale * epoch[key] for epoch in card.epochs]
-            for card in cards
-            if (card.data, card.method) == (data, method)
-        ]
-        if courses:
-            mean = np.mean(courses, axis=0)
-            ax.plot(1 + np.arange(len(mean)), mean, label=method, **look(row))
+    for row, method, own in by_method(cards, data):
+        mean = scale * np.mean([column(card.epochs, key) for card in own], axis=0)
+        ax.plot(1 + np.arange(len(mean)), mean, label=method, **look(row))
     ax.set(xlabel="epoch", ylabel=key if scale == 1 else f"{key} (%)", ylim=(0, None))
     ax.grid(axis="y")
     return ax

@@ -6,10 +6,10 @@ import numpy as np
 
 from otalab.errors import InputError
 from otalab.lab.card import Card
-from otalab.lab.contrasts import Answer, TwoWay, answers, table, two_way, values
+from otalab.lab.contrasts import Answer, TwoWay, answers, table, two_way
 from otalab.lab.plan import Plan
 from otalab.viz.report import Column, Report
-from otalab.viz.study import answers_figure, bins_figure, epochs_figure, methods_of, points, study_figure
+from otalab.viz.study import answers_figure, bins_figure, by_method, epochs_figure, points, study_figure
 from otalab.viz.style import plural
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -91,10 +91,9 @@ def mean_rows(plan: Plan, cards: Sequence[Card]) -> list[dict]:
     measured = [key for key in SHOWN if not all(np.isnan(card.metrics[key]) for card in cards)]
     rows = []
     for data in plan.data:
-        for method in methods_of([card for card in cards if card.data == data]):
-            each = {key: list(values(cards, data, method, f"metrics/{key}").values()) for key in measured}
-            means = {key: 100 * float(np.mean(of)) for key, of in each.items()}
-            rows.append({"data": data, "method": method, "seeds": len(each["AP"])} | means)
+        for _, method, own in by_method(cards, data):
+            means = {key: 100 * float(np.mean([card.metrics[key] for card in own])) for key in measured}
+            rows.append({"data": data, "method": method, "seeds": len(own)} | means)
     return rows
 
 
