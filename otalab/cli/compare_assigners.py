@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
-from otalab.assign import ASSIGNERS, AnchorPoints, Predictions, Targets, build_assigner
+from otalab.assign import ASSIGNERS, AnchorPoints, Targets, build_assigner
 from otalab.data import CLASS_NAMES, CocoDataset, ShapesConfig
 from otalab.detect import Detector, build_detector
 from otalab.detect.checkpoint import load_model
@@ -52,7 +52,8 @@ def run(a: argparse.Namespace) -> None:
         origin = f"of {a.checkpoint}" if a.checkpoint else "of an untrained detector"
         model = model if a.checkpoint else untrained(len(names), a.seed)
         image, targets = resized(model, image, targets)
-        points, predictions = predicted(model, image)
+        with torch.inference_mode():
+            points, (predictions,) = model.predict([image])
         origin += ", whose own anchor boxes max-iou compares" if predictions.anchors is not None else ""
     family = compare_assigners(points, predictions, targets, assigners)
     print(f"{one_line(title)}: {len(points)} anchor points, predictions {origin}")
@@ -81,13 +82,6 @@ def resized(model: Detector, image: Tensor, targets: Targets) -> tuple[Tensor, T
     ratio = (torch.tensor(small.shape[-2:]).flip(0) / torch.tensor(image.shape[-2:]).flip(0)).repeat(2)  # xyxy
     ignore = None if targets.ignore_boxes is None else targets.ignore_boxes * ratio
     return small, Targets(targets.boxes * ratio, targets.labels, ignore)
-
-
-@torch.inference_mode()
-def predicted(model: Detector, image: Tensor) -> tuple[AnchorPoints, Predictions]:
-    """The anchor points of an image (3, H, W), and what the detector predicts there."""
-    points, (predictions,) = model.predict([image])
-    return points, predictions
 
 
 def photo(path: Path, annotations: Path | None, categories: list[str] | None) -> tuple[str, Tensor, Targets, list[str]]:

@@ -24,8 +24,8 @@ from otalab.viz.story import assignment_story
 
 RECIPE = AS_PUBLISHED | {"batch_size": 8, "lr": 2e-3, "epochs": 5, "augment": "flip", "eval_every": 2}
 SOLVER_COLUMNS = [
-    Column("method", "method"),
-    Column("objective", "objective", ".6f"),
+    Column("method"),
+    Column("objective", format=".6f"),
     Column("relative_gap", "certified gap", ".1e"),
     Column("row_error", "row error", ".1e"),
     Column("col_error", "column error", ".1e"),

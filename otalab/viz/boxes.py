@@ -71,7 +71,7 @@ def outline(ax: Axes, box: np.ndarray, **options) -> None:
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **options))
 
 
-def draw_box(ax: Axes, box: np.ndarray, colour: str, linewidth: float = 2.0, **options) -> None:
+def draw_box(ax: Axes, box: np.ndarray, colour: str, linewidth: float, **options) -> None:
     """Draw a box, xyxy in px, with a thin white halo that shows it on any image; `options` go to its Rectangle."""
     halo = [withStroke(linewidth=linewidth + 1.6, foreground=PAPER, alpha=0.9)]
     outline(ax, box, edgecolor=colour, linewidth=linewidth, path_effects=halo, zorder=3, **options)
@@ -82,8 +82,8 @@ def tag_box(
     box: np.ndarray,
     text: str,
     colour: str,
-    fontsize: float = 7.5,
-    others: np.ndarray | None = None,
+    fontsize: float,
+    others: np.ndarray,
     below: bool = False,
 ) -> None:
     """Put a tag at the corner of a box where it fits best: inside the image, off earlier tags, outside `others`.
@@ -110,7 +110,7 @@ def tag_box(
         x, y, along, down = corner
         outside = not (left <= x + along * wide <= right) or not (top <= y + down * high <= bottom)
         x, y = x + along * wide / 2, y + down * high / 2
-        hidden = 0 if others is None else ((others[:, :2] < (x, y)) & (others[:, 2:] > (x, y))).all(axis=1).sum()
+        hidden = ((others[:, :2] < (x, y)) & (others[:, 2:] > (x, y))).all(axis=1).sum()
         apart = [(2 * abs(x - tx) / (wide + w), 2 * abs(y - ty) / (high + h)) for tx, ty, w, h in tags]
         crossed = sum(max(0.0, 1 - dx) * max(0.0, 1 - dy) for dx, dy in apart)  # 1: one covers the other
         return 100 * outside + 30 * crossed + float(hidden)

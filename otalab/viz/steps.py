@@ -45,7 +45,7 @@ def per_gt(log_lines: Sequence[dict], name: str) -> tuple[Float[np.ndarray, " s"
 
 def draw_course(ax: Axes, step: Float[np.ndarray, " s"], values: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
     """Draw values over steps, pale, and their smoothed course, which is returned."""
-    means = smooth(values, max(5, len(values) // 25))
+    means = smooth(values)
     ax.plot(step, values, color=BACKGROUND, lw=0.6)
     ax.plot(step, means, color=gt_colour(0), lw=2.2)
     ax.set(xlim=(0, step[-1]), ylim=(0, max(1.1 * values.max(), 1)))

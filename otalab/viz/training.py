@@ -13,12 +13,12 @@ LOSSES = {"loss": INK, "classification": "#0072B2", "box": "#D55E00", "quality":
 METRICS = {"AP": INK, "AP50": "#0072B2", "AP75": "#D55E00"}
 
 
-def smooth(values: Float[np.ndarray, " s"], window: int = 21) -> Float[np.ndarray, " s"]:
-    """Smooth values by a centred moving average with Hann weights over `window` steps, so that the curve does not lag.
+def smooth(values: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+    """Smooth values by a centred moving average with Hann weights, so that the curve does not lag.
 
-    At both ends the window is cut off, and its weights are normalised again.
+    The window is a 25th of the steps, at least 5. At both ends it is cut off, and its weights are normalised again.
     """
-    bell = np.hanning(min(max(window, 1), len(values)) + 2)[1:-1]
+    bell = np.hanning(min(max(5, len(values) // 25), len(values)) + 2)[1:-1]
     return np.convolve(values, bell, "same") / np.convolve(np.ones(len(values)), bell, "same")
 
 
@@ -34,7 +34,7 @@ def draw_losses(ax: Axes, log_lines: Sequence[dict]) -> Axes:
     ends = []
     for name, colour in LOSSES.items():
         if any(name in line for line in lines):
-            means = smooth(column(lines, name), max(5, len(lines) // 25))
+            means = smooth(column(lines, name))
             ax.plot(step, means, color=colour, lw=2.2 if name == "loss" else 1.6)
             ends.append((means[-1], name if name != "loss" else "total", colour))
     ax.set(xlim=(0, step[-1]), ylim=(0, 1.05 * float(np.nanmax(raw))))

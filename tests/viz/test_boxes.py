@@ -112,7 +112,7 @@ def test_tags_lie_apart(tagged):
     ax = axes()
     ax.set(xlim=(0, 200), ylim=(150, 0))
     for text, box in tagged:
-        tag_box(ax, np.array(box), text, "#0072B2")
+        tag_box(ax, np.array(box), text, "#0072B2", 7.5, others=np.zeros((0, 4)))
     ax.figure.canvas.draw()
     extents = [text.get_window_extent() for text in ax.texts]
     assert not any(a.overlaps(b) for a, b in combinations(extents, 2))
