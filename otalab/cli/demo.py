@@ -3,6 +3,7 @@
 import argparse
 import time
 from dataclasses import asdict
+from itertools import islice
 
 import torch
 
@@ -125,13 +126,13 @@ def contested_scene(model: Detector, heldout: CocoDataset) -> tuple[torch.Tensor
     """Of the first 100 scenes, the one of 1 to 7 objects with the most ambiguous points: the best one to look at."""
     assigner = build_assigner("ota")
 
-    def contested(index: int) -> int:
-        image, target = heldout[index]
+    def contested(scene: tuple[torch.Tensor, dict]) -> int:
+        image, target = scene
         points = AnchorPoints.for_image(tuple(image.shape[-2:]), strides=model.backbone.strides)
         return int((assigner.prior(points, target["boxes"]).sum(dim=0) > 1).sum())
 
-    few = [i for i in range(min(100, len(heldout))) if 1 <= len(heldout[i][1]["labels"]) <= 7]
-    image, target = heldout[max(few, key=contested)]
+    few = [(image, target) for image, target in islice(heldout, 100) if 1 <= len(target["labels"]) <= 7]
+    image, target = max(few, key=contested)
     with torch.inference_mode():
         points, (predictions,) = model.predict([image])
     targets = as_targets(target)

@@ -1,7 +1,6 @@
 """Figures that take average precision apart: precision over recall, AP by class and by crowding, kinds of mistakes."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 
 import numpy as np
 from jaxtyping import Float
@@ -99,13 +98,14 @@ def draw_mistakes(ax: Axes, counts: Mapping[str, GtCounts] | Mapping[str, Detect
     Parts of at least NARROW percent are labelled. Raises InputError if `counts` is empty or mixes `GtCounts` with
     `DetectionCounts`.
     """
-    if len({type(count) for count in counts.values()}) != 1:
-        raise InputError(f"bars need counts of one kind, not {[type(count).__name__ for count in counts.values()]}")
-    noun = "gts" if isinstance(next(iter(counts.values())), GtCounts) else "detections"
+    types = [type(count) for count in counts.values()]
+    if len(set(types)) != 1:
+        raise InputError(f"bars need counts of one kind, not {[kind.__name__ for kind in types]}")
+    noun = "gts" if GtCounts in types else "detections"
     totals = np.array([count.total for count in counts.values()])
     left = np.zeros(len(counts))
     for kind, (name, colour) in KINDS.items():
-        widths = 100 * np.array([asdict(count).get(kind, 0) for count in counts.values()]) / totals.clip(1)
+        widths = 100 * np.array([getattr(count, kind, 0) for count in counts.values()]) / totals.clip(1)
         if widths.any():
             look = {"height": 0.62, "color": colour, "edgecolor": "white", "lw": 1}
             bars = ax.barh(range(len(counts)), widths, left=left, label=name, **look)

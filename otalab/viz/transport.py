@@ -41,7 +41,7 @@ def candidate_columns(assignment: Assignment, points: AnchorPoints | None = None
     matched = array(assignment.matched_gt)[columns]
     owner = np.where(matched >= 0, matched, len(cost))
     cheapest = cost[:, columns].argmin(axis=0) if len(columns) else owner
-    return columns[np.lexsort((columns, cheapest, owner, level))]
+    return columns[np.lexsort((cheapest, owner, level))]  # stable, so equals stay in the order of their indices
 
 
 def gt_names(targets: Targets, class_names: Sequence[str] | None = None) -> list[str]:
