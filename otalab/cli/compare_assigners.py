@@ -50,7 +50,7 @@ def run(a: argparse.Namespace) -> None:
         predictions = simulate_predictions(points, targets, len(names), generator, a.skill)
     else:
         origin = f"of {a.checkpoint}" if a.checkpoint else "of an untrained detector"
-        model = model if a.checkpoint else untrained(len(names), a.seed)
+        model = model or untrained(len(names), a.seed)
         image, targets = resized(model, image, targets)
         with torch.inference_mode():
             points, (predictions,) = model.predict([image])

@@ -16,15 +16,18 @@ def run(a: argparse.Namespace) -> None:
     print(f"\npage     {compare_report(runs).write(a.out)}")
 
 
-def table(rows: Sequence[Mapping[str, object]]) -> list[str]:
-    """Format rows with the same keys as lines of text; the keys are the headings in the first line."""
-    cells = [list(rows[0]), *([text(value) for value in row.values()] for row in rows)]
+def table(rows: Sequence[Mapping[str, object]], digits: int = 3) -> list[str]:
+    """Format rows with the same keys as lines of text; the keys are the headings in the first line.
+
+    digits: of a float, after the point
+    """
+    cells = [list(rows[0]), *([text(value, digits) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
-def text(value: object) -> str:
+def text(value: object, digits: int) -> str:
     """Format a value for a table, on one line; None and NaN become a dash."""
     if value is None or value != value:  # NaN
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else one_line(value)
+    return f"{value:.{digits}f}" if isinstance(value, float) else one_line(value)

@@ -16,8 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status. Help, version and a wrong flag raise SystemExit, as usual in argparse.
 
     0: success. 1: a check failed. 2: the input is at fault, or needs more memory than there is. 3: otalab itself is at
-    fault. 130: interrupted. 141: the reader of the output went away. Whatever the exception, one line on stderr says
-    what went wrong.
+    fault. 130: interrupted. 141: the reader of the output went away. Whatever else the exception, one line on stderr
+    says what went wrong.
     """
     limit_openmp_spin()
     try:
@@ -27,10 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = resolve_name(f"otalab.cli.{arguments.run}")(arguments) or 0
         flush_output()
         return status
-    except BrokenPipeError:  # `otalab ... | head`: the reader has what it wanted
-        with suppress(OSError):
-            flush_output()
-        return 141
     except KeyboardInterrupt:
         print("\notalab: interrupted", file=sys.stderr)
         return 130
@@ -51,7 +47,9 @@ def limit_openmp_spin() -> None:
 
 
 def status_of(error: Exception) -> int:
-    """Report an exception in one line on stderr and return the exit status: 2 or 3, see `main`."""
+    """Report an exception in one line on stderr and return the exit status, see `main`."""
+    if isinstance(error, BrokenPipeError):  # `otalab ... | head`: the reader has what it wanted, so nothing is said
+        return 141
     if out_of_memory(error):
         return tell(f"out of memory ({first_line(error)}); try a smaller --batch-size, --size, image or problem")
     if isinstance(error, InputError | OSError):

@@ -22,10 +22,7 @@ def run(a: argparse.Namespace) -> None:
 
 def summary(plan: Plan, cards: Sequence[Card]) -> list[str]:
     """Lines of text: means over the seeds, standard deviations, and the answers to the contrasts."""
-    means = [
-        {key: f"{v:.1f}" if isinstance(v, float) else v for key, v in row.items()} for row in mean_rows(plan, cards)
-    ]
-    lines = ["Means over the seeds, in %", *table(means)]
+    lines = ["Means over the seeds, in %", *table(mean_rows(plan, cards), digits=1)]
     if both := two_ways(plan, cards):
         lines += ["", "Standard deviations in points of AP", *table([two_way_row(each) for each in both])]
     if found := answers(plan, cards):
