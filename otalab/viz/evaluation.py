@@ -103,21 +103,27 @@ def draw_mistakes(ax: Axes, counts: Mapping[str, GtCounts] | Mapping[str, Detect
         raise InputError(f"bars need counts of one kind, not {[kind.__name__ for kind in types]}")
     noun = "gts" if GtCounts in types else "detections"
     totals = np.array([count.total for count in counts.values()])
-    left = np.zeros(len(counts))
-    for kind, (name, colour) in KINDS.items():
-        widths = 100 * np.array([getattr(count, kind, 0) for count in counts.values()]) / totals.clip(1)
-        if widths.any():
-            look = {"height": 0.62, "color": colour, "edgecolor": "white", "lw": 1}
-            bars = ax.barh(range(len(counts)), widths, left=left, label=name, **look)
-            labels = [f"{width:.0f}" if width >= NARROW else "" for width in widths]
-            ax.bar_label(bars, labels, label_type="center", fontsize=9, color=text_colour(colour))
-        left = left + widths
+    parts = [
+        (name, colour, 100 * np.array([getattr(count, kind, 0) for count in counts.values()]) / totals.clip(1))
+        for kind, (name, colour) in KINDS.items()
+    ]
+    stack_bars(ax, [part for part in parts if part[2].any()], title, NARROW)
     ax.set_yticks(range(len(counts)), [f"{name}\n{total:,} {noun}" for name, total in zip(counts, totals, strict=True)])
     ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-    ax.set(xlim=(0, 100), ylim=(len(counts) - 0.5, -0.5), xlabel=f"share of {noun} (%)")
-    if left.any():
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
-        ax.legend(ncols=len(ax.containers), handlelength=1, columnspacing=1.2, **place)
-    ax.set_title(title, pad=28)
+    ax.set(ylim=(len(counts) - 0.5, -0.5), xlabel=f"share of {noun} (%)")
     return ax
+
+
+def stack_bars(ax: Axes, parts: Sequence[tuple[str, str, Float[np.ndarray, " b"]]], title: str, narrow: float) -> None:
+    """Draw bars of parts, each (name, colour, widths in percent). Parts of at least `narrow` percent are labelled."""
+    left = 0.0
+    for name, colour, widths in parts:
+        bars = ax.barh(range(len(widths)), widths, 0.62, left, color=colour, edgecolor="white", lw=1, label=name)
+        labels = [f"{width:.0f}" if width >= narrow else "" for width in widths]
+        ax.bar_label(bars, labels, label_type="center", fontsize=9, color=text_colour(colour))
+        left = left + widths
+    ax.set_xlim(0, 100)
+    ax.spines["left"].set_visible(False)
+    if parts:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(parts), handlelength=1, columnspacing=1.2)
+    ax.set_title(title, pad=28)

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from otalab.lab.run_record import PARTS, part_seconds
-from otalab.viz.style import BACKGROUND, gt_colour, text_colour
+from otalab.viz.evaluation import stack_bars
+from otalab.viz.style import BACKGROUND, gt_colour
 from otalab.viz.training import column, nothing, smooth
 
 TIME_COLOURS = dict(zip(PARTS, (BACKGROUND, gt_colour(0), gt_colour(1), gt_colour(5)), strict=True))
@@ -59,17 +60,10 @@ def draw_time(ax: Axes, log_lines: Sequence[dict]) -> Axes:
     total = sum(seconds.values())
     if not total:
         return nothing(ax, "No step tells its time")
-    left = 0.0
-    for name, value in seconds.items():
-        share, colour = 100 * value / total, TIME_COLOURS[name]
-        bar = ax.barh([0], [share], left=left, color=colour, edgecolor="white", lw=1, label=f"{name} {share:.1f} %")
-        label = f"{share:.0f}" if share >= NARROW else ""
-        ax.bar_label(bar, [label], label_type="center", fontsize=9, color=text_colour(colour))
-        left += share
-    ax.set(xlim=(0, 100), yticks=[], xlabel="share of the time of all steps (%)")
-    ax.spines["left"].set_visible(False)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(seconds), handlelength=1, columnspacing=1.2)
-    most = max(seconds, key=seconds.get)
-    share = 100 * seconds["assignment"] / total
-    ax.set_title(f"{most.capitalize()} takes most of the time; assignment takes {share:.1f} %", pad=28)
+    shares = {name: 100 * value / total for name, value in seconds.items()}
+    most = max(shares, key=shares.get)
+    title = f"{most.capitalize()} takes most of the time; assignment takes {shares['assignment']:.1f} %"
+    parts = [(f"{name} {share:.1f} %", TIME_COLOURS[name], np.array([share])) for name, share in shares.items()]
+    stack_bars(ax, parts, title, NARROW)
+    ax.set(yticks=[], xlabel="share of the time of all steps (%)")
     return ax
