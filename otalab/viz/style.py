@@ -27,7 +27,6 @@ PAPER = "#ffffff"
 RC = {
     "figure.facecolor": PAPER,
     "figure.dpi": 120,
-    "savefig.facecolor": PAPER,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with Matplotlib, so figures are the same on every machine
     "font.size": 10,
