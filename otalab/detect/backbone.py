@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import Function
 from torchvision.models import get_model, get_model_weights
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import Bottleneck
@@ -17,7 +16,7 @@ from otalab.detect.config import BACKBONES
 from otalab.detect.frozen import fold_frozen_norms
 from otalab.detect.layout import layout_of
 from otalab.detect.norms import RealBatchNorm2d
-from otalab.detect.padding import blind_to_padding
+from otalab.detect.padding import LeanReLU6, blind_to_padding
 from otalab.errors import InputError
 
 
@@ -115,30 +114,6 @@ def build_body(name: str, weights: str | None = None, load: bool = True) -> tupl
             if isinstance(child, nn.ReLU6):
                 setattr(parent, name, LeanReLU6(inplace=True))
     return body, channels
-
-
-class LeanReLU6(nn.ReLU6):
-    """ReLU6 in place, without the copy of its input that PyTorch's own keeps for the gradient.
-
-    The result is enough for the gradient: it is strictly between 0 and 6 where the input was, and nowhere else.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        # a compiler plans its copies itself, and without a gradient there is none
-        return super().forward(x) if torch.compiler.is_compiling() or not x.requires_grad else _Clip.apply(x)
-
-
-class _Clip(Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        ctx.mark_dirty(x.clamp_(0, 6))
-        ctx.save_for_backward(x)
-        return x
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(gradient, y, 0, 6)
 
 
 class PyramidBackbone(nn.Module):

@@ -75,16 +75,15 @@ def mask_of(x: Map) -> Float[Tensor, "b 1 h w"] | None:
 def blind_to_padding(module: nn.Module) -> None:
     """Make every layer in `module` that looks at neighbouring cells see zeros in the padding.
 
-    If the layer comes right after a ReLU6, in the order of the modules, that ReLU6 is replaced by one that writes the
-    zeros. Otherwise the layer writes them into its own input.
+    If the layer comes right after a `LeanReLU6`, in the order of the modules, that one writes the zeros. Otherwise the
+    layer writes them into its own input.
     """
-    leaves = [(name, layer) for name, layer in module.named_modules() if not any(layer.children())]
-    for (before, activation), (_, layer) in pairwise([("", None), *leaves]):
+    leaves = [layer for layer in module.modules() if not any(layer.children())]
+    for before, layer in pairwise([None, *leaves]):
         if not looks_around(layer):
             continue
-        if type(activation) is nn.ReLU6:
-            parent, _, name = before.rpartition(".")
-            setattr(module.get_submodule(parent), name, RealReLU6(inplace=True))
+        if isinstance(before, LeanReLU6):
+            before.cuts = True
         else:
             layer.register_forward_pre_hook(_cut_inputs)
 
@@ -94,28 +93,40 @@ def looks_around(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d | nn.MaxPool2d) and layer.kernel_size not in (1, (1, 1))
 
 
-class RealReLU6(nn.ReLU6):
-    """ReLU6 at the real cells, zeros in the padding; a product with the mask would need another pass each way."""
+class LeanReLU6(nn.ReLU6):
+    """ReLU6 in place, without the copy of its input that PyTorch's own keeps for the gradient.
+
+    The result is enough for the gradient: it is strictly between 0 and 6 where the input was, and nowhere else.
+
+    cuts: whether it leaves zeros in the padding; a product with the mask would need another pass each way
+    """
+
+    cuts = False
 
     def forward(self, x: Map) -> Map:
-        mask = mask_of(x)
-        return super().forward(x) if mask is None else _ReLU6.apply(x, mask)
+        # a compiler plans its copies itself, and without a gradient there is none
+        if torch.compiler.is_compiling() or not x.requires_grad:
+            y = super().forward(x)
+            return without_padding(y) if self.cuts else y
+        return _Clip.apply(x, mask_of(x) if self.cuts else None)
 
 
-class _ReLU6(Function):
+class _Clip(Function):
     """Works in place. Backward needs no mask, because the gradient of a ReLU6 at 0 is 0."""
 
     @staticmethod
-    def forward(ctx, x: Map, mask: Tensor) -> Map:
-        y = nn.functional.hardtanh_(x, 0.0, 6.0).mul_(mask)
-        ctx.mark_dirty(y)
-        ctx.save_for_backward(y)
-        return y
+    def forward(ctx, x: Map, mask: Tensor | None) -> Map:
+        x.clamp_(0, 6)
+        if mask is not None:
+            x.mul_(mask)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x)
+        return x
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Map) -> tuple[Map, None]:
-        return torch.ops.aten.hardtanh_backward(gradient, *ctx.saved_tensors, 0.0, 6.0), None
+        return torch.ops.aten.hardtanh_backward(gradient, *ctx.saved_tensors, 0, 6), None
 
 
 def _cut_inputs(layer: nn.Module, inputs: tuple[Map]) -> tuple[Map]:  # not a lambda, so that a model can be pickled

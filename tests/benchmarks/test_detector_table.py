@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks is a folder of 
 
 from benchmarks.detector import CPU, batch, our_fcos, plain, share_table, speed_table
 from benchmarks.training import Setting, torchvision_fcos
-from otalab.detect.backbone import LeanReLU6
 from otalab.detect.frozen import AppliedNorm
+from otalab.detect.padding import LeanReLU6
 from otalab.lab.timing import Timer
 
 

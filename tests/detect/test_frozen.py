@@ -10,10 +10,10 @@ from torch.testing import assert_close
 from torchvision.ops import FrozenBatchNorm2d
 
 from otalab.detect import build_detector
-from otalab.detect.backbone import TORCHVISION, LeanReLU6
+from otalab.detect.backbone import TORCHVISION
 from otalab.detect.frozen import AppliedNorm, FoldedConv2d, fold_frozen_norms
 from otalab.detect.optim import update_ema
-from otalab.detect.padding import blind_to_padding
+from otalab.detect.padding import LeanReLU6, blind_to_padding
 
 from .models import noise, target
 
@@ -195,7 +195,7 @@ def test_the_leaner_relu6_gives_the_values_and_gradients_of_pytorchs(dtype):
     results = []
     for layer in (LeanReLU6(inplace=True), nn.ReLU6()):
         x = torch.tensor(AROUND_0_AND_6, dtype=dtype, requires_grad=True)
-        y = layer(x * 1)
+        y = layer(x[None, :, None, None] * 1).flatten()
         (y * torch.arange(1, 13, dtype=dtype)).nansum().backward()
         results.append((y.detach(), x.grad))
     assert_close(*results, rtol=0, atol=0, equal_nan=True)

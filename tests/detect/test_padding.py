@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from otalab.assign import ASSIGNERS
 from otalab.detect import build_detector
 from otalab.detect.norms import RealBatchNorm2d, RealGroupNorm
-from otalab.detect.padding import RealCells, RealReLU6, real_cells
+from otalab.detect.padding import LeanReLU6, RealCells, real_cells
 from otalab.detect.style import STYLES
 
 from .models import eager_detector, noise, target
@@ -185,8 +185,10 @@ def test_a_relu6_leaves_zeros_in_the_padding_and_passes_gradients_as_a_product_w
     mask = torch.zeros(2, 1, 5, 6, dtype=torch.float64)
     mask[0, :, :, :4], mask[1, :, :3] = 1, 1
     ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    relu6 = LeanReLU6(inplace=True)
+    relu6.cuts = True
     with patch.object(RealCells, "mask", lambda *_: mask), real_cells(real):
-        found = RealReLU6(inplace=True)(ours * 1.0)
+        found = relu6(ours * 1.0)
     expected = nn.functional.relu6(theirs) * mask
     assert_close(found, expected, rtol=0, atol=0)
     (found * direction).sum().backward()
@@ -197,9 +199,9 @@ def test_a_relu6_leaves_zeros_in_the_padding_and_passes_gradients_as_a_product_w
 
 def test_a_relu6_before_a_layer_that_looks_around_takes_the_place_of_a_cut_in_that_layer():
     body = build_detector("mobilenet_v2", 3).backbone.body
-    real = [layer for layer in body.modules() if isinstance(layer, RealReLU6)]
-    cut = [layer for layer in body.modules() if layer._forward_pre_hooks]
-    assert len(real) == 17 and len(cut) == 1  # one for each depthwise convolution; the first sees the image
+    cutting = [layer for layer in body.modules() if isinstance(layer, LeanReLU6) and layer.cuts]
+    hooked = [layer for layer in body.modules() if layer._forward_pre_hooks]
+    assert len(cutting) == 17 and len(hooked) == 1  # one for each depthwise convolution; the first sees the image
 
 
 def test_a_single_value_is_normalised_by_the_running_statistics():
