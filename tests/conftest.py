@@ -37,7 +37,7 @@ def pages():
             yield
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunEvaluator, "report", lambda self, metrics: None)
+        patch.setattr(RunEvaluator, "report", lambda self: None)
         yield drawn
 
 

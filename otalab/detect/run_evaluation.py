@@ -20,30 +20,30 @@ class RunEvaluator:
 
     def __init__(self, run: Run, valset: CocoDataset, log: RunLog | None, description: dict) -> None:
         self.run, self.valset, self.log, self.description = run, valset, log, description
-        self.reported: dict[str, float] | None = None  # the metrics that report.html shows
         self.batch_size = evaluation_batch(valset.sizes, run.model.image_size, run.config.batch_size)
 
     def evaluate(self, epoch: int, remark: Callable[[str], None] | None = None) -> dict[str, float]:
         """Evaluate the run at its current step, and return the metrics.
 
-        If the log has the metrics of this step already, because the run stopped after that evaluation, returns those.
-        Otherwise every process takes a share of the images, and the first writes detections.json and report.html, and
+        Every process takes a share of the images, and the first writes detections.json and report.html, and
         best.safetensors if the AP is higher than all before or not a number. It passes one line of text to `remark`.
+        If the log has the metrics of this step already, because the run stopped after that evaluation, only report.html
+        is written.
         """
         run, log = self.run, self.log
-        known = from_first(log.evaluated(run.step) if log else None)
-        if known is not None:
-            return known
-        results = detect(run.ema_model, self.valset, self.batch_size, progress=False)
-        metrics = coco_metrics(self.valset.ground_truth(), results)
+        metrics = from_first(log.evaluated(run.step) if log else None)
+        if metrics is None:
+            results = detect(run.ema_model, self.valset, self.batch_size, progress=False)
+            metrics = coco_metrics(self.valset.ground_truth(), results)
+            if log:
+                if not metrics["AP"] <= log.best_ap():
+                    self.save("best.safetensors")
+                write_text(run.out / "detections.json", [to_json(results)])
+                log.write({"step": run.step, "epoch": epoch, "metrics": metrics})
+                if remark:
+                    remark(f"epoch {epoch + 1}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
         if log:
-            if not metrics["AP"] <= log.best_ap():
-                self.save("best.safetensors")
-            write_text(run.out / "detections.json", [to_json(results)])
-            log.write({"step": run.step, "epoch": epoch, "metrics": metrics})
-            if remark:
-                remark(f"epoch {epoch + 1}: AP {metrics['AP']:.3f}  AP50 {metrics['AP50']:.3f}")
-            self.report(metrics)
+            self.report()
         return metrics
 
     def finish(self, metrics: dict[str, float]) -> None:
@@ -51,16 +51,13 @@ class RunEvaluator:
         if self.log:
             self.save("model.safetensors")
             write_json(self.run.out / "metrics.json", metrics)
-            if self.reported is not metrics:  # they are from the log; the run may have stopped before its report
-                self.report(metrics)
 
     def save(self, name: str) -> None:
         """Write the weights that are evaluated into the run's folder."""
         save_model(self.run.out / name, self.run.ema_model, batch_size=self.run.config.batch_size, **self.description)
 
-    def report(self, metrics: dict[str, float]) -> None:
+    def report(self) -> None:
         """Write report.html."""
         from otalab.viz.run_report import write_run_report  # imported late: otalab.viz builds on this package
 
         write_run_report(self.run.out, self.valset)
-        self.reported = metrics
