@@ -107,7 +107,8 @@ class Learner:
         All numbers travel in one tensor: a single exchange between processes and a single copy from the device.
         """
         watch = self.watch
-        counted = (watch.positives, watch.empty_gts, watch.gts, stopping)
+        per_gt = torch.cat(watch.counts)
+        counted = (per_gt.sum(), (per_gt == 0).sum(), len(per_gt), stopping)
         values = [torch.as_tensor(v, dtype=torch.float64, device=self.device) for v in (*losses.values(), *counted)]
         *means, positives, empty, gts, stop = mean_over_processes(torch.stack(values)).tolist()
         line = {"loss": sum(means)} | dict(zip(losses, means, strict=True))
@@ -117,7 +118,7 @@ class Learner:
 
 
 class Watch:
-    """Measures how long each phase of a step takes, and counts the step's gts, positives and gts without positives.
+    """Measures how long each phase of a step takes, and counts the positives of each gt.
 
     It replaces the model's `assign` with `assign_and_count`, to count the labels where they are made.
     """
@@ -129,9 +130,9 @@ class Watch:
         self.reset()
 
     def reset(self) -> None:
-        """Start a step with all times and counts at 0."""
+        """Start a step with all times at 0."""
         self.seconds = dict.fromkeys(("data", "forward", "assign", "backward"), 0.0)
-        self.gts, self.positives, self.empty_gts = 0, 0, 0
+        self.counts: list[Tensor] = []  # positives of each gt, image by image
 
     @contextmanager
     def timing(self, phase: str) -> Iterator[None]:
@@ -147,10 +148,7 @@ class Watch:
         with self.timing("assign"):
             found = self.assign(points, predictions, targets)
         self.found += found
-        per_gt = torch.cat([assignment.counts for assignment in found])
-        self.gts += len(per_gt)
-        self.positives = self.positives + per_gt.sum()
-        self.empty_gts = self.empty_gts + (per_gt == 0).sum()
+        self.counts += [assignment.counts for assignment in found]
         return found
 
     def seconds_spent(self) -> dict[str, float]:
