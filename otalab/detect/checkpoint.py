@@ -161,32 +161,6 @@ def load_state(path: Path) -> dict:
     return state
 
 
-def restore(
-    path: Path,
-    state: dict,
-    model: Detector,
-    average: Detector,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-) -> None:
-    """Load a run's state back into its model, average, optimizer and scaler; `path` is only for error messages.
-
-    The optimizer keeps its own settings, because they follow from the run's settings. Raises InputError when the state
-    is that of another detector or optimizer, or is not finite.
-    """
-    try:
-        for name, part in (("model", model), ("average", average)):
-            check_tensors(state[name], part.state_dict())
-            part.load_state_dict(state[name])
-        kept = state["optimizer"]["state"]
-        check_moments(kept, [parameter for group in optimizer.param_groups for parameter in group["params"]])
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": kept})
-        if scaler.is_enabled():
-            scaler.load_state_dict(state["scaler"])
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} does not fit the detector: {first_line(error)}") from error
-
-
 def check_moments(kept: dict, parameters: list[torch.nn.Parameter]) -> None:
     """Raise InputError unless `kept` can be an optimizer's state of these parameters, in this order, after a step."""
     if kept.keys() != set(range(len(parameters))):

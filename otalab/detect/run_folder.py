@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from otalab.detect.checkpoint import load_state, restore, save_state
+from otalab.detect.checkpoint import check_moments, check_tensors, load_state, save_state
 from otalab.detect.config import TrainConfig
 from otalab.detect.detector import Detector
-from otalab.errors import InputError, quoted
-from otalab.files import read_json, to_json, write_whole
+from otalab.errors import InputError, first_line, quoted
+from otalab.files import read_json, require_writable, to_json, write_whole
 
 # files of the folder that a new run overwrites
 FILES = ("config.json", "log.jsonl", "data.txt", "metrics.json", "detections.json", "report.html")
@@ -22,14 +22,12 @@ MAY_CHANGE = ("out", "device", "workers", "checkpoint_every", "eval_every", "ten
 def require_free(out: Path, resume: bool) -> None:
     """Raise InputError if a run in `out` would overwrite files that are not a run's, or another run without `resume`.
 
-    Also raises InputError if `out` cannot be a folder.
+    Also raises InputError if nothing can be written into `out`.
     """
     checkpoint = out / "checkpoint.pt"
     if not resume and (checkpoint.exists() or (out / "model.safetensors").exists()):
         raise InputError(f"{out} holds a run already; resume it (--resume) or choose another folder (--out)")
-    there = next(path for path in (out, *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"cannot write {out}/config.json: {there} is not a folder")
+    require_writable(out / "config.json")
     foreign = [name for name in FILES if (out / name).exists()]
     if foreign and not checkpoint.exists() and not is_config(out / "config.json"):
         raise InputError(f"{out} holds a {foreign[0]} that is no run's; choose another folder (--out)")
@@ -80,8 +78,9 @@ class Run:
     def load(self, total: int) -> None:
         """Continue from checkpoint.pt if it exists.
 
-        Raises InputError if the checkpoint is damaged, belongs to another detector, has more steps than `total`, or is
-        from a run with other settings.
+        The optimizer keeps its own settings, because they follow from the run's. Raises InputError if the checkpoint is
+        damaged or not finite, belongs to another detector or optimizer, has more steps than `total`, or is from a run
+        with other settings.
         """
         path = self.out / "checkpoint.pt"
         if not path.exists():
@@ -96,7 +95,17 @@ class Run:
             )
         if state["steps_done"] > total:
             raise InputError(f"{path} is of step {state['steps_done']}, but the run has {total}")
-        restore(path, state, self.model, self.ema_model, self.optimizer, self.scaler)
+        try:
+            for name, part in (("model", self.model), ("average", self.ema_model)):
+                check_tensors(state[name], part.state_dict())
+                part.load_state_dict(state[name])
+            kept = state["optimizer"]["state"]
+            check_moments(kept, [parameter for group in self.optimizer.param_groups for parameter in group["params"]])
+            self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": kept})
+            if self.scaler.is_enabled():
+                self.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} does not fit the detector: {first_line(error)}") from error
         self.step = state["steps_done"]
 
 
