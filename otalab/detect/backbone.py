@@ -12,6 +12,7 @@ from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
 
+from otalab.checks import require_known
 from otalab.detect.config import BACKBONES
 from otalab.detect.frozen import fold_frozen_norms
 from otalab.detect.layout import layout_of
@@ -90,8 +91,7 @@ def build_body(name: str, weights: str | None = None, load: bool = True) -> tupl
         if weights is not None:
             raise InputError(f"backbone 'tiny' has no pretrained weights, so {weights!r} cannot be loaded")
         return TinyBackbone(), TinyBackbone.channels
-    if name not in TORCHVISION:
-        raise InputError(f"backbone {name!r} is none of {', '.join(BACKBONES)}")
+    require_known(BACKBONES, backbone=name)
     layers, channels, frozen = TORCHVISION[name]
     known = get_model_weights(name).__members__
     if weights is not None and weights not in known:

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import Field, dataclass, field, fields
 
+from otalab.checks import require_known
 from otalab.detect.recipes import RECIPES
 from otalab.errors import InputError
 
@@ -133,8 +134,8 @@ class TrainConfig:
             if f.metadata["low"] is not None:
                 for number in value if isinstance(value, tuple) else (value,):
                     require_number(f, number)
-            if choices and value not in choices:
-                raise InputError(f"{f.name} {value!r} is none of {', '.join(choices)}")
+            if choices:
+                require_known(choices, **{f.name: value})
         if self.anchors != "points" and self.assigner.partition(":")[0] != "max-iou":
             raise InputError(f"anchors {self.anchors} are for the assigner max-iou, and {self.assigner} compares none")
         largest = max((self.size or 0, *(self.sizes or ())))
@@ -148,8 +149,7 @@ class TrainConfig:
     @classmethod
     def from_recipe(cls, name: str, **changes) -> "TrainConfig":
         """Make the settings of a recipe, with changes. Raises InputError for an unknown name."""
-        if name not in RECIPES:
-            raise InputError(f"recipe {name!r} is none of {', '.join(RECIPES)}")
+        require_known(RECIPES, recipe=name)
         settings = RECIPES[name][1] | ({"steps": None} if changes.get("epochs") else {})
         return cls(**{"recipe": name, **settings, **implied(changes)})
 

@@ -13,7 +13,7 @@ from torchvision.ops import clip_boxes_to_image
 from otalab.assign import AnchorPoints, Assigner, Assignment, Predictions, Targets, build_assigner
 from otalab.assign.base import require_finite
 from otalab.boxes import around
-from otalab.checks import require
+from otalab.checks import require, require_known
 from otalab.detect.backbone import PyramidBackbone
 from otalab.detect.device import full_precision
 from otalab.detect.guided import GuidedHead
@@ -235,8 +235,7 @@ def build_detector(
     require("be a whole number of at least 1", num_classes=num_classes)
     if image_size is not None and not 1 <= image_size[0] <= image_size[1]:
         raise InputError(f"image_size must be the shorter and the longest side in px, not {image_size}")
-    if style not in STYLES:
-        raise InputError(f"style {style!r} is none of {', '.join(STYLES)}")
+    require_known(STYLES, style=style)
     if anchors not in HEADS:
         raise InputError(f"anchors {anchors!r} are none of {', '.join(HEADS)}")
     ways = STYLES[style]
