@@ -41,19 +41,19 @@ class PostProcess:
             boxes.append(predictions.boxes[on_level][point])
             labels.append(label)
             kept_scores.append(best)
-        boxes, labels, scores = torch.cat(boxes), torch.cat(labels), torch.cat(kept_scores)
+        found = {"boxes": torch.cat(boxes), "labels": torch.cat(labels), "scores": torch.cat(kept_scores)}
         if self.clip_first:
-            boxes = clip_boxes_to_image(boxes, size)
-        if len(boxes) == 0:
-            return {"boxes": boxes, "labels": labels, "scores": scores}
-        # batched_nms separates classes by an offset to their boxes, which works only if no coordinate is negative
-        keep = batched_nms(boxes - boxes.min(), scores, labels, self.nms_iou)[: self.per_image]
-        boxes, labels, scores = boxes[keep], labels[keep], scores[keep]
-        if self.clip_first:
-            return {"boxes": boxes, "labels": labels, "scores": scores}
-        boxes = clip_boxes_to_image(boxes, size)
-        seen = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # drop those that lie in the padding
-        return {"boxes": boxes[seen], "labels": labels[seen], "scores": scores[seen]}
+            found["boxes"] = clip_boxes_to_image(found["boxes"], size)
+        if len(found["boxes"]):
+            # batched_nms separates classes by an offset to their boxes, which works only if no coordinate is negative
+            shifted = found["boxes"] - found["boxes"].min()
+            keep = batched_nms(shifted, found["scores"], found["labels"], self.nms_iou)[: self.per_image]
+            found = {name: values[keep] for name, values in found.items()}
+        if not self.clip_first:
+            found["boxes"] = clip_boxes_to_image(found["boxes"], size)
+            seen = (found["boxes"][:, 2:] > found["boxes"][:, :2]).all(dim=1)  # drop those that lie in the padding
+            found = {name: values[seen] for name, values in found.items()}
+        return found
 
 
 def class_scores(
