@@ -123,18 +123,18 @@ def precision_curves(ground_truth: dict, results: list[dict], backend: str | Non
 def run_evaluator(ground_truth: dict, results: list[dict], backend: str | None = None):
     """Run the backend's COCOeval and return it; its `eval`, `params` and `stats` hold the results."""
     COCO, COCOeval = load_backend(backend)
+
+    def index(annotations: list[dict]) -> COCO:
+        coco = COCO()
+        coco.dataset = {**ground_truth, "annotations": annotations}
+        coco.createIndex()
+        return coco
+
     results = [dict(result) for result in results]  # copies, because pycocotools modifies them
     with contextlib.redirect_stdout(io.StringIO()):  # both backends print tables
-        truth = COCO()
         rows = enumerate(ground_truth["annotations"], 1)  # ids from 1: COCOeval takes a matched id 0 for "no match"
-        truth.dataset = {**ground_truth, "annotations": [{**row, "id": i} for i, row in rows]}
-        truth.createIndex()
-        if results:
-            found = truth.loadRes(results)
-        else:  # loadRes does not accept an empty list
-            found = COCO()
-            found.dataset = {**ground_truth, "annotations": []}
-            found.createIndex()
+        truth = index([{**row, "id": i} for i, row in rows])
+        found = truth.loadRes(results) if results else index([])  # loadRes does not accept an empty list
         run = COCOeval(truth, found, "bbox")
         run.evaluate()
         run.accumulate()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from otalab.assign import AnchorPoints
 from otalab.boxes import around
+from otalab.checks import require_known
 from otalab.detect.checkpoint import load_model
 from otalab.detect.detector import Detector
 from otalab.detect.head import Head
@@ -85,8 +86,7 @@ def export(
     ending, an image size that `image_size` refuses, and packages that are not installed.
     """
     out = Path(out)
-    if format not in SUFFIXES:
-        raise InputError(f"format {format!r} is none of {', '.join(SUFFIXES)}")
+    require_known(SUFFIXES, format=format)
     if out.suffix != SUFFIXES[format]:
         raise InputError(f"cannot export to {out}: the name of a file of format {format} ends in {SUFFIXES[format]}")
     if format == "onnx":
@@ -139,12 +139,10 @@ def metadata(model: Detector, description: dict) -> dict[str, str]:
 
 @torch.inference_mode()
 def expected(model: Detector, images: Float[Tensor, "n 3 h w"]) -> Outputs:
-    """What the detector itself predicts for the images, at all points outside padding."""
-    several = list(images)
-    points, predictions = model.predict(several)
-    real = ~model.in_padding(points, several)[0]
-    boxes = torch.stack([one.boxes[real] for one in predictions])
-    scores = torch.stack([class_scores(one.logits, one.quality)[real] for one in predictions])
+    """What the detector itself predicts for the images, which need no padding, at all points."""
+    _, predictions = model.predict(list(images))
+    boxes = torch.stack([one.boxes for one in predictions])
+    scores = torch.stack([class_scores(one.logits, one.quality) for one in predictions])
     return boxes, scores
 
 

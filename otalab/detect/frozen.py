@@ -22,11 +22,6 @@ class AppliedNorm(FrozenBatchNorm2d):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return x
 
-    def scale_and_shift(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-        """Computed from the buffers each time: they are small, and loading, moving or copying may have changed them."""
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        return scale, self.bias - self.running_mean * scale
-
 
 class FoldedConv2d(nn.Conv2d):
     """A convolution without bias that also applies the frozen norm after it; `weight` is the original parameter."""
@@ -40,8 +35,9 @@ class FoldedConv2d(nn.Conv2d):
         self._norm = (norm,)  # in a tuple: as a submodule it would be in the state dict twice
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
-        scale, shift = self._norm[0].scale_and_shift()
-        return self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
+        (norm,) = self._norm  # its buffers are small, and loading, moving or copying may have changed them
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        return self._conv_forward(x, self.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale)
 
 
 def fold_frozen_norms(module: nn.Module) -> None:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
-from PIL import Image
+from jaxtyping import Int
 
 from otalab.data.memory import free_memory
 from otalab.errors import InputError
@@ -30,14 +29,7 @@ def shrunk_size(size: tuple[int, int], most: int) -> tuple[int, int]:
     ratio = math.sqrt(most / (height * width))
     if min(height, width) * ratio < 1:  # a line: only its longer side can shrink
         return (1, min(width, most)) if height < width else (min(height, most), 1)
-    return max(1, int(height * ratio)), max(1, int(width * ratio))
-
-
-def shrink(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The image resized to `size` (height, width), antialiased; the same array if it has that size."""
-    if pixels.shape[:2] == tuple(size):
-        return pixels
-    return np.array(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return int(height * ratio), int(width * ratio)
 
 
 def resized(

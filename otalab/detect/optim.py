@@ -38,8 +38,8 @@ def lr_factor(step: int, total: int, config: TrainConfig) -> float:
         return 1e-3 + (1 - 1e-3) * step / warmup
     if config.schedule == "step":
         return 0.1 ** sum(step >= total * part for part in (2 / 3, 8 / 9))
-    done = (step - warmup) / max(1, total - warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    done = (step - warmup) / (total - warmup)
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 @torch.no_grad()

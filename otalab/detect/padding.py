@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
@@ -44,16 +44,12 @@ class RealCells:
         if self.none_padded or shape == self.padded:  # the images themselves have zeros in the padding already
             return None
         if (shape, dtype) not in self._masks:
-            count = self.counts(shape)
+            strides = (2**i for i in range(32))
+            stride = next(s for s in strides if tuple(-(-side // s) for side in self.padded) == shape)
+            count = (self.sizes + stride - 1) // stride  # (b, 2), rows and columns of real cells
             rows, columns = (torch.arange(n, device=count.device) < count[:, i, None] for i, n in enumerate(shape))
             self._masks[shape, dtype] = (rows[:, None, :, None] & columns[:, None, None, :]).to(dtype)
         return self._masks[shape, dtype]
-
-    def counts(self, shape: tuple[int, int]) -> Int[Tensor, "b 2"]:
-        """Number of rows and of columns of real cells, for each image in a map of `shape` (h, w)."""
-        strides = (2**i for i in range(32))
-        stride = next(s for s in strides if tuple(-(-side // s) for side in self.padded) == shape)
-        return (self.sizes + stride - 1) // stride
 
 
 @contextmanager

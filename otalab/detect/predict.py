@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from otalab.data.images import read_image
 from otalab.detect.checkpoint import load_model
 from otalab.detect.detector import Detector
-from otalab.detect.limits import HELD_PIXELS, PREDICT_PIXELS, shrink, shrunk_size
+from otalab.detect.limits import HELD_PIXELS, PREDICT_PIXELS, shrunk_size
 from otalab.errors import InputError, one_line
 from otalab.files import read_json, write_json
 
@@ -82,7 +83,8 @@ def detect_pixels(model: Detector, pixels: UInt8[np.ndarray, "h w 3"]) -> tuple[
     """
     size = pixels.shape[:2]
     seen = shrunk_size(size, PREDICT_PIXELS if model.image_size is None else HELD_PIXELS)
-    image = torch.from_numpy(shrink(pixels, seen)).to(model.mean.device).permute(2, 0, 1).float().div_(255)
+    small = np.array(Image.fromarray(pixels).resize(seen[::-1], Image.Resampling.BILINEAR))
+    image = torch.from_numpy(small).to(model.mean.device).permute(2, 0, 1).float().div_(255)
     found = {name: value.cpu() for name, value in model([image])[0].items()}
     ratio = torch.tensor([size[1] / seen[1], size[0] / seen[0]]).repeat(2)
     found["boxes"] = clip_boxes_to_image(found["boxes"] * ratio, size)  # the product may round up

@@ -193,7 +193,7 @@ def build_run(config: TrainConfig, class_names: list[str], device: torch.device)
 
 def account(config: TrainConfig, trainset: CocoDataset, valset: CocoDataset, device: torch.device) -> list[str]:
     """Describe in lines of text what the run sees, what is left out and why, and which machine it runs on."""
-    images, *others = trainset.account(*(config.image_size or (None, None)))
+    images, *others = trainset.account(config.size, config.longest)
     if "without a box" in images.partition("left out: ")[2]:
         images += " (--background N takes N of those without)"
     machine = f"{torch.get_num_threads()} threads, {config.workers} loader processes"

@@ -12,7 +12,6 @@ from otalab.detect.limits import (
     evaluation_batch,
     require_steps_fit,
     resized,
-    shrink,
     shrunk_size,
 )
 from otalab.errors import InputError
@@ -28,14 +27,6 @@ def test_a_shrunk_image_has_at_most_the_pixels_asked_for_and_its_shape(height, w
         assert (h, w) == (height, width)
     elif min(h, w) >= 100:
         assert w / h == pytest.approx(width / height, rel=0.02)
-
-
-def test_shrinking_averages_and_leaves_small_images_alone():
-    pixels = np.zeros((40, 60, 3), dtype=np.uint8)
-    pixels[::2] = 200
-    assert shrink(pixels, (40, 60)) is pixels
-    small = shrink(pixels, (10, 15))
-    assert small.shape == (10, 15, 3) and abs(small[2:-2].astype(int) - 100).max() <= 2
 
 
 @given(sides, sides, st.integers(1, 1000), st.integers(1, 2000))
