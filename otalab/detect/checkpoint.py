@@ -23,6 +23,7 @@ from otalab.errors import InputError, first_line, quoted
 from otalab.files import write_whole
 
 EVAL_BATCH = 16  # images per batch if nothing else is specified
+MOST_SIDES = (MOST_SIDE, 10 * MOST_SIDE)  # of an image_size: shorter and longest side in px, as `train` accepts them
 STATE = {"config", "steps_done", "model", "average", "optimizer", "scaler"}  # the keys of a run's state
 
 
@@ -97,7 +98,8 @@ def check_description(description: dict, num_tensors: int) -> None:
     size = settings.get("image_size")
     fits = {
         "num_convs": is_count(settings.get("num_convs") or 1, num_tensors),  # each has at least one tensor
-        "image_size": size is None or is_size(size),
+        "image_size": size is None
+        or (isinstance(size, list) and len(size) == 2 and all(map(is_count, size, MOST_SIDES))),
         "batch_size": is_count(description["batch_size"], MOST_BATCH),
         "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
         "category_ids": isinstance(ids, list) and all(type(number) is int for number in ids),
@@ -110,12 +112,6 @@ def check_description(description: dict, num_tensors: int) -> None:
 def is_count(value: object, most: int = 2**31) -> bool:
     """Whether a value is a whole number in 1..most."""
     return type(value) is int and 1 <= value <= most
-
-
-def is_size(value: object) -> bool:
-    """Whether a value is an image size [shorter side, longest side] in px, within the limits that `train` accepts."""
-    whole = isinstance(value, list) and len(value) == 2 and all(is_count(side, 10 * MOST_SIDE) for side in value)
-    return whole and value[0] <= min(value[1], MOST_SIDE)
 
 
 def check_tensors(tensors: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
