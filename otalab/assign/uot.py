@@ -60,7 +60,7 @@ class UOT(Assigner):
         cost = self.priced(points, predictions, targets)
         supply = torch.full_like(cost[:, 0], self.k)
         supply[-1] = max(n - self.k * m, 1)
-        found = unbalanced_sinkhorn(
+        plan = unbalanced_sinkhorn(
             cost,
             supply / n,
             torch.full_like(cost[0], 1 / n),
@@ -69,9 +69,9 @@ class UOT(Assigner):
             tau_columns=self.tau_pred,
             max_iter=self.max_iter,
         )
-        owner = found.plan.argmax(dim=0)
+        owner = plan.argmax(dim=0)
         matched = from_labels(owner.masked_fill(owner == m, -1), m, self.k)
-        return replace(matched, make_cost=lambda: cost, make_plan=lambda: found.plan * n)
+        return replace(matched, make_cost=lambda: cost, make_plan=lambda: plan * n)
 
     def priced(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Float[Tensor, "m1 n"]:
         """The cost of every pair, background row last, divided by the largest cost."""

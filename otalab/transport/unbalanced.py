@@ -1,7 +1,6 @@
 """Unbalanced entropic transport in the log domain: row and column sums may be missed, at a cost."""
 
 import math
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -11,14 +10,6 @@ from otalab.checks import require
 from otalab.errors import InputError
 from otalab.transport.problem import refuse_entries
 from otalab.transport.sinkhorn import check_options
-
-
-class UnbalancedPlan(NamedTuple):
-    """A plan, of one problem or a batch, and its potentials: plan = exp((f_i + g_j - cost_ij) / eps)."""
-
-    plan: Float[Tensor, "*batch m n"]
-    f: Float[Tensor, "*batch m"]
-    g: Float[Tensor, "*batch n"]
 
 
 @torch.no_grad()
@@ -31,11 +22,11 @@ def unbalanced_sinkhorn(
     tau_rows: float = math.inf,
     tau_columns: float = math.inf,
     max_iter: int = 70,
-) -> UnbalancedPlan:
+) -> Float[Tensor, "*batch m n"]:
     """Minimise <P, cost> + eps KL(P | 1) + tau_rows KL(P 1 | supply) + tau_columns KL(P^T 1 | demand) over P >= 0.
 
     KL(p | q) = sum p ln(p / q) - p + q. A tau of inf makes the sums constraints, as in `sinkhorn`. A tau of 0 ignores
-    them, and the potential of that side stays 0. Starting from g = 0, each iteration sets f to the optimum for the
+    them. P_ij = exp((f_i + g_j - cost_ij) / eps): starting from g = 0, each iteration sets f to the optimum for the
     current g, then g to the optimum for that f. After the last iteration f is set once more. Rows or columns of 0 units
     get nothing, and +inf in `cost` forbids a route. The input is checked first. Then all iterations are run, and
     nothing waits for the device.
@@ -58,8 +49,6 @@ def unbalanced_sinkhorn(
 
     def answer(log_goods: Tensor, other: Tensor, dim: int, pull: float) -> Tensor:
         """The potential of one side divided by eps, given that of the other."""
-        if pull == 0:
-            return torch.zeros_like(log_goods).masked_fill(log_goods.isinf(), -torch.inf)
         reached = torch.logsumexp(kernel + other.unsqueeze(-3 - dim), dim)  # -inf where all routes are forbidden
         return (pull * (log_goods - reached)).masked_fill(log_goods.isinf() | reached.isinf(), -torch.inf)
 
@@ -68,4 +57,4 @@ def unbalanced_sinkhorn(
         u = answer(log_supply, v, -1, pull_rows)
         v = answer(log_demand, u, -2, pull_columns)
     u = answer(log_supply, v, -1, pull_rows)
-    return UnbalancedPlan((kernel + u.unsqueeze(-1) + v.unsqueeze(-2)).exp(), eps * u, eps * v)
+    return (kernel + u.unsqueeze(-1) + v.unsqueeze(-2)).exp()
