@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.cases import Case
 from otalab.errors import InputError
 from otalab.transport import solve
-from otalab.transport.arc_sinkhorn import arc_sinkhorn
+from otalab.transport.arc_sinkhorn import TINY, ArcSinkhornSolution, arc_sinkhorn
 from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.auction import auction
 from otalab.transport.augmenting_path import augmenting_path
@@ -69,10 +69,17 @@ def by_prior(case: Case, solver: Callable, **options) -> Callable:
         cost, column = over.view(blocks * m1, n).topk(most, dim=1, largest=False)
         cost = cost.double().masked_fill(cost > 5e5, torch.inf)
         arcs = ArcProblem(cost, column + (row // m1 * n)[:, None], k, row // m1, n, blocks)
-        owner = solver(arcs, **options).labels(rescale=True).view(blocks, n)
+        owner = rescaled(solver(arcs, **options)).labels().view(blocks, n)
         return Answer(torch.where(owner >= 0, owner % m1, m1 - 1))
 
     return find
+
+
+def rescaled(soft: ArcSinkhornSolution) -> ArcSinkhornSolution:
+    """The plan with each row, and each block's slack, divided by its largest entry, as the authors decode it."""
+    slack = soft.background.view(soft.problem.blocks, -1)
+    share, slack = (x / x.amax(dim=1, keepdim=True).clamp(min=TINY) for x in (soft.share, slack))
+    return replace(soft, share=share, background=slack.flatten())
 
 
 def one_by_one(case: Case, labels: Callable, **options) -> Callable:

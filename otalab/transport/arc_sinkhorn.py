@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from otalab.transport.arcs import ArcProblem
+from otalab.transport.arcs import ArcProblem, highest_offers
 from otalab.transport.sinkhorn import check_options
 
 FARTHEST = -600.0  # lower bound on exponents: exp(-600) = 1e-261 leaves room for an entry to shrink
@@ -27,24 +27,14 @@ class ArcSinkhornSolution:
     background: Float[Tensor, " columns"]
     price: Float[Tensor, " m"]
 
-    def labels(self, rescale: bool = False) -> Int[Tensor, " columns"]:
+    def labels(self) -> Int[Tensor, " columns"]:
         """The row that ships each column most, -1 for the slack. The lowest row wins a tie; the slack wins none.
 
-        With `rescale`, the shares of each row, and of each block's slack, are first divided by their largest. The
-        slack keeps a column to which no supplier ships. Uses scatters only, so nothing waits for the device.
+        The slack keeps a column to which no supplier ships. Nothing waits for the device.
         """
-        problem = self.problem
-        share, background = self.share, self.background.view(problem.blocks, problem.width)
-        if rescale:
-            share = share / share.amax(1, keepdim=True).clamp(min=TINY)
-            background = background / background.amax(1, keepdim=True).clamp(min=TINY)
-        column, flat = problem.column.flatten(), share.flatten()
-        best = flat.new_zeros(problem.num_columns).scatter_reduce_(0, column, flat, "amax")
-        nobody = len(problem)
-        row = torch.arange(nobody, device=column.device)[:, None].expand_as(share).flatten()
-        candidate = row.masked_fill((flat != best[column]) | (flat == 0), nobody)
-        owner = column.new_full((problem.num_columns,), nobody).scatter_reduce_(0, column, candidate, "amin")
-        return owner.masked_fill_((owner == nobody) | (background.flatten() > best), -1)
+        share = self.share.where(self.share > 0, -torch.inf)
+        owner, most = highest_offers(share, self.problem.column, self.problem.num_columns)
+        return owner.masked_fill(self.background > most, -1)
 
 
 @torch.no_grad()

@@ -110,6 +110,22 @@ class ArcSolution:
         return self.objective - self.dual_objective
 
 
+def highest_offers(
+    offer: Float[Tensor, "m a"], column: Int[Tensor, "m a"], num_columns: int
+) -> tuple[Int[Tensor, " columns"], Float[Tensor, " columns"]]:
+    """The row that offers most for each column, and its offer; the first row wins a tie. -1 and -inf if none offers.
+
+    An offer of -inf is none. Uses scatters only, so nothing waits for the device.
+    """
+    nobody = len(offer)
+    highest = offer.new_full((num_columns,), -torch.inf)
+    highest.scatter_reduce_(0, column.flatten(), offer.flatten(), "amax")
+    wins = (offer == highest[column]) & (offer > -torch.inf)
+    row = torch.arange(nobody, device=offer.device)[:, None].where(wins, nobody)
+    first = column.new_full((num_columns,), nobody).scatter_reduce_(0, column.flatten(), row.flatten(), "amin")
+    return first.where(first < nobody, -1), highest
+
+
 def lowest_prices(problem: ArcProblem, owner: Int[Tensor, " columns"]) -> Float[Tensor, " m"]:
     """The lowest prices that prove the owners optimal. If the owners are not optimal, the prices prove a looser bound.
 

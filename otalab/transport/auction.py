@@ -23,7 +23,7 @@ from torch import Tensor
 
 from otalab.checks import require
 from otalab.errors import InputError
-from otalab.transport.arcs import HOPS, ArcProblem, ArcSolution, lowest_prices
+from otalab.transport.arcs import HOPS, ArcProblem, ArcSolution, highest_offers, lowest_prices
 
 
 @torch.no_grad()
@@ -101,16 +101,10 @@ class _Market:
         rank = torch.arange(self.most, device=arc.device)
         wants = (rank < self.k) & (total < self.cap)
         bids = wants & (wants & (total > -torch.inf)).any(dim=1, keepdim=True)  # a short row bids for what it holds too
-        column = self.column.gather(1, arc).flatten()
-        bid = (next_best + self.eps - self.cost.gather(1, arc)).masked_fill(~bids, -torch.inf).flatten()
-
-        highest = torch.full_like(self.price, -torch.inf).scatter_reduce_(0, column, bid, "amax")
-        nobody = len(self.k)
-        bidder = self.row.expand_as(arc).flatten().where(bids.flatten() & (bid == highest[column]), nobody)
-        winner = torch.full_like(self.owner, nobody).scatter_reduce_(0, column, bidder, "amin")
-        sold = winner < nobody
-        self.owner = winner.where(sold, self.owner)
-        self.price = highest.where(sold, self.price)
+        bid = (next_best + self.eps - self.cost.gather(1, arc)).masked_fill(~bids, -torch.inf)
+        winner, highest = highest_offers(bid, self.column.gather(1, arc), len(self.owner))
+        self.owner = winner.where(winner >= 0, self.owner)
+        self.price = highest.where(winner >= 0, self.price)
         return bids
 
     def settle(self) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import pad
 
-from otalab.transport.arcs import ArcProblem, ArcSolution
+from otalab.transport.arcs import ArcProblem, ArcSolution, highest_offers
 
 
 def independent(problem: ArcProblem) -> ArcSolution:
@@ -13,12 +13,8 @@ def independent(problem: ArcProblem) -> ArcSolution:
     it may end with fewer columns than it could have. A row's price is the cost of the dearest column that it tried to
     take, 0 if there was none. Uses scatters only, so nothing waits for the device.
     """
-    cost, column, nobody = problem.cost, problem.column.flatten(), len(problem)
+    cost = problem.cost
     wished = (cost.argsort(dim=1, stable=True).argsort(dim=1) < problem.k[:, None]) & cost.isfinite()
-    offer = cost.where(wished, torch.inf)
-    least = cost.new_full((problem.num_columns,), torch.inf).scatter_reduce_(0, column, offer.flatten(), "amin")
-    lowest = wished & (offer == least[problem.column])
-    row = torch.arange(nobody, device=cost.device)[:, None].where(lowest, nobody)
-    first = column.new_full((problem.num_columns,), nobody).scatter_reduce_(0, column, row.flatten(), "amin")
+    owner, _ = highest_offers(cost.neg().where(wished, -torch.inf), problem.column, problem.num_columns)
     dearest = pad(cost.where(wished, -torch.inf), (0, 1), value=-torch.inf).amax(dim=1)
-    return ArcSolution(problem, first.where(first < nobody, -1), dearest.where(dearest > -torch.inf, 0.0))
+    return ArcSolution(problem, owner, dearest.where(dearest > -torch.inf, 0.0))

@@ -105,15 +105,13 @@ def test_costs_over_the_slacks_are_as_good_as_the_costs():
         assert torch.allclose(plan, shifted.plan, rtol=0, atol=EXACT)
 
 
-@given(problem=arc_problems(ties=True), rescale=st.booleans(), max_iter=st.sampled_from([1, 50]))
+@given(problem=arc_problems(ties=True), max_iter=st.sampled_from([1, 50]))
 @quick
-def test_labels_are_the_argmax_of_the_dense_plan(problem, rescale, max_iter):
+def test_labels_are_the_argmax_of_the_dense_plan(problem, max_iter):
     solution = arc_sinkhorn(problem, eps=0.5, max_iter=max_iter)
-    labels = solution.labels(rescale).view(problem.blocks, problem.width)
+    labels = solution.labels().view(problem.blocks, problem.width)
     first = 0
     for own, plan in zip(labels, dense_plans(solution), strict=True):
-        if rescale:
-            plan = plan / plan.amax(1, keepdim=True).clamp(min=1e-300)
         m = len(plan) - 1
         wanted = plan.argmax(0)
         assert torch.equal(own, torch.where(wanted == m, -1, wanted + first))
@@ -129,20 +127,7 @@ def test_the_lowest_row_wins_a_tie_and_the_slack_none():
         price=torch.zeros(2).double(),
     )
     assert solution.labels().tolist() == [0, -1, -1]
-    assert solution.labels(rescale=True).tolist() == [0, -1, -1]
     assert solution.share.device == solution.labels().device
-
-
-def test_rescaling_can_change_a_label():
-    problem = from_dense([np.zeros((1, 2))], [1], [0], 2)
-    solution = ArcSinkhornSolution(
-        problem=problem,
-        share=torch.tensor([[0.4, 0.2, 0.0]]).double(),
-        background=torch.tensor([0.6, 0.8]).double(),
-        price=torch.zeros(1).double(),
-    )
-    assert solution.labels().tolist() == [-1, -1]
-    assert solution.labels(rescale=True).tolist() == [0, -1]
 
 
 def test_blocks_do_not_touch_each_other():
@@ -179,12 +164,12 @@ def test_nothing_is_read_from_the_device_and_the_operations_do_not_depend_on_the
     counts = []
     for problem in (two_images(), from_dense([np.zeros((2, 4))] * 3, [1] * 6, [0, 0, 1, 1, 2, 2], 4)):
         with HostWaits() as seen:
-            arc_sinkhorn(problem, max_iter=5).labels(rescale=True)
+            arc_sinkhorn(problem, max_iter=5).labels()
         counts.append(seen.operations)
         assert seen.waits.total() == 0
     assert counts[0] == counts[1]
     with HostWaits() as more:
-        arc_sinkhorn(two_images(), max_iter=6).labels(rescale=True)
+        arc_sinkhorn(two_images(), max_iter=6).labels()
     assert more.operations - counts[0] <= 19  # of an iteration, views and the copies inside index_add included
 
 
@@ -193,7 +178,7 @@ def test_no_tensor_is_made_on_the_default_device():
     with torch.device("meta"):
         solution = arc_sinkhorn(problem, max_iter=2)
         assert solution.share.device.type == solution.background.device.type == "cpu"
-        assert solution.labels(True).device.type == solution.labels().device.type == "cpu"
+        assert solution.labels().device.type == "cpu"
 
 
 @pytest.mark.parametrize(
