@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 Whole = np.ndarray  # of Python integers, which cannot overflow
 
@@ -165,21 +165,22 @@ class ResidualGraph:
 
     def _look(self) -> None:
         """Find the cheapest exchanges, the shortest paths over them, and a negative cycle if there is one."""
-        self.column, self.weight = exchanges(self.cost, self.held, self.price)
-        self.path, self.cycle = shortest_paths(self.weight)
+        self.exchanges = exchanges(self.cost, self.held, self.price)
+        edges = [(i, k, more) for (i, k), (_, more) in self.exchanges.items()]
+        self.path, self.cycle = shortest_paths(len(self.cost), edges)
 
     def cancel_cycles(self, enough: Fraction | float = np.inf) -> int:
         """Cancel negative cycles until none is left or more than `enough` is saved; return the total saved."""
         saved = 0
         while self.cycle is not None and saved <= enough:
-            steps = list(zip(self.cycle, self.cycle[1:] + self.cycle[:1], strict=True))
-            routes = [(i, k, self.column[i, k]) for i, k in steps]
-            units = min(self.plan[i, j] for i, _, j in routes)
-            for i, k, j in routes:
+            pairs = zip(self.cycle, self.cycle[1:] + self.cycle[:1], strict=True)
+            steps = [(i, k, *self.exchanges[i, k]) for i, k in pairs]
+            units = min(self.plan[i, j] for i, _, j, _ in steps)
+            for i, k, j, more in steps:
                 self.plan[i, j] -= units
                 self.plan[k, j] += units
                 self.held[i, j], self.held[k, j] = self.plan[i, j] > 0, True
-            saved -= units * sum(self.weight[i][k] for i, k in steps)
+                saved -= units * more
             self._look()
         return saved
 
@@ -198,14 +199,13 @@ class ResidualGraph:
 
 def exchanges(
     cost: Float[np.ndarray, "m n"], held: Bool[np.ndarray, "m n"], price: int
-) -> tuple[Int[np.ndarray, "m m"], list[list[int | None]]]:
+) -> dict[tuple[int, int], tuple[int, int]]:
     """For rows i and k, the column of i that k would serve at the least extra cost, and that exact cost.
 
-    Costs are in units of 2^price. Where no exchange is possible, the column is -1 and the cost None.
+    Costs are in units of 2^price. Pairs of rows between which no exchange is possible are left out.
     """
-    m = len(cost)
-    best = np.full((m, m), -1)
-    for i in range(m):
+    found = {}
+    for i in range(len(cost)):
         columns = np.flatnonzero(held[i])
         if len(columns) == 0:
             continue
@@ -216,32 +216,30 @@ def exchanges(
             lost = (other - (rounded - back)) - (own + back)
         least = rounded.min(axis=1, keepdims=True)
         chosen = columns[np.where(rounded == least, lost, np.inf).argmin(axis=1)]
-        best[i] = np.where(np.isfinite(least[:, 0]), chosen, -1)
-    weight: list[list[int | None]] = [[None] * m for _ in range(m)]
-    i, k = np.nonzero(best >= 0)
-    column = best[i, k]
-    for a, b, more in zip(i, k, whole(cost[k, column], price) - whole(cost[i, column], price), strict=True):
-        weight[a][b] = more
-    return best, weight
+        others = np.flatnonzero(np.isfinite(least[:, 0]) & (np.arange(len(cost)) != i))
+        column = chosen[others]
+        extra = whole(cost[others, column], price) - whole(cost[i, column], price)
+        for k, j, more in zip(others.tolist(), column.tolist(), extra, strict=True):
+            found[i, k] = j, more
+    return found
 
 
-def shortest_paths(weight: list[list[int | None]]) -> tuple[list[int], list[int] | None]:
+def shortest_paths(nodes: int, edges: list[tuple[int, int, int]]) -> tuple[list[int], list[int] | None]:
     """Lengths (<= 0) of the shortest paths to each node from any node, and a negative cycle or None.
 
-    If there is a negative cycle, the lengths mean nothing. The cycle is found by following predecessors.
+    An edge (i, k, w) leads from i to k. If there is a negative cycle, the lengths mean nothing. The cycle is found by
+    following predecessors.
     Source: Bellman 1958, Ford 1956.
     """
-    m = len(weight)
-    length, before, last = [0] * m, [-1] * m, -1
-    edges = [(i, k, w) for i, row in enumerate(weight) for k, w in enumerate(row) if w is not None and i != k]
-    for _ in range(m):
+    length, before, last = [0] * nodes, [-1] * nodes, -1
+    for _ in range(nodes):
         last = -1
         for i, k, w in edges:
             if length[i] + w < length[k]:
                 length[k], before[k], last = length[i] + w, i, k
         if last < 0:
             return length, None
-    for _ in range(m):  # m steps back reach the cycle
+    for _ in range(nodes):  # so many steps back reach the cycle
         last = before[last]
     cycle, at = [last], before[last]
     while at != last:
