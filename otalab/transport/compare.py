@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from torch import Tensor
+
 from otalab.checks import require
 from otalab.transport.methods import solve
 from otalab.transport.problem import TransportProblem
@@ -93,24 +95,21 @@ def tabulate(
 ) -> Comparison:
     """Tabulate runs on one problem: a title and repeated solutions for each solver, the reference first."""
     seconds = [median(run.seconds for run in repeated) for _, repeated in runs]
-    rows = []
-    for (name, repeated), spent in zip(runs, seconds, strict=True):
-        changed = int((repeated[0].labels != runs[0][1][0].labels).sum())
-        rows.append(_row(name, repeated[0], changed, spent, spent / seconds[0]))
+    rows = [
+        Row(
+            method=name,
+            objective=solution.objective.sum().item(),
+            relative_gap=_worst(solution.relative_gap),
+            row_error=_worst(solution.row_error),
+            col_error=_worst(solution.col_error),
+            labels_changed=int((solution.labels != runs[0][1][0].labels).sum()),
+            seconds=spent,
+            time_ratio=spent / seconds[0],
+        )
+        for (name, (solution, *_)), spent in zip(runs, seconds, strict=True)
+    ]
     return Comparison(reference, rows, unanswered or {})
 
 
-def _row(title: str, solution: TransportSolution, changed: int, seconds: float, ratio: float) -> Row:
-    def worst(figures) -> float:
-        return max(figures.flatten().tolist(), key=abs, default=0.0)
-
-    return Row(
-        method=title,
-        objective=solution.objective.sum().item(),
-        relative_gap=worst(solution.relative_gap),
-        row_error=worst(solution.row_error),
-        col_error=worst(solution.col_error),
-        labels_changed=changed,
-        seconds=seconds,
-        time_ratio=ratio,
-    )
+def _worst(figures: Tensor) -> float:
+    return max(figures.flatten().tolist(), key=abs, default=0.0)

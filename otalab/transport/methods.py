@@ -16,10 +16,10 @@ from otalab.transport.exact import assignment, emd, linprog, prices
 from otalab.transport.newton import newton
 from otalab.transport.pot import pot_sinkhorn
 from otalab.transport.presolve import by_arcs
-from otalab.transport.problem import TransportProblem
+from otalab.transport.problem import TransportProblem, largest_cost
 from otalab.transport.rational import ExactCertificate, exact_certificate, optimal_plan
 from otalab.transport.sinkhorn import sinkhorn
-from otalab.transport.solution import Certificate, TransportSolution, certificate_of
+from otalab.transport.solution import Certificate, TransportSolution, certificate_of, plan_of
 
 METHODS: dict[str, Callable[..., TransportSolution]] = {
     "linprog": linprog,
@@ -123,9 +123,8 @@ def _lost_in_scale(certificate: Certificate, tol: float = 1e-9) -> torch.Tensor:
     Float64 sums of the largest and the smallest costs come that near, and so do auctions, whose bids rise in steps of
     a billionth of the cost range. A plan that is farther off has another fault, which must not be hidden.
     """
-    cost = certificate.problem.cost.double()
-    largest = cost.masked_fill(cost.isinf(), 0.0).abs().amax((-2, -1))
-    near = certificate.excess <= tol * largest * certificate.problem.supply.double().sum(-1)
+    problem = certificate.problem
+    near = certificate.excess <= tol * largest_cost(problem.cost) * problem.supply.double().sum(-1)
     return near & certificate.meets_sums(tol)
 
 
@@ -147,21 +146,21 @@ def _mended(solution: TransportSolution, which: torch.Tensor, fractions: bool) -
 
 def _by_best_prices(problem: TransportProblem, plan) -> Certificate:
     """The certificate by potentials from the plan itself, or by an exact solver's if these prove a larger bound."""
-    own = certificate_of(problem, plan, torch.zeros_like(problem.supply))  # any f: this checks and converts the plan
+    plan = plan_of(problem, plan)
     if problem.cost.numel() == 0:
-        return own
-    costs, plans = (x.double().cpu().numpy() for x in (problem.as_batch()[0], own.plan.view(-1, *problem.shape[-2:])))
+        return certificate_of(problem, plan, torch.zeros_like(problem.supply))
+    costs, plans = (x.double().view(-1, *problem.shape[-2:]).cpu().numpy() for x in (problem.cost, plan))
     f = [torch.from_numpy(prices(*pair)[0]) for pair in zip(costs, plans, strict=True)]
-    own = certificate_of(problem, own.plan, torch.stack(f).view(problem.supply.shape).to(problem.cost.device))
+    own = certificate_of(problem, plan, torch.stack(f).view(problem.supply.shape))
     if bool(own.is_optimal().all()):
         return own
-    other = certificate_of(problem, own.plan, emd(problem).f)
+    other = certificate_of(problem, plan, emd(problem).f)
     f = torch.where((other.dual_objective > own.dual_objective).unsqueeze(-1), other.f, own.f)
-    return certificate_of(problem, own.plan, f)
+    return certificate_of(problem, plan, f)
 
 
 def _certify_exactly(problem: TransportProblem, plan) -> ExactCertificate | list[ExactCertificate]:
-    plan = certificate_of(problem, plan, torch.zeros_like(problem.supply)).plan
+    plan = plan_of(problem, plan)
     if problem.batched:
         return [_certify_exactly(one, its_plan) for one, its_plan in zip(problem, plan, strict=True)]
     parts = (problem.cost, problem.supply, problem.demand, plan)

@@ -131,27 +131,26 @@ def _validate(problem: TransportProblem) -> float:
     is_open = cost.isfinite() & (supply > 0).unsqueeze(-1) & (demand > 0).unsqueeze(-2)
     stuck = {"row": (supply > 0) & ~is_open.any(-1), "column": (demand > 0) & ~is_open.any(-2)}
     units = torch.maximum(offered, wanted) + sum(cost.shape[-2:])  # a sum of prices counts each row and column once
-    largest = _largest(cost)
+    largest = largest_cost(cost)
     overflow = torch.finfo(cost.dtype).max / 2**10 < units * largest
     faults = [fault.any() for fault in (*bad.values(), uneven, *stuck.values(), overflow)]
-    largest_of_all = torch.nn.functional.pad(largest.flatten(), (0, 1)).amax()  # 0 for an empty batch
-    found = largest_of_all.masked_fill(torch.stack(faults).any(), torch.nan).item()
+    found = largest_of(largest.flatten()).masked_fill(torch.stack(faults).any(), torch.nan).item()
     if not math.isnan(found):
         return found
 
     refuse_entries(cost, supply, demand)
     if uneven.any():
-        at = _first(uneven)
+        at = first_index(uneven)
         sums = f"supply sums to {offered[at].item():.12g} but demand is {wanted[at].item():.12g}"
         where = f" in problem {at[0]}" if at else ""
         raise InputError(f"{sums}{where}; the sums must be equal, e.g. by a background row that takes what is left")
     for name, fault in stuck.items():
         if fault.any():
-            at = _first(fault)
+            at = first_index(fault)
             where = f" of problem {at[0]}" if problem.batched else ""
             does, units = ("offers", supply) if name == "row" else ("wants", demand)
             raise InputError(f"{name} {at[-1]}{where} {does} {units[at].item():g}, but all its routes are forbidden")
-    at = _first(overflow)
+    at = first_index(overflow)
     most, goods = largest[at].item(), torch.maximum(offered, wanted)[at].item()
     kind = str(cost.dtype).removeprefix("torch.")
     raise InputError(
@@ -170,18 +169,23 @@ def refuse_entries(cost: Tensor, supply: Tensor, demand: Tensor) -> None:
     parts = {"cost": cost, "supply": supply, "demand": demand}
     for name, fault in bad_entries(**parts).items():
         if fault.any():
-            at = _first(fault)
+            at = first_index(fault)
             allowed = "finite numbers or +inf" if name == "cost" else "finite numbers >= 0"
             raise InputError(f"{name}{list(at)} is {parts[name][at].item():g}; {name} takes {allowed}")
 
 
-def _largest(cost: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
+def largest_cost(cost: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]:
     """The largest finite |cost| of each problem, in float64; 0 if no cost is finite."""
-    sizes = cost.abs().masked_fill(~cost.isfinite(), 0.0).flatten(-2)
-    return sizes.amax(-1).double() if sizes.shape[-1] else sizes.double().sum(-1)
+    return largest_of(cost.abs().masked_fill(~cost.isfinite(), 0.0).flatten(-2)).double()
 
 
-def _first(fault: Bool[Tensor, "*shape"]) -> tuple[int, ...]:
+def largest_of(values: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
+    """The largest of k values that are not negative; 0 if k is 0."""
+    return values.amax(-1) if values.shape[-1] else values.sum(-1)
+
+
+def first_index(fault: Bool[Tensor, "*shape"]) -> tuple[int, ...]:
+    """Where a mask that is not all False is first True."""
     return tuple(fault.nonzero()[0].tolist())
 
 
@@ -198,12 +202,12 @@ def require_whole(problem: TransportProblem) -> None:
         units = getattr(problem, name)
         broken = units != units.round()
         if broken.any():
-            at = _first(broken)
+            at = first_index(broken)
             raise InputError(
                 f"whole units are needed, but {name}{list(at)} is {units[at].item():g}; use emd or linprog"
             )
     offered, wanted = problem.supply.double().sum(-1), problem.demand.double().sum(-1)
     if (offered != wanted).any():
-        at = _first(offered != wanted)
+        at = first_index(offered != wanted)
         sums = f"supply sums to {offered[at].item():.0f} and demand to {wanted[at].item():.0f}"
         raise InputError(f"equal sums are needed, but {sums}{f' in problem {at[0]}' if at else ''}")

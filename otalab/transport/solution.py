@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from otalab.errors import InputError
-from otalab.transport.problem import TransportProblem, as_tensor
+from otalab.transport.problem import TransportProblem, as_tensor, first_index, largest_of
 from otalab.transport.rational import exact_excess
 
 UNIT = 2.0**-53  # u: a float64 operation errs by at most u times its result
@@ -61,12 +61,12 @@ class Certificate:
     @cached_property
     def row_error(self) -> Float[Tensor, "*batch"]:
         """max_i |sum_j plan_ij - supply_i|, in units of goods."""
-        return _largest((self.plan.sum(-1) - self.problem.supply).abs())
+        return largest_of((self.plan.sum(-1) - self.problem.supply).abs())
 
     @cached_property
     def col_error(self) -> Float[Tensor, "*batch"]:
         """max_j |sum_i plan_ij - demand_j|, in units of goods."""
-        return _largest((self.plan.sum(-2) - self.problem.demand).abs())
+        return largest_of((self.plan.sum(-2) - self.problem.demand).abs())
 
     @cached_property
     def excess(self) -> Float[Tensor, "*batch"]:
@@ -107,8 +107,6 @@ class Certificate:
 
     def is_optimal(self, tol: float = 1e-9) -> Bool[Tensor, "*batch"]:
         """Whether the plan is proven feasible and optimal: `meets_sums(tol)`, and `relative_excess(tol)` <= tol."""
-        if self.plan.numel() == 0:
-            return torch.ones(self.plan.shape[:-2], dtype=torch.bool, device=self.plan.device)
         feasible = self.meets_sums(tol) & self.objective.isfinite()
         return feasible & (self.relative_excess(tol) <= tol)
 
@@ -202,18 +200,24 @@ class TransportSolution:
 @torch.no_grad()
 def certificate_of(problem: TransportProblem, plan, f=None, g=None) -> Certificate:
     """Build the certificate of a plan from row potentials f or, if f is None, from column potentials g."""
-    cost, supply, demand = problem.cost.double(), problem.supply.double(), problem.demand.double()
-    plan = _like(cost, plan, "plan")
-    if not plan.isfinite().all():
-        at = tuple((~plan.isfinite()).nonzero()[0].tolist())
-        raise InputError(f"plan is {plan[at].item()} at {list(at)}".replace("nan", "NaN"))
+    plan, cost = plan_of(problem, plan), problem.cost.double()
     if f is not None:
-        f = _potential(f, "f", supply)
+        f = _potential(f, "f", problem.supply)
         g = c_transform(cost, f)
     else:
-        g = _potential(g, "g", demand)
+        g = _potential(g, "g", problem.demand)
         f = c_transform(cost.mT, g)
     return Certificate(problem, plan, f, g)
+
+
+def plan_of(problem: TransportProblem, values) -> Float[Tensor, "*batch m n"]:
+    """Any plan of a problem in float64. Raises InputError for a wrong shape, and for a plan that is not finite."""
+    plan = _like(problem.cost, values, "plan")
+    bad = ~plan.isfinite()
+    if bad.any():
+        at = first_index(bad)
+        raise InputError(f"plan is {plan[at].item()} at {list(at)}".replace("nan", "NaN"))
+    return plan
 
 
 def c_transform(cost: Float[Tensor, "*batch m n"], f: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch n"]:
@@ -224,7 +228,7 @@ def c_transform(cost: Float[Tensor, "*batch m n"], f: Float[Tensor, "*batch m"])
 
 
 def _like(other: Tensor, values, name: str) -> Tensor:
-    values = as_tensor(values, name).to(other)
+    values = as_tensor(values, name).to(other.device, torch.float64)
     if values.shape != other.shape:
         raise InputError(f"{name} must be {tuple(other.shape)}, not {tuple(values.shape)}")
     return values
@@ -234,7 +238,7 @@ def _potential(values, name: str, units: Tensor) -> Tensor:
     values = _like(units, values, name)
     bad = values.isnan() | (values == torch.inf) | (values.isinf() & (units > 0))
     if bad.any():
-        at = tuple(bad.nonzero()[0].tolist())
+        at = first_index(bad)
         raise InputError(f"{name}{list(at)} is {values[at].item():g}, which proves no bound")
     return values
 
@@ -270,7 +274,3 @@ def _missed(plan: Float[Tensor, "*batch k l"], units: Float[Tensor, "*batch k"],
 def _halvings(count: int) -> int:
     """Rounds of pairwise addition that reduce `count` numbers to one: ceil(log2 count)."""
     return max(0, count - 1).bit_length()
-
-
-def _largest(values: Tensor) -> Tensor:
-    return values.amax(-1) if values.shape[-1] else values.sum(-1)
