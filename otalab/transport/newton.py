@@ -1,13 +1,11 @@
 """Entropic transport by Newton's method, whose only unknowns are the potentials of the suppliers."""
 
-import warnings
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from otalab.transport.problem import TransportProblem
-from otalab.transport.sinkhorn import check_eps, check_options
+from otalab.transport.sinkhorn import check_eps, check_options, within
 from otalab.transport.solution import TransportSolution
 
 RIDGE = 1e-12  # times a row's supply, added to the Hessian's diagonal: above rounding, below all that matters
@@ -77,7 +75,9 @@ def newton(problem: TransportProblem, *, eps: float = 0.1, tol: float = 1e-9, ma
         plan=plan,
         f=f,
         g=g.masked_fill_(demand == 0, -torch.inf),
-        converged=_within(row_error.squeeze(-1), tol, len(trace)),
+        converged=within(
+            tol, f"newton, {len(trace)} iterations", {"row_error": row_error.squeeze(-1)}, " of the supply"
+        ),
         iterations=len(trace),
         trace=torch.cat(trace, -1) if trace else None,
     )
@@ -152,14 +152,3 @@ def _newton_step(
     diagonal.copy_(ridge - laplacian.sum(-1))
     factor = torch.linalg.cholesky_ex(laplacian)[0]
     return torch.cholesky_solve(missing.unsqueeze(-1), factor).squeeze(-1).nan_to_num_(nan=0.0)
-
-
-def _within(row_error: Float[Tensor, " B"], tol: float, iterations: int) -> Tensor:
-    """Whether row_error <= tol, with a warning where it is not. If `tol` is 0, all values are False."""
-    if tol == 0:
-        return torch.zeros_like(row_error, dtype=torch.bool)
-    met = row_error <= tol
-    if not met.all():
-        worst = f"row_error {row_error.max().item():.3g} of the supply"
-        warnings.warn(f"newton, {iterations} iterations: {worst} is above tol {tol:g}", stacklevel=4)
-    return met

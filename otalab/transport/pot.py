@@ -4,7 +4,7 @@ import ot
 import torch
 
 from otalab.transport.problem import TransportProblem
-from otalab.transport.sinkhorn import check_eps, check_options, within_tolerance
+from otalab.transport.sinkhorn import check_eps, check_options, sum_errors, within
 from otalab.transport.solution import TransportSolution
 
 
@@ -49,6 +49,6 @@ def pot_sinkhorn(
         plan=plan,
         f=f,
         g=g,
-        converged=within_tolerance(problem, plan, tol, f"pot-sinkhorn, {iterations} iterations"),
+        converged=within(tol, f"pot-sinkhorn, {iterations} iterations", sum_errors(problem, plan)),
         iterations=iterations,
     )

@@ -65,7 +65,7 @@ def sinkhorn(
         plan=plan,
         f=eps * u,
         g=eps * v,
-        converged=within_tolerance(problem, plan, tol, f"sinkhorn, {iteration} iterations"),
+        converged=within(tol, f"sinkhorn, {iteration} iterations", sum_errors(problem, plan)),
         iterations=iteration,
         trace=torch.stack(errors, -1) if errors else None,
     )
@@ -101,19 +101,25 @@ def check_eps(problem: TransportProblem, eps: float, dtype: torch.dtype) -> None
         )
 
 
-def within_tolerance(problem: TransportProblem, plan: Tensor, tol: float, after: str) -> Bool[Tensor, "*batch"]:
-    """Whether each plan's columns are within `tol` and its rows, which were set last, within `tol` plus rounding.
+def sum_errors(problem: TransportProblem, plan: Float[Tensor, "*batch m n"]) -> dict[str, Float[Tensor, "*batch"]]:
+    """How far each plan's columns miss their demands, and its rows, which were set last, their supplies.
 
-    A row may miss its supply by tol + `tolerance` * supply. It misses by more if costs are so large in units of eps
-    that the rounding of an exponent matters. Warns if the tolerance is missed. If `tol` is 0, no test is made and all
-    values are False.
+    A row's error counts only beyond `tolerance` * supply. It misses by more if costs are so large in units of eps that
+    the rounding of an exponent matters.
     """
-    if tol == 0:
-        return torch.zeros(plan.shape[:-2], dtype=torch.bool, device=plan.device)
-    col_error = (plan.sum(-2) - problem.demand).abs().amax(-1)
     row_error = (plan.sum(-1) - problem.supply).abs() - tolerance(plan.dtype) * problem.supply
-    for name, error in (("col_error", col_error), ("row_error", row_error.amax(-1))):
+    return {"col_error": (plan.sum(-2) - problem.demand).abs().amax(-1), "row_error": row_error.amax(-1)}
+
+
+def within(
+    tol: float, after: str, errors: dict[str, Float[Tensor, "*batch"]], unit: str = ""
+) -> Bool[Tensor, "*batch"]:
+    """Whether all errors of each problem are at most `tol`, with a warning if one is not; all False if `tol` is 0."""
+    met = torch.stack([error <= tol for error in errors.values()]).all(0)
+    if tol == 0:
+        return torch.zeros_like(met)
+    for name, error in errors.items():
         if not (error <= tol).all():
-            warnings.warn(f"{after}: {name} {error.max().item():.3g} is above tol {tol:g}", stacklevel=3)
+            warnings.warn(f"{after}: {name} {error.max().item():.3g}{unit} is above tol {tol:g}", stacklevel=4)
             break
-    return (col_error <= tol) & (row_error <= tol).all(-1)
+    return met
