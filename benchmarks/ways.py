@@ -37,8 +37,7 @@ def by_presolve(case: Case, solver: Callable[..., ArcSolution], off_prior: float
 
     def find() -> Answer:
         found = solve_over_slack(problem.cost, problem.supply, slack, columns, None, solver, options)
-        price = found.price.view(blocks, m1).index_fill(1, slack[:1], 0.0)
-        return Answer(rows_of_owners(found, slack), price)
+        return Answer(rows_of_owners(found, slack), found.price.view(blocks, m1))
 
     return find
 

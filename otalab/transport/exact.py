@@ -148,19 +148,10 @@ def _solve_each(problem: TransportProblem, solve_one: SolveOne) -> TransportSolu
             found.append(solve_one(cost, supply, demand))
         except InputError as error:
             raise InputError(f"problem {number}: {error}") if problem.batched else error from None
-    plan, f, g, converged, iterations = zip(*found, strict=True)
-
-    def joined(values):
-        return torch.from_numpy(np.stack(values)).to(problem.cost.device)
-
-    return TransportSolution.of_batch(
-        problem,
-        plan=joined(plan),
-        f=joined(f),
-        g=joined(g),
-        converged=joined(converged),
-        iterations=max((count for count in iterations if count is not None), default=None),
-    )
+    *parts, iterations = zip(*found, strict=True)
+    plan, f, g, converged = (torch.from_numpy(np.stack(part)).to(problem.cost.device) for part in parts)
+    most = max((count for count in iterations if count is not None), default=None)
+    return TransportSolution.of_batch(problem, plan=plan, f=f, g=g, converged=converged, iterations=most)
 
 
 def _in_units(solve_one: SolveOne) -> SolveOne:
@@ -175,9 +166,9 @@ def _in_units(solve_one: SolveOne) -> SolveOne:
         price = _unit(np.abs(cost).max(where=np.isfinite(cost), initial=0.0))
         goods = _unit(demand.max())
         demand = demand * (supply.sum() / demand.sum())
-        plan, f, g, converged, iterations = solve_one(cost / price, supply / goods, demand / goods)
+        plan, f, g, *rest = solve_one(cost / price, supply / goods, demand / goods)
         plan[supply == 0], plan[:, demand == 0] = 0.0, 0.0  # remove tiny entries that the solver may have left
-        return plan * goods, f * price, g * price, converged, iterations
+        return plan * goods, f * price, g * price, *rest
 
     return scaled
 

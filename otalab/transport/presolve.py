@@ -23,8 +23,15 @@ from otalab.transport.solution import TransportSolution, c_transform
 def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSolution]:
     """Turn a solver of arcs into a method for `solve` with the same options. Its plans are float64."""
 
-    @wraps(solver)
+    @wraps(solver, assigned=("__module__", "__name__", "__qualname__"))
     def method(problem, **options):
+        """Find the exact optimum of whole supplies and demands, where one supplier may serve every column.
+
+        `presolve` takes out this supplier, preferably the last, and the solver of arcs of this name, whose options
+        these are, solves what is left. All problems of a batch go in one call. Raises InputError if a supply or demand
+        is not whole, if there is no such supplier, if there are too many units for a column each, and if forbidden
+        routes leave no feasible plan.
+        """
         require_whole(problem)
         cost, supply, demand = problem.as_batch()
         slack = slack_rows(cost, demand)
@@ -37,7 +44,7 @@ def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSoluti
         plan = torch.zeros_like(cost, dtype=torch.float64)
         units = torch.ones_like(row, dtype=plan.dtype) if real is None else real.to(plan)
         plan.view(len(cost), -1).scatter_add_(1, row * cost.shape[2] + copies, units)
-        f = found.price.view(cost.shape[:2]).scatter(1, slack[:, None], 0.0)  # the slack: d is relative to it
+        f = found.price.view(cost.shape[:2])  # relative to the slack's, which has no arc and the price 0
         return TransportSolution.of_batch(
             problem,
             plan=plan,
@@ -50,16 +57,6 @@ def by_arcs(solver: Callable[..., ArcSolution]) -> Callable[..., TransportSoluti
     first, *options = inspect.signature(solver).parameters.values()
     parameters = [first.replace(annotation=TransportProblem), *options]
     method.__signature__ = inspect.Signature(parameters, return_annotation=TransportSolution)
-    name = getattr(solver, "__name__", "the solver")
-    method.__doc__ = f"""{(solver.__doc__ or "").partition(chr(10))[0]}
-
-    Whole supplies and demands only, and one supplier, preferably the last, that may serve every column: `presolve`
-    takes it out, and `{name}` solves what is left. All problems of a batch go in one call. Raises InputError
-    if a supply or demand is not whole, if there is no such supplier, if there are too many units for a column each,
-    and if forbidden routes leave no feasible plan.
-
-    For the options see `otalab.transport.{name}`.
-    """
     return method
 
 

@@ -133,4 +133,4 @@ def test_a_method_by_arcs_shows_its_own_contract(name):
     parameters = inspect.signature(method).parameters
     assert parameters["problem"].annotation is TransportProblem
     assert list(parameters)[1:] == list(inspect.signature(method.__wrapped__).parameters)[1:]
-    assert "Whole supplies and demands only" in inspect.getdoc(method)
+    assert "whole supplies and demands" in inspect.getdoc(method)
