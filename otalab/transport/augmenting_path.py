@@ -134,15 +134,14 @@ def ship_the_rest(cost, column, owner, paid, price, short, hoped, most, step):
     scanned = [False] * m
     # last step of the path to row r: from_row[r] takes the column by_column[r] from r, and pays the cost at_cost[r]
     from_row, by_column, at_cost = [0] * m, [0] * m, [0.0] * m
-    reached = [0] * m
     for start in range(m):
         for _ in range(short[start]):
             distance[start] = 0.0
-            reached[0], num_reached = start, 1
+            reached = [start]
             best, last_row, last_column, last_cost = np.inf, start, FREE, 0.0
             while True:
                 i = FREE
-                for r in reached[:num_reached]:
+                for r in reached:
                     if not scanned[r] and (i == FREE or distance[r] < distance[i]):
                         i = r
                 if i == FREE or distance[i] >= best:
@@ -166,11 +165,10 @@ def ship_the_rest(cost, column, owner, paid, price, short, hoped, most, step):
                     at += price[other] - paid[j]
                     if at < distance[other]:
                         if distance[other] == np.inf:
-                            reached[num_reached] = other
-                            num_reached += 1
+                            reached.append(other)
                         distance[other] = at
                         from_row[other], by_column[other], at_cost[other] = i, j, row[a]
-            for r in reached[:num_reached]:
+            for r in reached:
                 if scanned[r]:
                     price[r] += best - distance[r]
                 distance[r] = np.inf
