@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from otalab.transport.arcs import ArcProblem, highest_offers
 from otalab.transport.sinkhorn import check_options
@@ -78,15 +79,8 @@ def arc_sinkhorn(problem: ArcProblem, *, eps: float = 0.1, max_iter: int = 50) -
         share *= (k / share.sum(1).clamp_(min=TINY))[:, None]
         by_block *= (left / by_block.sum(1).clamp_(min=TINY))[:, None]
 
-    return ArcSinkhornSolution(problem, share, background, potentials(problem, share, background[column], eps))
-
-
-def potentials(
-    problem: ArcProblem, share: Float[Tensor, "m s"], slack: Float[Tensor, "m s"], eps: float
-) -> Float[Tensor, " m"]:
-    """f_i - f_slack = d_ij + eps log(P_ij / P_slack,j), computed from each row's largest entry."""
-    share = torch.nn.functional.pad(share, (0, 1))  # so that every row has at least one entry
-    largest, arc = share.max(dim=1, keepdim=True)
-    beside = torch.nn.functional.pad(slack, (0, 1), value=1.0).gather(1, arc).clamp(min=TINY)
-    cost = torch.nn.functional.pad(problem.cost, (0, 1)).gather(1, arc)
-    return (cost + eps * (largest.clamp(min=TINY) / beside).log()).where(largest > 0, 0.0).squeeze(1)
+    # price: f_i - f_slack = d_ij + eps log(P_ij / P_slack,j), computed from each row's largest entry
+    price = problem.cost + eps * (share.clamp(min=TINY) / background[column].clamp(min=TINY)).log()
+    largest = pad(share, (0, 1)).argmax(1, keepdim=True)  # the padding, and so 0, of a row without arcs
+    price = pad(price.where(share > 0, 0.0), (0, 1)).gather(1, largest).squeeze(1)
+    return ArcSinkhornSolution(problem, share, background, price)
