@@ -44,7 +44,19 @@ def augmenting_path(problem: ArcProblem, *, compiled: bool | None = None) -> Arc
     cost, order = problem.cost.sort(dim=1)
     cost, column, k = to_numpy(cost, problem.column.gather(1, order), problem.k)
     refuse_nonsense(cost)
-    owner, price, hoped, paths = solve_sorted(cost, column, k, problem.num_columns, compiled)
+    owner, price, paths = np.full(problem.num_columns, FREE), np.zeros(len(k)), 0
+    arcs = np.isfinite(cost).sum(axis=1)
+    hoped = np.minimum(k, arcs)  # how many columns each row may still get
+    if arcs.any():
+        cost, column, penalty = cost[:, : arcs.max()], column[:, : arcs.max()], penalties(cost, k)
+        state = owner, np.zeros(problem.num_columns), price, np.zeros_like(k), hoped  # owner, paid, price, short, hoped
+        if compiled:
+            settle, ship = by_numba(settle_contests), by_numba(ship_the_rest)
+        else:  # plain Python reads lists and memoryviews several times as fast as arrays
+            settle, ship = settle_contests, ship_the_rest
+            cost, column, state = cost.tolist(), column.tolist(), tuple(map(memoryview, state))
+        settle(cost, column, k, *state, *penalty)
+        paths = ship(cost, column, *state, *penalty)
     owner, price = (torch.from_numpy(x).to(problem.cost.device) for x in (owner, price))
     if (hoped < k).any():
         price = lowest_prices(problem, owner)  # a deficit leaves penalties in the old prices
@@ -83,33 +95,8 @@ def to_numpy(cost: torch.Tensor, column: torch.Tensor, k: torch.Tensor) -> tuple
     return np.ascontiguousarray(cost), column.astype(np.int64), k[:, 0].astype(np.int64)
 
 
-def solve_sorted(
-    cost: np.ndarray, column: np.ndarray, k: np.ndarray, num_columns: int, compiled: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Solve for rows (m, s) that are sorted by cost, +inf last.
-
-    Returns the owner of each column, each row's price and number of columns, and the number of augmenting paths.
-    """
-    owner, price = np.full(num_columns, FREE), np.zeros(len(k))
-    arcs = np.isfinite(cost).sum(axis=1)
-    hoped = np.minimum(k, arcs)
-    if not arcs.any():
-        return owner, price, hoped, 0
-    cost, column = cost[:, : arcs.max()], column[:, : arcs.max()]
-    penalty = penalties(cost, arcs, k)
-    state = owner, np.zeros(num_columns), price, np.zeros_like(k), hoped
-    if compiled:
-        settle, ship = by_numba(settle_contests), by_numba(ship_the_rest)
-    else:  # plain Python reads lists and memoryviews several times as fast as arrays
-        settle, ship = settle_contests, ship_the_rest
-        cost, column, k, state = cost.tolist(), column.tolist(), k.tolist(), tuple(map(memoryview, state))
-    settle(cost, column, k, *state, *penalty)
-    paths = ship(cost, column, *state, *penalty)
-    return owner, price, hoped, paths
-
-
 def settle_contests(cost, column, k, owner, paid, price, short, hoped, most, step):
-    """Price the rows and give each column to the row that gains most."""
+    """Price the rows, whose arcs are sorted by cost, and give each column to the row that gains most."""
     for i in range(len(k)):
         row, columns, wants = cost[i], column[i], hoped[i]
         if wants < k[i]:
@@ -196,12 +183,10 @@ def refuse_nonsense(cost: np.ndarray) -> None:
         raise InputError(f"cost is {ends[tuple(bad[0])]} in row {bad[0, 0]}; it takes finite numbers or +inf")
 
 
-def penalties(cost: np.ndarray, arcs: np.ndarray, k: np.ndarray) -> tuple[float, float]:
+def penalties(cost: np.ndarray, k: np.ndarray) -> tuple[float, float]:
     """(most, step): leaving a row without its t-th column costs most - step * t.
 
     A path visits each row at most once, so a chain of exchanges costs less than one step.
     """
-    with_arcs = np.flatnonzero(arcs)
-    dearest = cost[with_arcs, arcs[with_arcs] - 1].max()
-    step = 2 * (len(k) + 1) * (1 + max(abs(dearest), abs(cost[:, 0].min())))
+    step = 2 * (len(k) + 1) * (1 + np.abs(cost).max(where=np.isfinite(cost), initial=0.0))
     return float((2 * k.max() + 3) * step), float(step)
