@@ -58,7 +58,7 @@ def arc_sinkhorn(problem: ArcProblem, *, eps: float = 0.1, max_iter: int = 50) -
     of 0.1 that does not matter; for an eps of 0.001 or less use `newton`. Infeasible problems give finite figures, but
     their column sums are not 1. Raises InputError for an option out of range.
     """
-    check_options(eps=eps, max_iter=max_iter, tol=0.0)
+    check_options(eps=eps, max_iter=max_iter)
     column = problem.column
     is_arc = problem.cost.isfinite() & (problem.k > 0)[:, None]
     exponent = (problem.cost.double() / -eps).masked_fill(~is_arc, -torch.inf)

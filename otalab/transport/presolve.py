@@ -16,7 +16,7 @@ from torch import Tensor
 
 from otalab.errors import InputError
 from otalab.transport.arcs import ArcProblem, ArcSolution
-from otalab.transport.problem import INFEASIBLE, TransportProblem, check_copies, require_whole
+from otalab.transport.problem import INFEASIBLE, TransportProblem, check_copies, first_index, require_whole
 from otalab.transport.solution import TransportSolution, c_transform
 
 
@@ -103,18 +103,18 @@ def slack_rows(cost: Float[Tensor, "B m n"], demand: Float[Tensor, "B n"]) -> In
 
     Raises InputError if a problem has no such row.
     """
-    last = torch.full((len(cost),), cost.shape[1] - 1, device=cost.device)
-    if bool((cost[:, -1].isfinite() | (demand == 0)).all()):
-        return last
+    rows = torch.arange(cost.shape[1], device=cost.device)
+    if bool((cost[:, -1].isfinite() | (demand == 0)).all()):  # most problems, and much faster than the search
+        return rows[-1:].expand(len(cost))
     may = (cost.isfinite() | (demand == 0)[:, None]).all(dim=2)  # (B, m)
-    shut = (~may.any(dim=1)).nonzero()
-    if len(shut):
-        at = int(shut[0])
-        column = int(torch.argwhere(cost[at, -1].isinf() & (demand[at] > 0))[0])
+    slack = rows.where(may, -1).amax(dim=1)
+    if bool((slack < 0).any()):
+        (at,) = first_index(slack < 0)
+        (column,) = first_index(cost[at, -1].isinf() & (demand[at] > 0))
         raise InputError(
             f"no row may serve every column; the last may not serve column {column} (cost +inf); use emd or linprog"
         )
-    return last - may.flip(1).int().argmax(dim=1)
+    return slack
 
 
 def column_copies(demand: Float[Tensor, "B n"]) -> tuple[Int[Tensor, "B w"], Bool[Tensor, "B w"] | None]:

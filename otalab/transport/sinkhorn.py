@@ -82,7 +82,7 @@ def log_sum_exp(x: Float[Tensor, "*batch m n"], dim: int) -> Float[Tensor, "*bat
     return x.sub_(top).clamp_(min=-80.0).exp_().sum(dim).log_().add_(top.squeeze(dim))
 
 
-def check_options(*, eps: float, max_iter: int, tol: float, check_every: int = 1) -> None:
+def check_options(*, eps: float, max_iter: int, tol: float = 0.0, check_every: int = 1) -> None:
     """Raise InputError for an option that is invalid for every entropic solver."""
     require("be positive and finite", eps=eps)
     require("not be negative", tol=tol)

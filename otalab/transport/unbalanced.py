@@ -36,7 +36,7 @@ def unbalanced_sinkhorn(
     whose shape does not fit the cost's, for goods that are negative or not finite, and for a cost of NaN or -inf.
     Source: Chizat et al., Mathematics of Computation 2018, Algorithm 1 (Sec. 4), with KL for both marginals.
     """
-    check_options(eps=eps, max_iter=max_iter, tol=0.0)
+    check_options(eps=eps, max_iter=max_iter)
     require("not be negative", tau_rows=tau_rows, tau_columns=tau_columns)
     column_shape = cost.shape[:-2] + cost.shape[-1:]
     for name, goods, shape in (("supply", supply, cost.shape[:-1]), ("demand", demand, column_shape)):
