@@ -9,36 +9,29 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.common import run, shown
 from otalab.lab.simulate import random_targets
-from otalab.lab.timing import Table, Timer, paired
+from otalab.lab.timing import Table, TableRow, Timer, column, paired
 
 CLASSES, GTS = 80, 20
 
 
 @dataclass(frozen=True)
-class AdapterTiming:
+class AdapterTiming(TableRow):
     """Median and least seconds of a step, and how much longer it takes than with the framework's own rule.
 
     `percent_longer` comes from the median of the paired ratios, `least_percent_longer` from the least seconds.
     """
 
-    way: str
-    seconds: float
-    least_seconds: float
-    percent_longer: float
-    least_percent_longer: float
-
-    head: ClassVar[str] = f"{'way':<40}{'median':>10}{'least':>10}{'longer by':>12}{'of the least':>14}"
-
-    def __str__(self) -> str:
-        longer = f"{self.percent_longer:>10.1f} %{self.least_percent_longer:>12.1f} %"
-        return f"{self.way:<40}{self.seconds:>10.4f}{self.least_seconds:>10.4f}{longer}"
+    way: str = column("way", "<40")
+    seconds: float = column("median", ">10", ".4f")
+    least_seconds: float = column("least", ">10", ".4f")
+    percent_longer: float = column("longer by", ">12", ".1f", " %")
+    least_percent_longer: float = column("of the least", ">14", ".1f", " %")
 
 
 def batch(size: int, num_images: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:

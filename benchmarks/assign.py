@@ -6,18 +6,18 @@ python -m benchmarks.assign [--rounds N] [--quick]
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.cases import SMALL, pile, scenes
 from benchmarks.common import run, shown
+from benchmarks.device import HostWaits
 from otalab.assign import Assigner, Assignment, build_assigner
 from otalab.lab.timing import (
     Scene,
     Table,
+    TableRow,
     Timer,
     assign_table,
+    column,
     make_scene,
     textbook,
     textbook_cost,
@@ -65,36 +65,26 @@ def deficit_table(scene: Scene, timer: Timer) -> Table:
 
 
 @dataclass(frozen=True)
-class Ops:
+class Ops(TableRow):
     """Number of operations that PyTorch dispatches in one call, in total and per image."""
 
-    way: str
-    ops: int
+    way: str = column("way", "<58")
+    ops: int = column("ops", ">10")
     images: int
 
-    head: ClassVar[str] = f"{'way':<58}{'ops':>10}{'an image':>11}"
+    @classmethod
+    def head(cls) -> str:
+        return f"{super().head()}{'an image':>11}"
 
     def __str__(self) -> str:
-        return f"{self.way:<58}{self.ops:>10}{self.ops / self.images:>11.1f}"
-
-
-class CountOps(TorchDispatchMode):
-    """Counts the operations that are dispatched while the mode is active."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += 1
-        return func(*args, **(kwargs or {}))
+        return f"{super().__str__()}{self.ops / self.images:>11.1f}"
 
 
 def count_ops(call: Callable[[], object]) -> int:
     """Number of operations that a call dispatches."""
-    with CountOps() as counter:
+    with HostWaits() as seen:
         call()
-    return counter.count
+    return seen.operations
 
 
 def ops_table(images: list[Scene]) -> Table:
@@ -106,7 +96,7 @@ def ops_table(images: list[Scene]) -> Table:
         f"ota, a loop over {len(images)}": (lambda: [ota(*scene) for scene in images], len(images)),
     }
     rows = [Ops(way, count_ops(call), number) for way, (call, number) in ways.items()]
-    return Table("operations", f"each image {images[0]}", 1, rows)
+    return Table("operations", f"each image {images[0]}", 0, rows)
 
 
 def tables(timer: Timer, quick: bool) -> list[Table]:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
 from statistics import median
-from typing import ClassVar
 from unittest.mock import patch
 
 import torch
@@ -19,38 +18,28 @@ from benchmarks.common import run, shown
 from benchmarks.training import Setting, frozen_detector, step_of, torchvision_fcos
 from otalab.detect.layout import place
 from otalab.lab.simulate import random_targets
-from otalab.lab.timing import Table, Timer, one_thread, paired
+from otalab.lab.timing import Table, TableRow, Timer, column, one_thread, paired
 
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Ratio:
+class Ratio(TableRow):
     """The median figure of one way, and how many times the first row's it is, by the median of paired ratios."""
 
-    way: str
-    value: float
-    times: float
-
-    head: ClassVar[str] = f"{'way':<44}{'value':>12}{'ratio':>10}"
-
-    def __str__(self) -> str:
-        return f"{self.way:<44}{self.value:>12.3f}{self.times:>9.2f}x"
+    way: str = column("way", "<44")
+    value: float = column("value", ">12", ".3f")
+    times: float = column("ratio", ">10", ".2f", "x")
 
 
 @dataclass(frozen=True)
-class Share:
+class Share(TableRow):
     """Median seconds of a training step and of its assignment, and the share of the assignment."""
 
-    way: str
-    seconds: float
-    assign_seconds: float
-    percent: float
-
-    head: ClassVar[str] = f"{'way':<44}{'step':>12}{'assign':>10}{'share':>10}"
-
-    def __str__(self) -> str:
-        return f"{self.way:<44}{self.seconds:>12.3f}{self.assign_seconds:>10.4f}{self.percent:>8.2f} %"
+    way: str = column("way", "<44")
+    seconds: float = column("step", ">12", ".3f")
+    assign_seconds: float = column("assign", ">10", ".4f")
+    percent: float = column("share", ">10", ".2f", " %")
 
 
 def our_fcos(backbone: str = "resnet50", assigner: str = "fcos") -> nn.Module:

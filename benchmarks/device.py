@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.common import cpu
-from otalab.lab.timing import Table
+from otalab.lab.timing import TableRow, column
 
 CPU = torch.device("cpu")
 T = TypeVar("T")
@@ -41,22 +41,12 @@ def finished(call: Callable[[], object], device: torch.device) -> Callable[[], N
     return run
 
 
-def optional(value: float | None, form: str, width: int) -> str:
-    """The number formatted to that width, or blanks for None."""
-    return " " * width if value is None else f"{value:>{width}{form}}"
-
-
 @dataclass(frozen=True)
-class Failed:
+class Failed(TableRow):
     """A row that could not be measured, and why."""
 
-    head: ClassVar[str] = "not measured"
-
-    way: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.way}: {self.why}"
+    way: str = column("not measured", "", unit=": ")
+    why: str = column("", "")
 
     @property
     def for_want_of_memory(self) -> bool:
@@ -75,14 +65,6 @@ def attempt(way: str, measure: Callable[[], T]) -> T | Failed:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return failed
-
-
-@dataclass(frozen=True)
-class Found(Table):
-    """A table of what was counted or computed; unlike timings it has no rounds."""
-
-    def __str__(self) -> str:
-        return "\n".join([f"{self.name}: {self.task}", type(self.rows[0]).head, *map(str, self.rows)])
 
 
 def failed_last(rows: list) -> list:

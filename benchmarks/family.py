@@ -7,26 +7,20 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import ClassVar
 
 from benchmarks.cases import SMALL
 from benchmarks.common import run, shown
 from otalab.assign import ASSIGNERS, build_assigner
-from otalab.lab.timing import Scene, Table, Timer, make_scene, paired
+from otalab.lab.timing import Scene, Table, TableRow, Timer, column, make_scene, paired
 
 
 @dataclass(frozen=True)
-class FamilyTiming:
+class FamilyTiming(TableRow):
     """Median seconds of an assigner, and its time relative to that of `ota`, by the median of paired ratios."""
 
-    way: str
-    seconds: float
-    times_ota: float
-
-    head: ClassVar[str] = f"{'assigner':<20}{'seconds':>10}{'as long as ota':>18}"
-
-    def __str__(self) -> str:
-        return f"{self.way:<20}{self.seconds:>10.5f}{self.times_ota:>17.2f}x"
+    way: str = column("assigner", "<20")
+    seconds: float = column("seconds", ">10", ".5f")
+    times_ota: float = column("as long as ota", ">18", ".2f", "x")
 
 
 def family_table(name: str, scene: Scene, timer: Timer) -> Table:

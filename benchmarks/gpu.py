@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import ClassVar
 
 import torch
 
 from benchmarks.common import FOLDER, as_json, shown
 from benchmarks.device import (
     Failed,
-    Found,
     HostWaits,
     attempt,
     cuda_synchronisations,
@@ -28,7 +26,6 @@ from benchmarks.device import (
     finished,
     idle_share,
     name_of,
-    optional,
     peak_bytes,
 )
 from benchmarks.gpu_labels import labels_table
@@ -37,7 +34,7 @@ from otalab.assign import build_assigner
 from otalab.detect.device import pick_device
 from otalab.errors import InputError
 from otalab.files import write_json
-from otalab.lab.timing import Table, Timer, one_thread
+from otalab.lab.timing import Table, TableRow, Timer, column, one_thread
 
 SOLVERS = ("ota", "ota:solver=auction", "ota:solver=sinkhorn", "ota-paper", "ota-official", "fcos")
 MODELS: dict[str, Callable[[Setting, torch.device], Callable[[], None]]] = {
@@ -56,20 +53,14 @@ def settings_of(device: torch.device, quick: bool) -> list[Setting]:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(TableRow):
     """Images per second by the median step, the median of the paired ratios to torchvision, and peak memory in GB."""
 
-    way: str
-    batch: int
-    images_a_second: float
-    times_torchvision: float | None
-    peak_gb: float | None
-
-    head: ClassVar[str] = f"{'way':<16}{'batch':>7}{'images/s':>11}{'of torchvision':>17}{'peak GB':>10}"
-
-    def __str__(self) -> str:
-        ratio = optional(self.times_torchvision, ".2f", 16) + ("x" if self.times_torchvision else " ")
-        return f"{self.way:<16}{self.batch:>7}{self.images_a_second:>11.2f}{ratio}{optional(self.peak_gb, '.2f', 10)}"
+    way: str = column("way", "<16")
+    batch: int = column("batch", ">7")
+    images_a_second: float = column("images/s", ">11", ".2f")
+    times_torchvision: float | None = column("of torchvision", ">17", ".2f", "x")
+    peak_gb: float | None = column("peak GB", ">10", ".2f")
 
 
 def steps_table(device: torch.device, quick: bool, timer: Timer) -> Table:
@@ -110,7 +101,7 @@ def in_turn(models: list[str], setting: Setting, device: torch.device, timer: Ti
 
 
 @dataclass(frozen=True)
-class Waits:
+class Waits(TableRow):
     """Where in a step the host waits for the device.
 
     operations  number of operations dispatched
@@ -122,29 +113,29 @@ class Waits:
     by_kind     the number of waits of each kind
     """
 
-    way: str
-    operations: int
-    waits: int
-    by_cuda: int | None
-    percent: float
-    idle: float | None
+    way: str = column("step", "<26")
+    operations: int = column("operations", ">12")
+    waits: int = column("waits", ">7")
+    by_cuda: int | None = column("by CUDA", ">9")
+    percent: float = column("in them", ">10", ".1f", " %")
+    idle: float | None = column("idle", ">9", ".1f", " %")
     by_kind: dict[str, int]
 
-    head: ClassVar[str] = f"{'step':<26}{'operations':>12}{'waits':>7}{'by CUDA':>9}{'in them':>10}{'idle':>9}  what"
+    @classmethod
+    def head(cls) -> str:
+        return f"{super().head()}  what"
 
     def __str__(self) -> str:
-        counts = f"{self.operations:>12}{self.waits:>7}{optional(self.by_cuda, 'd', 9)}"
-        idle = optional(self.idle, ".1f", 7) + ("  " if self.idle is None else " %")
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.by_kind.items())
-        return f"{self.way:<26}{counts}{self.percent:>8.1f} %{idle}  {kinds}"
+        return f"{super().__str__()}  {kinds}"
 
 
-def waits_table(device: torch.device, quick: bool, timer: Timer) -> Found:
+def waits_table(device: torch.device, quick: bool, timer: Timer) -> Table:
     """One row for a step of each model, and one for otalab's step without assignment."""
     setting = settings_of(device, quick)[0]
     models = {"otalab": OtalabStep, "otalab, recorded labels": recorded_step, "torchvision": torchvision_step}
     rows = [attempt(name, partial(waits_row, name, build, setting, device)) for name, build in models.items()]
-    return Found("host waits", f"one step, {setting}", 1, failed_last(rows))
+    return Table("host waits", f"one step, {setting}", 0, failed_last(rows))
 
 
 def recorded_step(setting: Setting, device: torch.device) -> Callable[[], None]:
@@ -176,20 +167,14 @@ def waits_row(name: str, build: Callable, setting: Setting, device: torch.device
 
 
 @dataclass(frozen=True)
-class Share:
+class Share(TableRow):
     """Median seconds of a step with and without assignment and of assignment alone; the paired median of its share."""
 
-    way: str
-    seconds: float
-    recorded_seconds: float
-    assign_seconds: float
-    percent: float
-
-    head: ClassVar[str] = f"{'assigner':<24}{'step s':>10}{'recorded s':>12}{'assign s':>10}{'share':>9}"
-
-    def __str__(self) -> str:
-        times = f"{self.seconds:>10.4f}{self.recorded_seconds:>12.4f}{self.assign_seconds:>10.4f}"
-        return f"{self.way:<24}{times}{self.percent:>7.1f} %"
+    way: str = column("assigner", "<24")
+    seconds: float = column("step s", ">10", ".4f")
+    recorded_seconds: float = column("recorded s", ">12", ".4f")
+    assign_seconds: float = column("assign s", ">10", ".4f")
+    percent: float = column("share", ">9", ".1f", " %")
 
 
 def share_table(device: torch.device, quick: bool, timer: Timer) -> Table:
@@ -243,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with one_thread():
         for name, measure in TABLES.items():
             table = attempt(name, partial(measure, device, given.quick, Timer(given.rounds)))
-            table = Found(name, "failed", 0, [table]) if isinstance(table, Failed) else table
+            table = Table(name, "failed", 0, [table]) if isinstance(table, Failed) else table
             done.append(shown(table))
             cuda = torch.version.cuda if device.type == "cuda" else None
             about = {"device": name_of(device), "cuda": cuda}

@@ -2,23 +2,21 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from benchmarks.device import Found, attempt, failed_last, optional
+from benchmarks.device import CPU, attempt, failed_last
 from benchmarks.training import predictions_to, targets_to
 from otalab.assign import ASSIGNERS, Assignment, build_assigner
-from otalab.lab.timing import Scene, make_scene
+from otalab.lab.timing import Scene, Table, TableRow, column, make_scene
 
-CPU = torch.device("cpu")
 SOFT = ("score", "label_weight", "box_weight")
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labels(TableRow):
     """How the device's labels differ from the CPU's, in number and in effect.
 
     points   number of points compared
@@ -29,27 +27,19 @@ class Labels:
     weights  the largest difference of a point's score or weight; None for an assigner without these
     """
 
-    way: str
-    points: int
-    differ: int
-    images: int
-    dearer: float | None
-    weights: float | None
-
-    head: ClassVar[str] = (
-        f"{'assigner':<20}{'points':>10}{'differ':>9}{'in images':>11}{'dearer by':>11}{'weights':>11}"
-    )
-
-    def __str__(self) -> str:
-        soft = optional(self.dearer, ".1e", 11) + optional(self.weights, ".1e", 11)
-        return f"{self.way:<20}{self.points:>10,}{self.differ:>9}{self.images:>11}{soft}"
+    way: str = column("assigner", "<20")
+    points: int = column("points", ">10", ",")
+    differ: int = column("differ", ">9")
+    images: int = column("in images", ">11")
+    dearer: float | None = column("dearer by", ">11", ".1e")
+    weights: float | None = column("weights", ">11", ".1e")
 
 
-def labels_table(device: torch.device, quick: bool) -> Found:
+def labels_table(device: torch.device, quick: bool) -> Table:
     """One row per assigner."""
     scenes = varied_scenes(quick)
     rows = [attempt(name, partial(labels_row, name, scenes, device)) for name in ASSIGNERS]
-    return Found("labels", f"{len(scenes)} images assigned on the CPU and on {device.type}", 1, failed_last(rows))
+    return Table("labels", f"{len(scenes)} images assigned on the CPU and on {device.type}", 0, failed_last(rows))
 
 
 def varied_scenes(quick: bool) -> list[Scene]:

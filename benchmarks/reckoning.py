@@ -1,7 +1,8 @@
 """What a full training takes, computed from the measurements of `benchmarks.scaling` and the assumptions below."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+
+from otalab.lab.timing import TableRow, column
 
 STEPS, BATCH = 90_000, 16  # the paper's 1x schedule
 COCO_IMAGES = 117_266  # images of train2017 with at least one box
@@ -14,15 +15,13 @@ BESIDE_TENSORS = 2e9  # bytes: CUDA's context, cuDNN's workspaces, what the allo
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(TableRow):
     """A number, its unit and its description; other computations refer to it by `key`."""
 
     key: str
-    what: str
-    value: float
+    what: str = column("", "<78")
+    value: float = column("value", ">12")
     unit: str
-
-    head: ClassVar[str] = f"{'':<78}{'value':>12}"
 
     @property
     def text(self) -> str:
@@ -35,7 +34,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Pace(TableRow):
     """A run at one rate of arithmetic: hours on one GPU and on eight, and the host's work for one GPU.
 
     A step takes as long as the device or the host, whichever is slower.
@@ -44,25 +43,13 @@ class Pace:
     loaders         number of processes that keep the GPU busy; None if loading was not measured
     """
 
-    tflops: int
-    hours: float
-    hours_of_eight: float
-    step_seconds: float
-    solver_percent: float
-    images_a_second: float
-    loaders: float | None
-
-    head: ClassVar[str] = (
-        f"{'TFLOP/s achieved':<18}{'hours, 1 GPU':>14}{'8 GPUs':>9}{'step s':>9}{'solver':>10}{'images/s':>10}"
-        f"{'loaders':>9}"
-    )
-
-    def __str__(self) -> str:
-        loaders = "" if self.loaders is None else f"{self.loaders:.1f}"
-        return (
-            f"{self.tflops:<18}{self.hours:>14.1f}{self.hours_of_eight:>9.1f}{self.step_seconds:>9.2f}"
-            f"{self.solver_percent:>8.2f} %{self.images_a_second:>10.1f}{loaders:>9}"
-        )
+    tflops: int = column("TFLOP/s achieved", "<18")
+    hours: float = column("hours, 1 GPU", ">14", ".1f")
+    hours_of_eight: float = column("8 GPUs", ">9", ".1f")
+    step_seconds: float = column("step s", ">9", ".2f")
+    solver_percent: float = column("solver", ">10", ".2f", " %")
+    images_a_second: float = column("images/s", ">10", ".1f")
+    loaders: float | None = column("loaders", ">9", ".1f")
 
 
 def paces(measured: dict[str, float]) -> list[Pace]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import ClassVar
 from unittest.mock import patch
 
 import torch
@@ -24,7 +23,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import FOLDER, as_json, shown
-from benchmarks.device import Found, HostWaits
+from benchmarks.device import CPU, HostWaits
 from benchmarks.reckoning import BATCH, STEPS, Figure, others, paces
 from benchmarks.training import OtalabStep, Setting, frozen_detector, make_batch
 from otalab.assign import build_assigner
@@ -34,9 +33,8 @@ from otalab.data.transforms import train_transforms
 from otalab.detect.losses import detection_losses
 from otalab.errors import InputError
 from otalab.files import write_json
-from otalab.lab.timing import one_thread
+from otalab.lab.timing import Table, TableRow, column, one_thread
 
-CPU = torch.device("cpu")
 STRIDES = (8, 16, 32, 64, 128)
 SOLVERS = ("augmenting-path", "auction", "sinkhorn")
 SMALL = (128, 224)  # px; dispatches as many operations as a large image, in less time
@@ -129,18 +127,13 @@ def kept_bytes(call: Callable[[], object], apart_from: Sequence[torch.Tensor]) -
 
 
 @dataclass(frozen=True)
-class Dispatched:
+class Dispatched(TableRow):
     """Numbers of operations that the host dispatches, and of those at which it would wait for a GPU."""
 
-    way: str
-    images: int
-    operations: int
-    waits: int
-
-    head: ClassVar[str] = f"{'':<40}{'images':>8}{'operations':>12}{'host waits':>12}"
-
-    def __str__(self) -> str:
-        return f"{self.way:<40}{self.images:>8}{self.operations:>12,}{self.waits:>12}"
+    way: str = column("", "<40")
+    images: int = column("images", ">8")
+    operations: int = column("operations", ">12", ",")
+    waits: int = column("host waits", ">12")
 
 
 def dispatched_rows(setting: Setting, batches: Sequence[int]) -> list[Dispatched]:
@@ -233,10 +226,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = {figure.key: figure.value for figure in measured}
     found |= {f"operations {row.images}": row.operations for row in rows if row.way == "step"}
     tables = [
-        Found("measured", setting.images, 0, measured),
-        Found("measured", "what the host dispatches", 0, rows),
-        Found("reckoned", f"{STEPS:,} steps of {BATCH} images, by the rate achieved", 0, paces(found)),
-        Found("reckoned", "memory, host and data", 0, others(found)),
+        Table("measured", setting.images, 0, measured),
+        Table("measured", "what the host dispatches", 0, rows),
+        Table("reckoned", f"{STEPS:,} steps of {BATCH} images, by the rate achieved", 0, paces(found)),
+        Table("reckoned", "memory, host and data", 0, others(found)),
     ]
     for table in tables:
         shown(table)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from benchmarks.cases import Case, make_case, scenes
 from benchmarks.common import run, shown
 from benchmarks.peers import ARC_PEERS, FULL_PEERS, installed, pot_batch
 from benchmarks.ways import Answer, by_presolve, one_by_one, ours
-from otalab.lab.timing import Table, Timer, Timing, paired, textbook_sinkhorn, timings
+from otalab.lab.timing import Table, TableRow, Timer, Timing, column, paired, textbook_sinkhorn, timings
 from otalab.transport import certify, solve
 from otalab.transport.arcs import ArcProblem, ArcSolution
 from otalab.transport.augmenting_path import augmenting_path
@@ -32,14 +31,8 @@ BUDGET = 20.0  # seconds for each way of a table; slow ways take part in fewer r
 class Checked(Timing):
     """A timing, the number of labels that differ from the exact ones, and the relative duality gap of the prices."""
 
-    head: ClassVar[str] = f"{Timing.head}{'labels':>9}{'gap':>10}"
-
-    labels_off: int
-    gap: float | None
-
-    def __str__(self) -> str:
-        gap = "" if self.gap is None else f"{self.gap:.1e}"
-        return f"{super().__str__()}{self.labels_off:>9}{gap:>10}"
+    labels_off: int = column("labels", ">9")
+    gap: float | None = column("gap", ">10", ".1e")
 
 
 def solvers_table(case: Case, timer: Timer) -> Table:
@@ -90,18 +83,13 @@ def total(case: Case, labels: Int[Tensor, "B n"]) -> Float[Tensor, " B"]:
 
 
 @dataclass(frozen=True)
-class ArcTiming:
+class ArcTiming(TableRow):
     """Median seconds of a solver on the arcs, and its time and labels compared with those of augmenting-path."""
 
-    head: ClassVar[str] = f"{'way':<58}{'seconds':>10}{'times as long':>15}{'labels':>9}"
-
-    way: str
-    seconds: float
-    times_augmenting_path: float
-    labels_off: int
-
-    def __str__(self) -> str:
-        return f"{self.way:<58}{self.seconds:>10.5f}{self.times_augmenting_path:>11.2f}x{self.labels_off:>9}"
+    way: str = column("way", "<58")
+    seconds: float = column("seconds", ">10", ".5f")
+    times_augmenting_path: float = column("times as long", ">15", ".2f", "x")
+    labels_off: int = column("labels", ">9")
 
 
 def peers_table(case: Case, timer: Timer) -> Table:

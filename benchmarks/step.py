@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import ClassVar
 from unittest.mock import patch
 
 import torch
@@ -27,7 +26,7 @@ from otalab.detect.layout import place
 from otalab.detect.optim import build_optimizer
 from otalab.detect.padding import RealCells
 from otalab.lab.simulate import random_targets, simulate_scene
-from otalab.lab.timing import Table, Timer, one_thread
+from otalab.lab.timing import Table, TableRow, Timer, column, one_thread
 
 LEARN = 3  # steps before the labels are recorded
 
@@ -45,20 +44,14 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class StepTiming:
+class StepTiming(TableRow):
     """Median seconds of a step with and without assignment and of assignment alone; the median of the paired ratios."""
 
-    way: str
-    seconds: float
-    recorded_seconds: float
-    assign_seconds: float
-    percent_longer: float
-
-    head: ClassVar[str] = f"{'way':<40}{'step':>10}{'recorded':>10}{'assign':>10}{'longer by':>12}"
-
-    def __str__(self) -> str:
-        times = f"{self.seconds:>10.4f}{self.recorded_seconds:>10.4f}{self.assign_seconds:>10.4f}"
-        return f"{self.way:<40}{times}{self.percent_longer:>10.1f} %"
+    way: str = column("way", "<40")
+    seconds: float = column("step", ">10", ".4f")
+    recorded_seconds: float = column("recorded", ">10", ".4f")
+    assign_seconds: float = column("assign", ">10", ".4f")
+    percent_longer: float = column("longer by", ">12", ".1f", " %")
 
 
 def shapes_batch(setting: Setting) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
@@ -117,18 +110,13 @@ def step_table(setting: Setting, timer: Timer) -> Table:
 
 
 @dataclass(frozen=True)
-class PaddingTiming:
+class PaddingTiming(TableRow):
     """Median seconds of an epoch of padded batches, and of the same epoch with padding treated as image."""
 
-    way: str
-    seconds: float
-    blind_seconds: float
-    percent_longer: float
-
-    head: ClassVar[str] = f"{'way':<40}{'epoch':>10}{'no care':>10}{'longer by':>12}"
-
-    def __str__(self) -> str:
-        return f"{self.way:<40}{self.seconds:>10.4f}{self.blind_seconds:>10.4f}{self.percent_longer:>10.1f} %"
+    way: str = column("way", "<40")
+    seconds: float = column("epoch", ">10", ".4f")
+    blind_seconds: float = column("no care", ">10", ".4f")
+    percent_longer: float = column("longer by", ">12", ".1f", " %")
 
 
 PHOTOS = [(240, 320)] * 9 + [(213, 320)] * 4 + [(320, 240)] * 4 + [(320, 213)] * 2 + [(180, 320)]  # (height, width) px

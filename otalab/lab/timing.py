@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from statistics import median
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,27 +49,45 @@ def make_scene(
     return Scene(points, simulate_predictions(points, targets, num_classes, generator, skill), targets)
 
 
+def column(title: str, width: str, form: str = "", unit: str = ""):
+    """Make a field of a `TableRow` that is a column: its title, its alignment and width with the unit, its format."""
+    return field(metadata={"title": title, "width": width, "form": form, "unit": unit})
+
+
+class TableRow:
+    """A row of a `Table`: a dataclass, of whose fields those made by `column` are printed. None is left blank."""
+
+    @classmethod
+    def head(cls) -> str:
+        """The titles of the columns."""
+        return "".join(format(f.metadata["title"], f.metadata["width"]) for f in fields(cls) if f.metadata)
+
+    def __str__(self) -> str:
+        cells = []
+        for f in fields(self):
+            if f.metadata:
+                value = getattr(self, f.name)
+                text = "" if value is None else format(value, f.metadata["form"]) + f.metadata["unit"]
+                cells.append(format(text, f.metadata["width"]))
+        return "".join(cells)
+
+
 @dataclass(frozen=True)
-class Timing:
+class Timing(TableRow):
     """Median seconds of one way, and its speed-ups over the textbook without and with clamped exponents.
 
     A speed-up is the median over rounds of the ratio within each round.
     """
 
-    head: ClassVar[str] = f"{'way':<58}{'seconds':>10}{'textbook':>11}{'clamped':>11}"
-
-    way: str
-    seconds: float
-    speed_up: float
-    clamped_speed_up: float
-
-    def __str__(self) -> str:
-        return f"{self.way:<58}{self.seconds:>10.5f}{self.speed_up:>10.1f}x{self.clamped_speed_up:>10.1f}x"
+    way: str = column("way", "<58")
+    seconds: float = column("seconds", ">10", ".5f")
+    speed_up: float = column("textbook", ">11", ".1f", "x")
+    clamped_speed_up: float = column("clamped", ">11", ".1f", "x")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of measurements: what was measured, in how many rounds, and one row per way."""
+    """A table of measurements: what was measured, in how many rounds (0 for what is counted), and one row per way."""
 
     name: str
     task: str
@@ -77,8 +95,8 @@ class Table:
     rows: list
 
     def __str__(self) -> str:
-        title = f"{self.name}: {self.task}; {self.rounds} interleaved rounds"
-        return "\n".join([title, type(self.rows[0]).head, *map(str, self.rows)])
+        title = f"{self.name}: {self.task}" + f"; {self.rounds} interleaved rounds" * (self.rounds > 0)
+        return "\n".join([title, self.rows[0].head(), *map(str, self.rows)])
 
 
 @dataclass(frozen=True)
@@ -188,13 +206,12 @@ def textbook_sinkhorn(
     cost: Float[Tensor, "m1 n"],
     supply: Float[Tensor, " m1"],
     log_sum_exp: Callable = torch.logsumexp,
-    eps: float = 0.1,
 ) -> Int[Tensor, " n"]:
-    """50 log-domain iterations on the full matrix; returns the label of each point.
+    """50 log-domain iterations on the full matrix, at eps 0.1; returns the label of each point.
 
     Each row of the plan is rescaled to a maximum of 1. Then each point takes the row of its largest entry.
     """
-    u, v = torch.ones_like(supply), torch.ones_like(cost[0])
+    eps, u, v = 0.1, torch.ones_like(supply), torch.ones_like(cost[0])
     for _ in range(50):
         v = -eps * log_sum_exp((u[:, None] - cost) / eps, dim=0)
         u = eps * (supply.log() - log_sum_exp((v - cost) / eps, dim=1))

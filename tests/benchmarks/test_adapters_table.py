@@ -20,4 +20,4 @@ def test_torchvisions_steps_are_timed_and_train_the_same_model():
 
 def test_a_row_says_how_much_longer_it_takes():
     said = str(AdapterTiming("ota", 1.1, 1.05, 10.0, 7.5))
-    assert "10.0 %" in said and "7.5 %" in said and len(said) == len(AdapterTiming.head)
+    assert "10.0 %" in said and "7.5 %" in said and len(said) == len(AdapterTiming.head())
