@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.common import run, shown
-from otalab.lab.simulate import random_targets
+from benchmarks.training import noise
 from otalab.lab.timing import Table, TableRow, Timer, column, paired
 
 CLASSES, GTS = 80, 20
@@ -32,14 +32,6 @@ class AdapterTiming(TableRow):
     least_seconds: float = column("least", ">10", ".4f")
     percent_longer: float = column("longer by", ">12", ".1f", " %")
     least_percent_longer: float = column("of the least", ">14", ".1f", " %")
-
-
-def batch(size: int, num_images: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Images of noise, `size` x `size` px, and their targets: 20 gts per image, half of them around one place."""
-    generator = torch.Generator().manual_seed(0)
-    targets = [random_targets((size, size), GTS, CLASSES, generator) for _ in range(num_images)]
-    images = [torch.rand(3, size, size, generator=generator) for _ in targets]
-    return images, [{"boxes": t.boxes, "labels": t.labels} for t in targets]
 
 
 def step_of(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
@@ -61,7 +53,7 @@ def torchvision_steps(size: int) -> dict[str, Callable[[], None]]:
     torch.manual_seed(0)
     own = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=CLASSES + 1, min_size=size, max_size=size)
     models = {"its own matching": own.train(), "ota": use_assigner(copy.deepcopy(own), "ota").train()}
-    images, targets = batch(size, 1)
+    images, targets = noise([(size, size)], GTS, CLASSES)
     return {way: step_of(m, lambda m=m: sum(m(images, targets).values())) for way, m in models.items()}
 
 
@@ -76,7 +68,7 @@ def ultralytics_steps(size: int, num_images: int) -> dict[str, Callable[[], None
     own = DetectionModel("yolo11n.yaml", nc=CLASSES, verbose=False)
     own.args = DEFAULT_CFG
     models = {"TAL": own.train(), "ota": use_assigner(copy.deepcopy(own), "ota").train()}
-    images, targets = batch(size, num_images)
+    images, targets = noise([(size, size)] * num_images, GTS, CLASSES)
     boxes = torch.cat([t["boxes"] for t in targets]) / size
     content = {
         "img": torch.stack(images),
@@ -92,10 +84,8 @@ def adapter_table(name: str, task: str, timer: Timer, steps: dict[str, Callable[
     seconds = timer(steps)
     first = seconds[next(iter(steps))]
     rows = [
-        AdapterTiming(
-            way, median(took), min(took), 100 * (1 / paired(first, took) - 1), 100 * (min(took) / min(first) - 1)
-        )
-        for way, took in seconds.items()
+        AdapterTiming(way, median(s), min(s), 100 * (paired(s, first) - 1), 100 * (min(s) / min(first) - 1))
+        for way, s in seconds.items()
     ]
     return Table(name, task, timer.rounds, rows)
 

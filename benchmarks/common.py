@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from otalab.cli.flag_parts import at_most
 from otalab.files import write_json
 from otalab.lab.timing import Table, Timer
 
@@ -22,15 +23,13 @@ def run(
 ) -> int:
     """Measure, print the tables, and write benchmarks/MODULE.json."""
     flags = argparse.ArgumentParser(prog=f"python -m benchmarks.{module}", description=description)
-    flags.add_argument("--rounds", type=int, default=7, help="interleaved rounds of each way (default: %(default)s)")
+    flags.add_argument("--rounds", type=at_most(1000), default=7, help="interleaved rounds (default: %(default)s)")
     flags.add_argument("--quick", action="store_true", help="small scenes, to see that the command works")
     flags.add_argument(
         "--clock", choices=CLOCKS, default="wall", help="cpu where others use the machine too (default: %(default)s)"
     )
     flags.add_argument("--json", type=Path, default=FOLDER / f"{module}.json", help="(default: %(default)s)")
     given = flags.parse_args(argv)
-    if given.rounds < 1:
-        flags.error(f"--rounds is {given.rounds}; there must be at least 1")
     found = tables(Timer(given.rounds, clock=CLOCKS[given.clock]), given.quick)
     asked = f"--rounds {given.rounds} --clock {given.clock}{' --quick' if given.quick else ''}"
     write_json(given.json, as_json(f"python -m benchmarks.{module} {asked}", given.clock, found))

@@ -15,12 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.common import run, shown
-from benchmarks.training import Setting, frozen_detector, step_of, torchvision_fcos
+from benchmarks.device import CPU
+from benchmarks.training import Setting, frozen_detector, noise, step_of, torchvision_fcos
 from otalab.detect.layout import place
-from otalab.lab.simulate import random_targets
 from otalab.lab.timing import Table, TableRow, Timer, column, one_thread, paired
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,6 @@ def plain(backbone: str, fold: bool = False) -> nn.Module:
             return our_fcos(backbone)
 
 
-def batch(size: tuple[int, int], number: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """A number of images of noise, `size` (height, width) px, and their targets."""
-    generator = torch.Generator().manual_seed(0)
-    images = [torch.rand(3, *size, generator=generator) for _ in range(number)]
-    truths = [random_targets(size, Setting.num_gt, Setting.classes, generator) for _ in range(number)]
-    return images, [{"boxes": t.boxes, "labels": t.labels} for t in truths]
-
-
 def make_inference(model: nn.Module, images: list[Tensor]) -> Callable[[], None]:
     """A call that turns the images into detections."""
 
@@ -78,7 +68,7 @@ def make_inference(model: nn.Module, images: list[Tensor]) -> Callable[[], None]
 def make_way(way: str, task: str, size: int) -> Callable[[], None]:
     """A training step or an inference on two images, by "torchvision" or "otalab"."""
     model = torchvision_fcos(Setting(size=(size, size)), CPU) if way == "torchvision" else our_fcos()
-    images, targets = batch((size, size), 2)
+    images, targets = noise([(size, size)] * 2)
     return step_of(model, images, targets, amp=False) if task == "training" else make_inference(model, images)
 
 
@@ -125,7 +115,7 @@ def fold_table(size: tuple[int, int], number: int, timer: Timer) -> Table:
     name = "mobilenet_v2"
     models = {"torchvision's layers": plain(name), "norms folded": plain(name, fold=True)}
     models["norms folded, ReLU6 without copies"] = our_fcos(name)
-    seconds = timer({way: step_of(model, *batch(size, number), amp=False) for way, model in models.items()})
+    seconds = timer({way: step_of(model, *noise([size] * number), amp=False) for way, model in models.items()})
     first = seconds["torchvision's layers"]
     rows = [Ratio(f"{way}, steps/s", 1 / median(s), paired(first, s)) for way, s in seconds.items()]
     return Table("folding", f"mobilenet_v2, {number} images of {size[0]}x{size[1]} px", timer.rounds, rows)
@@ -143,7 +133,7 @@ def share_table(size: tuple[int, int], timer: Timer) -> Table:
         return found
 
     model.assign = timed
-    (seconds,) = timer({"ota": step_of(model, *batch(size, 2), amp=False)}).values()
+    (seconds,) = timer({"ota": step_of(model, *noise([size] * 2), amp=False)}).values()
     step, labels = median(seconds), median(spent[1:])  # the first step warms up
     row = Share("ota", step, labels, 100 * labels / step)
     return Table("assignment", f"FCOS-ResNet-50, 2 images of {size[0]}x{size[1]} px", timer.rounds, [row])

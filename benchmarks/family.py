@@ -26,7 +26,7 @@ class FamilyTiming(TableRow):
 def family_table(name: str, scene: Scene, timer: Timer) -> Table:
     """One row per assigner, `ota` first."""
     seconds = timer({way: partial(build_assigner(way), *scene) for way in ASSIGNERS})
-    rows = [FamilyTiming(way, median(took), 1 / paired(seconds["ota"], took)) for way, took in seconds.items()]
+    rows = [FamilyTiming(way, median(took), paired(took, seconds["ota"])) for way, took in seconds.items()]
     return Table(name, f"one image, {scene}", timer.rounds, rows)
 
 

@@ -16,7 +16,7 @@ from otalab.detect.checkpoint import load_model
 from otalab.detect.evaluate import detect, open_split
 from otalab.errors import InputError
 from otalab.lab.gt_bins import size_bins
-from otalab.lab.photos import score_of
+from otalab.lab.photos import even_score
 from otalab.lab.run_record import read_run
 
 
@@ -26,7 +26,7 @@ def found_by_size(truth: dict, results: Sequence[dict]) -> list[tuple[str, int, 
     The first share counts the best boxes alone, as many of the highest scores as there are gts in all. The second
     counts all boxes, whatever their scores.
     """
-    score = score_of(sum(not row.get("iscrowd") for row in truth["annotations"]), results)
+    score = even_score(truth, results)
     sure = [row for row in results if row["score"] >= score]
     pairs = zip(size_bins(truth, sure), size_bins(truth, results), strict=True)
     return [(few.name, few.gts, few.recall, many.recall) for few, many in pairs if few.gts]

@@ -31,10 +31,11 @@ from benchmarks.device import (
 from benchmarks.gpu_labels import labels_table
 from benchmarks.training import OtalabStep, Setting, torchvision_step
 from otalab.assign import build_assigner
+from otalab.cli.flag_parts import at_most
 from otalab.detect.device import pick_device
 from otalab.errors import InputError
 from otalab.files import write_json
-from otalab.lab.timing import Table, TableRow, Timer, column, one_thread
+from otalab.lab.timing import Table, TableRow, Timer, column, one_thread, paired
 
 SOLVERS = ("ota", "ota:solver=auction", "ota:solver=sinkhorn", "ota-paper", "ota-official", "fcos")
 MODELS: dict[str, Callable[[Setting, torch.device], Callable[[], None]]] = {
@@ -82,7 +83,7 @@ def step_rows(setting: Setting, device: torch.device, timer: Timer) -> list[Step
         return [*failed, seconds]
     rows, beside = [], seconds.get("torchvision")
     for model, own in seconds.items():
-        ratio = median(t / o for t, o in zip(beside, own, strict=True)) if beside else None
+        ratio = paired(beside, own) if beside else None
         memory = None if peaks[model] is None else peaks[model] / 1e9
         rows.append(Step(model, setting.batch, setting.batch / median(own), ratio, memory))
     return [*rows, *failed]
@@ -196,8 +197,8 @@ def share_row(name: str, step: OtalabStep, device: torch.device, timer: Timer) -
 
     ways = {"step": partial(with_labels, assign), "recorded": partial(with_labels, lambda: labels), "assign": assign}
     seconds = timer({way: finished(run, device) for way, run in ways.items()})
-    share = median(1 - r / s for s, r in zip(seconds["step"], seconds["recorded"], strict=True))
-    return Share(name, *(median(seconds[way]) for way in ways), 100 * share)
+    share = 1 - paired(seconds["recorded"], seconds["step"])
+    return Share(name, *map(median, seconds.values()), 100 * share)
 
 
 TABLES = {
@@ -213,15 +214,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     flags.add_argument("--quick", action="store_true", help="a tiny network, to see that the command works")
     flags.add_argument("--device", default="auto", help="cuda, cpu or auto (default: %(default)s)")
-    flags.add_argument("--rounds", type=int, default=5, help="interleaved rounds of each way (default: %(default)s)")
+    flags.add_argument("--rounds", type=at_most(1000), default=5, help="interleaved rounds (default: %(default)s)")
     flags.add_argument("--json", type=Path, default=FOLDER / "gpu.json", help="(default: %(default)s)")
     given = flags.parse_args(argv)
     try:
         device = pick_device(given.device)
     except InputError as error:
         flags.error(str(error))
-    if given.rounds < 1:
-        flags.error(f"--rounds is {given.rounds}; there must be at least 1")
     command = f"python -m benchmarks.gpu --device {device.type} --rounds {given.rounds}{' --quick' * given.quick}"
     print(f"{name_of(device)}, PyTorch {torch.__version__}", end="\n\n", flush=True)
     done: list[Table] = []

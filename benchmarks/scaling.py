@@ -33,9 +33,8 @@ from otalab.data.transforms import train_transforms
 from otalab.detect.losses import detection_losses
 from otalab.errors import InputError
 from otalab.files import write_json
-from otalab.lab.timing import Table, TableRow, column, one_thread
+from otalab.lab.timing import Table, TableRow, Timer, column, one_thread
 
-STRIDES = (8, 16, 32, 64, 128)
 SOLVERS = ("augmenting-path", "auction", "sinkhorn")
 SMALL = (128, 224)  # px; dispatches as many operations as a large image, in less time
 
@@ -102,7 +101,7 @@ def autocast_of_cuda(on: bool) -> Iterator[None]:
 
 def kept_by_losses(setting: Setting) -> int:
     """Bytes that autograd saves for the backward pass from the losses to the predictions."""
-    batch = make_batch(setting, STRIDES, CPU)
+    batch = make_batch(setting, CPU)
     labels = batch.assigned(build_assigner("ota"))
     for p in batch.predictions:
         for values in (p.logits, p.boxes, p.quality):
@@ -159,7 +158,7 @@ def dispatched(way: str, images: int, call: Callable[[], object]) -> Dispatched:
 
 def assignment_figures(setting: Setting) -> list[Figure]:
     """The part of assignment that always runs on the CPU, and the bytes that travel there and back."""
-    batch, ota, arcs = make_batch(setting, STRIDES, CPU), build_assigner("ota"), []
+    batch, ota, arcs = make_batch(setting, CPU), build_assigner("ota"), []
     solver = EXACT_SOLVERS["augmenting-path"]
     with patch.dict(EXACT_SOLVERS, {"augmenting-path": lambda problem: arcs.append(problem) or solver(problem)}):
         batch.assigned(ota)
@@ -170,26 +169,17 @@ def assignment_figures(setting: Setting) -> list[Figure]:
     whole, alone = (1e3 * cpu_seconds(call) for call in (partial(batch.assigned, ota), partial(solver, problem)))
     return [
         Figure("assign", f"assignment of {batch_of}, all on the CPU", whole, "ms"),
-        Figure(
-            "solver",
-            "of it the exact solver, which always runs there",
-            alone,
-            "ms",
-        ),
+        Figure("solver", "of it the exact solver, which always runs there", alone, "ms"),
         Figure("there", "arcs to the host, in one transfer", there / 1e6, "MB"),
         Figure("back", "owners and prices back", back / 1e6, "MB"),
         Figure("batch", "a batch of images, float32", sum(i.nbytes for i in batch.images) / 1e6, "MB"),
     ]
 
 
-def cpu_seconds(call: Callable[[], object], runs: int = 5) -> float:
+def cpu_seconds(call: Callable[[], object], rounds: int = 5) -> float:
     """The median CPU time of a call, after one call that warms up."""
-    taken = []
-    for _ in range(runs + 1):
-        start = time.process_time()
-        call()
-        taken.append(time.process_time() - start)
-    return median(taken[1:])
+    (taken,) = Timer(rounds, clock=time.process_time)({"call": call}).values()
+    return median(taken)
 
 
 def loader_figures(folder: str, photos: int = 64) -> list[Figure]:
@@ -197,7 +187,7 @@ def loader_figures(folder: str, photos: int = 64) -> list[Figure]:
     data = CocoDataset.from_folder(folder, "train", max_images=photos)
     pixels = float(data.sizes[: len(data)].prod(axis=1).mean())
     decode, whole = (
-        1e3 * cpu_seconds(lambda: [data[i] for i in range(len(data))], runs=1) / len(data)
+        1e3 * cpu_seconds(lambda: [data[i] for i in range(len(data))], rounds=1) / len(data)
         for data.transforms in (None, train_transforms(800, "flip", 1333))
     )
     longest = data.sizes.max()

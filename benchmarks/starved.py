@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.common import FOLDER
+from benchmarks.common import FOLDER, shown
 from otalab.assign import ASSIGNERS, AnchorPoints, Predictions, RadiusPrior, Targets, build_assigner
 from otalab.data import CLASS_NAMES, CocoDataset, ShapesConfig
 from otalab.detect import build_detector
@@ -122,8 +122,7 @@ def starved(name: str, seen: Iterable[Seen], total: int) -> Table:
         for assigner, each in empty.items()
     ]
     table = Table(name, total, gts, without, rows)
-    print(table, end="\n\n", flush=True)
-    return table
+    return shown(table)
 
 
 def by_class(seen: Iterable[Seen], class_names: Sequence[str]) -> dict[str, list[float]]:

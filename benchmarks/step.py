@@ -15,8 +15,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from benchmarks import training
 from benchmarks.common import run, shown
+from benchmarks.device import CPU
+from benchmarks.training import Setting, as_dicts, frozen_detector, noise
 from otalab.data import CLASS_NAMES, ShapesConfig
 from otalab.detect import build_detector, detector
 from otalab.detect.batches import epoch_keys
@@ -25,22 +26,10 @@ from otalab.detect.detector import Detector
 from otalab.detect.layout import place
 from otalab.detect.optim import build_optimizer
 from otalab.detect.padding import RealCells
-from otalab.lab.simulate import random_targets, simulate_scene
-from otalab.lab.timing import Table, TableRow, Timer, column, one_thread
+from otalab.lab.simulate import simulate_scene
+from otalab.lab.timing import Table, TableRow, Timer, column, one_thread, paired
 
 LEARN = 3  # steps before the labels are recorded
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A backbone, and the size of its images and its batch."""
-
-    backbone: str
-    image_size: int
-    batch_size: int
-
-    def __str__(self) -> str:
-        return f"{self.backbone}, {self.batch_size} images of {self.image_size} px"
 
 
 @dataclass(frozen=True)
@@ -54,26 +43,22 @@ class StepTiming(TableRow):
     percent_longer: float = column("longer by", ">12", ".1f", " %")
 
 
-def shapes_batch(setting: Setting) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+def shapes_batch(image_size: int, batch_size: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """Images and targets of the shapes set, with objects scaled to the size of the images."""
-    config, ratio = ShapesConfig(), setting.image_size / ShapesConfig().image_size
-    config = ShapesConfig(
-        image_size=setting.image_size, min_size=config.min_size * ratio, max_size=config.max_size * ratio
-    )
-    images, targets = [], []
-    for number in range(setting.batch_size):
-        image, truth = simulate_scene(config, [config.seed, 0, number])
-        images.append(image)
-        targets.append({"boxes": truth.boxes, "labels": truth.labels})
-    return images, targets
+    usual = ShapesConfig()
+    ratio = image_size / usual.image_size
+    config = ShapesConfig(image_size=image_size, min_size=usual.min_size * ratio, max_size=usual.max_size * ratio)
+    scenes = [simulate_scene(config, [config.seed, 0, number]) for number in range(batch_size)]
+    images, truths = map(list, zip(*scenes, strict=True))
+    return images, as_dicts(truths)
 
 
-def make_steps(setting: Setting, assigner: str) -> dict[str, Callable[[], None]]:
+def make_steps(backbone: str, image_size: int, batch_size: int, assigner: str) -> dict[str, Callable[[], None]]:
     """The step, the same step with recorded labels, and the assignment alone."""
     torch.manual_seed(0)
-    model = place(build_detector(setting.backbone, len(CLASS_NAMES), assigner), torch.device("cpu")).train()
+    model = place(build_detector(backbone, len(CLASS_NAMES), assigner), CPU).train()
     optimizer = build_optimizer(model, TrainConfig(lr=1e-4))
-    images, targets = shapes_batch(setting)
+    images, targets = shapes_batch(image_size, batch_size)
     assign, seen = model.assign, []
 
     def recording(*scene):
@@ -97,16 +82,16 @@ def make_steps(setting: Setting, assigner: str) -> dict[str, Callable[[], None]]
     }
 
 
-def step_table(setting: Setting, timer: Timer) -> Table:
+def step_table(backbone: str, image_size: int, batch_size: int, timer: Timer) -> Table:
     """One row each for `ota` and `fcos`."""
     rows = []
     for assigner in ("ota", "fcos"):
         with one_thread():
-            steps = make_steps(setting, assigner)
+            steps = make_steps(backbone, image_size, batch_size, assigner)
         seconds = timer(steps)
-        longer = median(a / b for a, b in zip(seconds["step"], seconds["recorded"], strict=True))
-        rows.append(StepTiming(assigner, *(median(seconds[way]) for way in steps), 100 * (longer - 1)))
-    return Table(setting.backbone, str(setting), timer.rounds, rows)
+        longer = paired(seconds["step"], seconds["recorded"])
+        rows.append(StepTiming(assigner, *map(median, seconds.values()), 100 * (longer - 1)))
+    return Table(backbone, f"{backbone}, {batch_size} images of {image_size} px", timer.rounds, rows)
 
 
 @dataclass(frozen=True)
@@ -130,12 +115,9 @@ def random_sizes(num_images: int) -> list[tuple[int, int]]:
 
 def make_epochs(model: Detector, sizes: list[tuple[int, int]], config: TrainConfig) -> dict[str, Callable[[], None]]:
     """An epoch on images of those sizes, in the batches of training, and the same with padding treated as image."""
-    generator = torch.Generator().manual_seed(0)
-    model = place(model, torch.device("cpu")).train()
+    model = place(model, CPU).train()
     optimizer = build_optimizer(model, config)
-    images = [torch.rand(3, *size, generator=generator) for size in sizes]
-    scenes = [random_targets(size, 5, len(CLASS_NAMES), generator) for size in sizes]
-    targets = [{"boxes": scene.boxes, "labels": scene.labels} for scene in scenes]
+    images, targets = noise(sizes, 5, len(CLASS_NAMES))
 
     def epoch() -> None:
         for keys in epoch_keys(sizes, config, 0):
@@ -158,9 +140,7 @@ def padding_table(quick: bool, timer: Timer) -> Table:
     torch.manual_seed(0)
     drawn, photos, few = random_sizes(32 if quick else 128), PHOTOS[8:16:4] if quick else PHOTOS, PHOTOS[5:13]
     classes, of_drawn, of_photos = len(CLASS_NAMES), TrainConfig(lr=1e-6), TrainConfig(batch_size=8, lr=1e-6)
-    mobilenet, resnet = (
-        training.frozen_detector(training.Setting(name, classes=classes)) for name in ("mobilenet_v2", "resnet50")
-    )
+    mobilenet, resnet = (frozen_detector(Setting(name, classes=classes)) for name in ("mobilenet_v2", "resnet50"))
     ways = {
         "tiny, like shapes": (build_detector("tiny", classes), drawn, of_drawn),
         "tiny, as they come": (build_detector("tiny", classes), drawn, replace(of_drawn, group=False)),
@@ -170,7 +150,7 @@ def padding_table(quick: bool, timer: Timer) -> Table:
     rows = []
     for way, parts in ways.items():
         seconds = timer(make_epochs(*parts))
-        longer = median(a / b for a, b in zip(seconds["epoch"], seconds["blind"], strict=True))
+        longer = paired(seconds["epoch"], seconds["blind"])
         rows.append(PaddingTiming(way, *map(median, seconds.values()), 100 * (longer - 1)))
     name = f"{len(drawn)} images of 72 to 160 px a side, batches of 16; photos of 320 px, batches of 8, frozen norms"
     return Table("padding", name, timer.rounds, rows)
@@ -178,8 +158,8 @@ def padding_table(quick: bool, timer: Timer) -> Table:
 
 def tables(timer: Timer, quick: bool) -> list[Table]:
     """Tables of steps for a detector of usual size and for the smallest; then a table of padding."""
-    settings = [Setting("tiny", 96, 2)] if quick else [Setting("resnet18", 320, 8), Setting("tiny", 128, 16)]
-    steps = [shown(step_table(setting, timer)) for setting in settings]
+    settings = [("tiny", 96, 2)] if quick else [("resnet18", 320, 8), ("tiny", 128, 16)]
+    steps = [shown(step_table(*setting, timer)) for setting in settings]
     return [*steps, shown(padding_table(quick, timer))]
 
 

@@ -1,6 +1,6 @@
 """Training steps to measure on any device: those of otalab's detector, and of torchvision's FCOS on the same images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,7 +54,7 @@ class Batch:
         return assigner.assign_batch(self.points, self.predictions, self.truth)
 
 
-def make_batch(setting: Setting, strides: tuple[int, ...], device: torch.device) -> Batch:
+def make_batch(setting: Setting, device: torch.device, strides: tuple[int, ...] = (8, 16, 32, 64, 128)) -> Batch:
     """Make a batch, which is the same on every device and for all models with the same strides."""
     generator = torch.Generator().manual_seed(0)
     points = AnchorPoints.for_image(setting.size, strides)
@@ -65,8 +65,21 @@ def make_batch(setting: Setting, strides: tuple[int, ...], device: torch.device)
         said = simulate_predictions(points, seen, setting.classes, generator)
         truth.append(targets_to(seen, device))
         predictions.append(predictions_to(said, device))
-    targets = [{"boxes": t.boxes, "labels": t.labels} for t in truth]
-    return Batch(images, targets, points.to(device), predictions, truth)
+    return Batch(images, as_dicts(truth), points.to(device), predictions, truth)
+
+
+def noise(
+    sizes: Sequence[tuple[int, int]], num_gt: int = Setting.num_gt, num_classes: int = Setting.classes
+) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Images of noise, of these sizes (height, width) in px, and their targets."""
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(3, *size, generator=generator) for size in sizes]
+    return images, as_dicts([random_targets(size, num_gt, num_classes, generator) for size in sizes])
+
+
+def as_dicts(targets: Sequence[Targets]) -> list[dict[str, Tensor]]:
+    """Targets as torchvision's detectors take them."""
+    return [{"boxes": t.boxes, "labels": t.labels} for t in targets]
 
 
 def targets_to(targets: Targets, device: torch.device) -> Targets:
@@ -92,12 +105,12 @@ class OtalabStep:
     With the predictions of random weights every gt would want a single point, and assignment would be too easy.
     """
 
-    def __init__(self, setting: Setting, device: torch.device, amp: bool = True) -> None:
+    def __init__(self, setting: Setting, device: torch.device) -> None:
         self.model = place(frozen_detector(setting), device)
-        self.batch = make_batch(setting, self.model.backbone.strides, device)
+        self.batch = make_batch(setting, device, self.model.backbone.strides)
         self.assigner = build_assigner("ota")
         self.model.assign = lambda *_: self.assign()
-        self.step = step_of(self.model, self.batch.images, self.batch.targets, amp)
+        self.step = step_of(self.model, self.batch.images, self.batch.targets)
 
     def assign(self) -> list[Assignment]:
         """The labels that the step learns; callers may replace this method."""
@@ -110,7 +123,7 @@ class OtalabStep:
 def torchvision_step(setting: Setting, device: torch.device) -> Callable[[], None]:
     """A step of torchvision's FCOS, which makes its labels by a fixed rule."""
     model = torchvision_fcos(setting, device).to(memory_format=torch.channels_last)
-    batch = make_batch(setting, (8, 16, 32, 64, 128), device)
+    batch = make_batch(setting, device)
     return step_of(model, batch.images, batch.targets)
 
 

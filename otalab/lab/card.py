@@ -15,7 +15,7 @@ from otalab.data.coco import CocoDataset
 from otalab.detect.run_folder import kept_settings
 from otalab.errors import InputError, first_line
 from otalab.files import write_json
-from otalab.lab.gt_bins import crowding_bins, size_bins
+from otalab.lab.gt_bins import GtBin, crowding_bins, size_bins
 from otalab.lab.photos import counts
 from otalab.lab.plan import Job
 from otalab.lab.run_record import part_seconds, read_run
@@ -64,22 +64,17 @@ class Card:
                 found = getattr(self, name)[key]
             return float("nan") if found is None else float(found)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"the card {self.name} has no number {path}") from error
-
-    @property
-    def name(self) -> str:
-        """The name of its file without the suffix, see `card_name`."""
-        return card_name(self.data, self.method, self.seed)
+            raise InputError(f"the card {card_name(self)} has no number {path}") from error
 
 
-def card_name(data: str, method: str, seed: int) -> str:
+def card_name(of: Card | Job) -> str:
     """DATA/METHOD-SEED, with colons written as spaces because some file systems forbid colons."""
-    return f"{data}/{method.replace(':', ' ')}-{seed}"
+    return f"{of.data}/{of.method.replace(':', ' ')}-{of.seed}"
 
 
-def card_path(folder: str | Path, job: Job) -> Path:
-    """The path of a job's card."""
-    return Path(folder) / f"{card_name(job.data, job.method, job.seed)}.json"
+def card_path(folder: str | Path, of: Card | Job) -> Path:
+    """The path of a card, or of the one that a job leaves."""
+    return Path(folder) / f"{card_name(of)}.json"
 
 
 def make_card(job: Job, run_folder: str | Path, trainset: CocoDataset, heldout: CocoDataset, changed: list) -> Card:
@@ -87,13 +82,15 @@ def make_card(job: Job, run_folder: str | Path, trainset: CocoDataset, heldout: 
     run, truth = read_run(run_folder), heldout.ground_truth()
     results = json.loads((Path(run_folder) / "detections.json").read_bytes())
     return Card(
-        *job.key,
+        data=job.data,
+        method=job.method,
+        seed=job.seed,
         settings=shown_settings(job),
         source=job.source,
         scenes={"train": counts(trainset), "val": counts(heldout)},
         metrics=run.metrics,
-        crowding={each.name: bin_numbers(each) for each in crowding_bins(truth, results)},
-        size={each.name: bin_numbers(each) for each in size_bins(truth, results)},
+        crowding=by_name(crowding_bins(truth, results)),
+        size=by_name(size_bins(truth, results)),
         epochs=epoch_lines(run.steps, changed),
         seconds={name: round(seconds, 2) for name, seconds in part_seconds(run.steps).items()},
         versions=versions(),
@@ -105,9 +102,10 @@ def shown_settings(job: Job) -> dict:
     return {name: value for name, value in kept_settings(job.config()).items() if name != "data"}
 
 
-def bin_numbers(each) -> dict:
-    """A `GtBin` as a dict without its name."""
-    return {name: value for name, value in asdict(each).items() if name != "name"}
+def by_name(bins: Sequence[GtBin]) -> dict[str, dict]:
+    """The bins as dicts, by their names."""
+    rows = [asdict(each) for each in bins]
+    return {row.pop("name"): row for row in rows}
 
 
 def epoch_lines(steps: Sequence[dict], changed: Sequence[float | None]) -> list[dict]:
@@ -129,15 +127,13 @@ def epoch_lines(steps: Sequence[dict], changed: Sequence[float | None]) -> list[
 
 def versions() -> dict[str, str]:
     """Versions of otalab, PyTorch, torchvision, NumPy and Python, and the machine's architecture."""
-    own = {"otalab": otalab, "torch": torch, "torchvision": torchvision, "numpy": numpy}
-    of_packages = {name: module.__version__ for name, module in own.items()}
+    of_packages = {each.__name__: each.__version__ for each in (otalab, torch, torchvision, numpy)}
     return of_packages | {"python": platform.python_version(), "machine": platform.machine()}
 
 
 def write_card(folder: str | Path, card: Card) -> Path:
     """Write a card into the folder, whole or not at all; returns its path."""
-    path = Path(folder) / f"{card.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = card_path(folder, card)
     write_json(path, asdict(card))
     return path
 

@@ -166,9 +166,8 @@ def interval(sample: Sequence[float] | np.ndarray, level: float = 0.95) -> Diffe
     """The mean of independent values and its Student's t confidence interval. Raises InputError for fewer than two."""
     if len(sample) < 2:
         raise InputError(f"an interval needs at least two values, got {len(sample)}")
-    mean, spread = float(np.mean(sample)), float(np.std(sample, ddof=1))
-    half = float(stats.t.ppf((1 + level) / 2, df=len(sample) - 1)) * spread / len(sample) ** 0.5
-    return Difference(mean, mean - half, mean + half)
+    variance = float(np.var(sample, ddof=1)) / len(sample)
+    return judged(float(np.mean(sample)), [(variance, len(sample) - 1)], level)[0]
 
 
 def paired_difference(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from otalab.boxes import box_area, intersection, iou
-from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, match
+from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, gts_and_crowds, match
 
 NAMES = ("AP", "MR-2", "JI")
 FPPI = (0.01, 0.0178, 0.0316, 0.0562, 0.1, 0.1778, 0.3162, 0.5623, 1.0)  # false positives per image, as published
@@ -57,10 +57,8 @@ def pictures_of(ground_truth: dict, results: Sequence[dict], category: int) -> l
     found = by_image(row for row in results if row["category_id"] == category)
     pictures = []
     for image in ground_truth["images"]:
-        rows, said = annotated[image["id"]], found[image["id"]]
-        size = image["height"], image["width"]
-        gts = _clipped([row for row in rows if not row.get("iscrowd")], size)
-        regions = _clipped([row for row in rows if row.get("iscrowd")], size)
+        said, size = found[image["id"]], (image["height"], image["width"])
+        gts, regions = (_clipped(rows, size) for rows in gts_and_crowds(annotated[image["id"]]))
         scores = torch.tensor([row["score"] for row in said], dtype=torch.float64)
         pictures.append(Picture(gts[box_area(gts) > 0], regions, _clipped(said, size), scores))
     return pictures

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from otalab.boxes import box_area, iou
 from otalab.detect.evaluate import coco_metrics
-from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, match
+from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, gts_and_crowds, match
 
 OUTSIDE = -1.0  # px^2, an area outside all of COCO's area ranges
 SIZES = ("under 16", "16 to 32", "32 to 64", "64 or more")  # px; a bin includes its lower bound
@@ -78,8 +78,7 @@ def gt_bins(
 
     The evaluator ignores gts whose area is out of range, so in a copy the gts outside the bin get such an area.
     """
-    gts = [row for row in ground_truth["annotations"] if not row.get("iscrowd")]
-    crowds = [row for row in ground_truth["annotations"] if row.get("iscrowd")]
+    gts, crowds = gts_and_crowds(ground_truth["annotations"])
     said, ordered, values, found = by_image(results), [], [], []
     for image, rows in by_image(gts).items():
         ordered += rows

@@ -95,8 +95,7 @@ def mistakes_by_image(ground_truth: dict, results: Sequence[dict], score_thresho
     found = by_image(row for row in results if row["score"] >= score_threshold)
     each = {}
     for image in ground_truth["images"]:
-        here = rows[image["id"]]
-        gts, crowds = ([r for r in here if bool(r.get("iscrowd")) is crowd] for crowd in (False, True))
+        gts, crowds = gts_and_crowds(rows[image["id"]])
         said = found[image["id"]]
         scores = torch.tensor([row["score"] for row in said], dtype=torch.float64)
         each[image["id"]] = judge(*as_tensors(said), scores, *as_tensors(gts), *as_tensors(crowds))
@@ -118,6 +117,14 @@ def by_image(rows: Iterable[dict]) -> dict[int, list[dict]]:
     for row in rows:
         found[row["image_id"]].append(row)
     return found
+
+
+def gts_and_crowds(annotations: Iterable[dict]) -> tuple[list[dict], list[dict]]:
+    """Separate the gts among COCO's annotations from the `iscrowd` regions, which are to be ignored."""
+    gts, crowds = [], []
+    for row in annotations:
+        (crowds if row.get("iscrowd") else gts).append(row)
+    return gts, crowds
 
 
 def as_tensors(rows: Sequence[dict]) -> tuple[Float[Tensor, "m 4"], Int[Tensor, " m"]]:

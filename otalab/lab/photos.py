@@ -16,7 +16,7 @@ from otalab.detect.config import TrainConfig, flag_words
 from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_split, precision_curves
 from otalab.detect.run_folder import MAY_CHANGE
 from otalab.lab.gt_bins import found_gts
-from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, by_image, count_mistakes
+from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, by_image, count_mistakes, gts_and_crowds
 from otalab.lab.run_record import read_run
 
 SHOWN_IOU = (0.5, 0.75, 0.9)
@@ -40,7 +40,7 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
     metrics = coco_metrics(truth, results)
     curves = precision_curves(truth, results)
     again = evaluate(model, some, settings["batch_size"], progress)
-    score = score_of(counts(heldout)["boxes"], results)  # as many detections reach this score as there are gts
+    score = even_score(truth, results)
     steps = max(line["step"] for line in record.log)
     shown = ("backbone", "weights_backbone", "assigner", "augment", "epochs", "batch_size", "lr", "seed")
     return rounded(
@@ -74,9 +74,8 @@ def command(settings: dict) -> str:
 
 def counts(dataset: CocoDataset) -> dict[str, int | str]:
     """Numbers of images and boxes (without crowd regions) of a split, and the hash of its image ids, see `Manifest`."""
-    rows = dataset.ground_truth()["annotations"]
-    boxes = sum(not row["iscrowd"] for row in rows)
-    return {"images": len(dataset), "boxes": boxes, "ids_sha256": Manifest("", dataset.image_ids).sha256}
+    gts, _ = gts_and_crowds(dataset.ground_truth()["annotations"])
+    return {"images": len(dataset), "boxes": len(gts), "ids_sha256": Manifest("", dataset.image_ids).sha256}
 
 
 def reach(truth: dict, results: Sequence[dict], score: float) -> dict[str, int]:
@@ -90,7 +89,7 @@ def reach(truth: dict, results: Sequence[dict], score: float) -> dict[str, int]:
     Each box takes at most one gt, the highest score first, see `match`.
     """
     ids = [image["id"] for image in truth["images"]]
-    gts = by_image(row for row in truth["annotations"] if not row.get("iscrowd"))
+    gts = by_image(gts_and_crowds(truth["annotations"])[0])
     everything, sure = by_image(results), by_image(row for row in results if row["score"] >= score)
 
     def taken(rows: dict[int, list[dict]], own: bool, shift: int = 0) -> int:
@@ -113,9 +112,7 @@ def class_rows(seen: CocoDataset, heldout: CocoDataset, metrics: dict, intervals
 
     A class with a single gt has no interval, because resampling says nothing about an AP that depends on one object.
     """
-    trained, measured = (
-        [row for row in dataset.ground_truth()["annotations"] if not row["iscrowd"]] for dataset in (seen, heldout)
-    )
+    trained, measured = (gts_and_crowds(split.ground_truth()["annotations"])[0] for split in (seen, heldout))
     images = Counter(category for category, _ in {(row["category_id"], row["image_id"]) for row in trained})
     gts = Counter(row["category_id"] for row in measured)
     rows = [
@@ -161,9 +158,10 @@ def rounded(value):
     return json.loads(json.dumps(value), parse_float=lambda text: round(float(text), 4))
 
 
-def score_of(rank: int, results: Sequence[dict]) -> float:
-    """The score of the detection of that rank (1 is the best); the lowest score if there are fewer, 0 if none."""
-    best = sorted((row["score"] for row in results), reverse=True)[:rank]
+def even_score(truth: dict, results: Sequence[dict]) -> float:
+    """The score that as many detections reach as there are gts; the lowest score if there are fewer, 0 if none."""
+    gts, _ = gts_and_crowds(truth["annotations"])
+    best = sorted((row["score"] for row in results), reverse=True)[: len(gts)]
     return best[-1] if best else 0.0
 
 

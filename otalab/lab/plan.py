@@ -57,11 +57,6 @@ class Job(NamedTuple):
     settings: dict[str, object]
     source: dict | None = None
 
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """Data set, method and seed, which identify the job within its plan."""
-        return self[:3]
-
     def config(self, **folders: str) -> TrainConfig:
         """The run's settings in full. Raises InputError for a setting that does not exist or has an invalid value."""
         own = self.settings | folders

@@ -7,7 +7,7 @@ import numpy as np
 from otalab.data.coco import CocoDataset
 from otalab.errors import one_line
 from otalab.lab.gt_bins import CROWDING, CROWDING_EDGES, crowding
-from otalab.lab.mistakes import as_tensors, by_image
+from otalab.lab.mistakes import as_tensors, by_image, gts_and_crowds
 
 SMALL, LARGE = 32, 96  # px, as in COCO: objects are small below the first and large from the second on
 MOST_CLASSES = 20  # rows of the table; the other classes share one line
@@ -19,8 +19,8 @@ def set_table(dataset: CocoDataset) -> str:
     The size of a box is the square root of its width times its height, in px. Its crowding is its largest IoU with
     another box of the image, of any class. Regions to ignore and boxes without area do not count.
     """
-    truth = dataset.ground_truth()
-    rows = [r for r in truth["annotations"] if not r["iscrowd"] and r["bbox"][2] > 0 and r["bbox"][3] > 0]
+    gts, _ = gts_and_crowds(dataset.ground_truth()["annotations"])
+    rows = [row for row in gts if row["bbox"][2] > 0 and row["bbox"][3] > 0]
     images = by_image(rows)
     crowded = np.array([value for members in images.values() for value in crowding(as_tensors(members)[0]).tolist()])
     ordered = [row for members in images.values() for row in members]

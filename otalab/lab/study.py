@@ -26,7 +26,7 @@ from otalab.detect.evaluate import open_split
 from otalab.detect.train import open_trainset, train
 from otalab.errors import InputError
 from otalab.files import write_json
-from otalab.lab.card import Card, card_path, make_card, read_card, shown_settings, write_card
+from otalab.lab.card import Card, card_name, card_path, make_card, read_card, shown_settings, write_card
 from otalab.lab.plan import Job, Plan, Scenes
 from otalab.progress import progress_bar
 
@@ -122,7 +122,7 @@ def read_cards(plan: Plan, cards: str | Path) -> list[Card]:
 
 def run_path(out: Path, job: Job) -> Path:
     """The folder of a run."""
-    return out / "runs" / card_path("", job).with_suffix("")
+    return out / "runs" / card_name(job)
 
 
 def data_folder(data: str | Scenes, folder: Path) -> str | Path:

@@ -140,7 +140,7 @@ class Timer:
 
 def bench_assign(rounds: int = 7) -> Table:
     """The table of `otalab bench`: one image of SIZE with 20 gts, assigned by each way in turn."""
-    return assign_table("one image", make_scene(num_gt=20), Timer(rounds))
+    return assign_table("one image", make_scene(num_gt=20, size=SIZE), Timer(rounds))
 
 
 def assign_table(name: str, scene: Scene, timer: Timer, others: Sequence[str] = ("ota-official",)) -> Table:

@@ -14,7 +14,7 @@ from otalab.data.coco import CocoDataset
 from otalab.detect.evaluate import open_split, precision_curves
 from otalab.lab.gt_bins import crowding_bins
 from otalab.lab.mistakes import as_tensors, by_image, mistakes_by_image, total_mistakes, worst_images
-from otalab.lab.photos import SHOWN_IOU, score_of
+from otalab.lab.photos import SHOWN_IOU, even_score
 from otalab.lab.run_record import RunRecord, duration, part_seconds, read_run
 from otalab.viz.detections import detection_grid
 from otalab.viz.evaluation import draw_crowding, draw_mistakes, draw_precision_recall
@@ -130,8 +130,7 @@ def add_precision(report: Report, truth: dict, results: Sequence[dict]) -> None:
 
 def add_mistakes(report: Report, heldout: CocoDataset, truth: dict, results: Sequence[dict]) -> None:
     """Add the kinds of mistakes, and the images with the most mistakes."""
-    gts = sum(not row["iscrowd"] for row in truth["annotations"])
-    score = math.floor(1000 * score_of(gts, results)) / 1000
+    score = math.floor(1000 * even_score(truth, results)) / 1000
     each = mistakes_by_image(truth, results, score)
     total = total_mistakes(each.values())
     figure = page_figure(4.0, hspace=0.1)

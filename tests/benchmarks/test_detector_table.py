@@ -10,8 +10,9 @@ from torchvision.ops import FrozenBatchNorm2d
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks is a folder of the repository, not of the package
 
-from benchmarks.detector import CPU, batch, our_fcos, plain, share_table, speed_table
-from benchmarks.training import Setting, torchvision_fcos
+from benchmarks.detector import our_fcos, plain, share_table, speed_table
+from benchmarks.device import CPU
+from benchmarks.training import Setting, noise, torchvision_fcos
 from otalab.detect.frozen import AppliedNorm
 from otalab.detect.padding import LeanReLU6
 from otalab.lab.timing import Timer
@@ -35,7 +36,7 @@ def test_the_norms_of_the_baseline_are_layers():
 
 
 def test_torchvision_keeps_the_size_of_the_images():
-    images, _ = batch((64, 64), 2)
+    images, _ = noise([(64, 64)] * 2)
     assert torchvision_fcos(Setting(size=(64, 64)), CPU).transform(images)[0].tensors.shape == torch.Size(
         [2, 3, 64, 64]
     )

@@ -132,7 +132,8 @@ def test_intervals_hold_the_ap_and_depend_on_the_seed_alone():
     assert drawn == photos.intervals(truth, results, 40)
 
 
-def test_the_score_of_a_rank_is_that_of_as_many_best_detections():
+def test_as_many_detections_reach_the_even_score_as_there_are_gts():
     results = [{"score": score} for score in (0.2, 0.9, 0.5)]
-    assert [photos.score_of(rank, results) for rank in (1, 2, 3, 7)] == [0.9, 0.5, 0.2, 0.2]
-    assert photos.score_of(3, []) == 0
+    truths = [{"annotations": [{"iscrowd": 1}] + gts * [{"iscrowd": 0}]} for gts in (1, 2, 3, 7)]
+    assert [photos.even_score(truth, results) for truth in truths] == [0.9, 0.5, 0.2, 0.2]
+    assert photos.even_score(truths[2], []) == photos.even_score({"annotations": []}, results) == 0
