@@ -11,14 +11,13 @@ from benchmarks.cases import SMALL, pile
 from benchmarks.common import run, shown
 from benchmarks.device import HostWaits
 from otalab.assign import Assigner, Assignment, build_assigner
+from otalab.lab.simulate import Scene, make_scene
 from otalab.lab.timing import (
-    Scene,
     Table,
     TableRow,
     Timer,
     assign_table,
     column,
-    make_scene,
     textbook,
     textbook_cost,
     textbook_sinkhorn,

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign import Targets
-from otalab.lab.simulate import simulate_predictions
-from otalab.lab.timing import Scene, make_scene, textbook_cost
+from otalab.lab.simulate import Scene, make_scene, simulate_predictions
+from otalab.lab.timing import textbook_cost
 from otalab.transport import TransportProblem
 
 SMALL = {"size": (256, 320), "num_classes": 8}  # for --quick

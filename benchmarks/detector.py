@@ -18,7 +18,7 @@ from benchmarks.common import run, shown
 from benchmarks.device import CPU
 from benchmarks.training import Setting, frozen_detector, noise, step_of, torchvision_fcos
 from otalab.detect.layout import place
-from otalab.lab.timing import Table, TableRow, Timer, column, one_thread, paired
+from otalab.lab.timing import Table, TableRow, Timer, column, limit_threads, paired
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def make_way(way: str, task: str, size: int) -> Callable[[], None]:
 
 def peak_memory(way: str, task: str, size: int) -> float:
     """Peak memory in GB of this process, which does the task three times and nothing else."""
-    with one_thread():
+    with limit_threads(1):
         work = make_way(way, task, size)
         for _ in range(3):
             work()

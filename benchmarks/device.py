@@ -139,8 +139,7 @@ def cuda_synchronisations(call: Callable[[], object], device: torch.device) -> i
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("warn")
     try:
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
+        with warnings.catch_warnings(record=True, action="always") as seen:
             call()
     finally:
         torch.cuda.set_sync_debug_mode(before)

@@ -11,7 +11,8 @@ from statistics import median
 from benchmarks.cases import SMALL
 from benchmarks.common import run, shown
 from otalab.assign import ASSIGNERS, build_assigner
-from otalab.lab.timing import Scene, Table, TableRow, Timer, column, make_scene, paired
+from otalab.lab.simulate import Scene, make_scene
+from otalab.lab.timing import Table, TableRow, Timer, column, paired
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from otalab.cli.flag_parts import at_most
 from otalab.detect.device import pick_device
 from otalab.errors import InputError
 from otalab.files import write_json
-from otalab.lab.timing import Table, TableRow, Timer, column, one_thread, paired
+from otalab.lab.timing import Table, TableRow, Timer, column, limit_threads, paired
 
 SOLVERS = ("ota", "ota:solver=auction", "ota:solver=sinkhorn", "ota-paper", "ota-official", "fcos")
 MODELS: dict[str, Callable[[Setting, torch.device], Callable[[], None]]] = {
@@ -224,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = f"python -m benchmarks.gpu --device {device.type} --rounds {given.rounds}{' --quick' * given.quick}"
     print(f"{name_of(device)}, PyTorch {torch.__version__}", end="\n\n", flush=True)
     done: list[Table] = []
-    with one_thread():
+    with limit_threads(1):
         for name, measure in TABLES.items():
             table = attempt(name, partial(measure, device, given.quick, Timer(given.rounds)))
             table = Table(name, "failed", 0, [table]) if isinstance(table, Failed) else table

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from benchmarks.device import CPU, attempt, failed_last
 from benchmarks.training import predictions_to, targets_to
 from otalab.assign import ASSIGNERS, Assignment, build_assigner
-from otalab.lab.timing import Scene, Table, TableRow, column, make_scene
+from otalab.lab.simulate import Scene, make_scene
+from otalab.lab.timing import Table, TableRow, column
 
 SOFT = ("score", "label_weight", "box_weight")
 

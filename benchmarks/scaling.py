@@ -33,7 +33,7 @@ from otalab.data.transforms import train_transforms
 from otalab.detect.losses import detection_losses
 from otalab.errors import InputError
 from otalab.files import write_json
-from otalab.lab.timing import Table, TableRow, Timer, column, one_thread
+from otalab.lab.timing import Table, TableRow, Timer, column, limit_threads
 
 SOLVERS = ("augmenting-path", "auction", "sinkhorn")
 SMALL = (128, 224)  # px; dispatches as many operations as a large image, in less time
@@ -206,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--json", type=Path, default=FOLDER / "scaling.json", help="(default: %(default)s)")
     given = flags.parse_args(argv)
     setting = Setting("resnet18", (256, 320), batch=16, num_gt=3) if given.quick else Setting(batch=16)
-    with one_thread():
+    with limit_threads(1):
         try:
             measured = [*network_figures(setting), *kept_figures(setting), *assignment_figures(setting)]
             measured += loader_figures(given.data) if given.data else []

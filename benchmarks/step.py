@@ -27,7 +27,7 @@ from otalab.detect.layout import place
 from otalab.detect.optim import build_optimizer
 from otalab.detect.padding import RealCells
 from otalab.lab.simulate import simulate_scene
-from otalab.lab.timing import Table, TableRow, Timer, column, one_thread, paired
+from otalab.lab.timing import Table, TableRow, Timer, column, limit_threads, paired
 
 LEARN = 3  # steps before the labels are recorded
 
@@ -86,7 +86,7 @@ def step_table(backbone: str, image_size: int, batch_size: int, timer: Timer) ->
     """One row each for `ota` and `fcos`."""
     rows = []
     for assigner in ("ota", "fcos"):
-        with one_thread():
+        with limit_threads(1):
             steps = make_steps(backbone, image_size, batch_size, assigner)
         seconds = timer(steps)
         longer = paired(seconds["step"], seconds["recorded"])

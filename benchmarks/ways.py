@@ -47,8 +47,7 @@ def by_method(case: Case, method: Callable, off_prior: float = 1e6, **options) -
     problem = case.problem(off_prior)
 
     def find() -> Answer:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a missed tolerance shows in the table
+        with warnings.catch_warnings(action="ignore"):  # a missed tolerance shows in the table
             found = method(problem, **options)
         return Answer(found.labels, found.f)
 

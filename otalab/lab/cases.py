@@ -15,7 +15,7 @@ from jaxtyping import Float
 from otalab.assign import AnchorPoints, Predictions, Targets, build_assigner
 from otalab.errors import InputError, first_line
 from otalab.files import write_json, write_whole
-from otalab.lab.simulate import random_targets, seeded, simulate_predictions
+from otalab.lab.simulate import make_scene, seeded
 from otalab.transport import TransportProblem
 
 KINDS = ("toy", "random", "image")
@@ -86,14 +86,12 @@ def simulated_case(size: tuple[int, int] = (256, 320), num_gt: int = 12, num_cla
 
     Raises InputError for more than MOST_ROUTES pairs of a gt and an anchor point.
     """
-    generator = seeded(seed)
-    points = AnchorPoints.for_image(size)
-    if num_gt * len(points) > MOST_ROUTES:
-        raise InputError(f"{num_gt} gts on {len(points)} anchor points have more than {MOST_ROUTES:,} routes")
-    targets = random_targets(size, num_gt, num_classes, generator)
-    predictions = simulate_predictions(points, targets, num_classes, generator)
-    title = f"image {size[0]}x{size[1]} px, mid-training (simulated): {num_gt} gts, {len(points)} anchor points"
-    return image_case(title + f", seed {seed}" * (seed != 0), points, predictions, targets)
+    num_points = len(AnchorPoints.for_image(size))
+    if num_gt * num_points > MOST_ROUTES:
+        raise InputError(f"{num_gt} gts on {num_points} anchor points have more than {MOST_ROUTES:,} routes")
+    title = f"image {size[0]}x{size[1]} px, mid-training (simulated): {num_gt} gts, {num_points} anchor points"
+    scene = make_scene(num_gt, size, num_classes, seed=seed)
+    return image_case(title + f", seed {seed}" * (seed != 0), *scene)
 
 
 def detector_cases(model, dataset, count: int) -> Iterable[Case]:

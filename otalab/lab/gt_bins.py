@@ -10,7 +10,7 @@ from torch import Tensor
 
 from otalab.boxes import box_area, iou
 from otalab.detect.evaluate import coco_metrics
-from otalab.lab.mistakes import FOUND_IOU, as_tensors, by_image, gts_and_crowds, match
+from otalab.lab.mistakes import as_tensors, by_image, gts_and_crowds, match
 
 OUTSIDE = -1.0  # px^2, an area outside all of COCO's area ranges
 SIZES = ("under 16", "16 to 32", "32 to 64", "64 or more")  # px; a bin includes its lower bound
@@ -105,5 +105,4 @@ def found_gts(gts: Sequence[dict], results: Sequence[dict], own: bool = True) ->
     if own:
         overlap = overlap * (labels[:, None] == gt_labels)
     scores = torch.tensor([row["score"] for row in results], dtype=torch.float64)
-    near = (overlap >= FOUND_IOU).any(dim=1)  # only these can take a gt, and they are few
-    return np.isin(np.arange(len(gts)), match(overlap[near], scores[near]).numpy())
+    return np.isin(np.arange(len(gts)), match(overlap, scores).numpy())

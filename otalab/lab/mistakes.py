@@ -171,9 +171,8 @@ def match(overlap: Float[Tensor, "d m"], scores: Float[Tensor, " d"], iou: float
     that is at least `iou`. This is COCO's rule at one IoU threshold.
     """
     free, found = overlap.clone(), torch.full((len(scores),), -1)
-    if overlap.numel() == 0:
-        return found
-    for i in scores.argsort(descending=True, stable=True).tolist():
+    order = scores.argsort(descending=True, stable=True)
+    for i in order[(overlap >= iou).any(dim=1)[order]].tolist():  # the others, most of them, can take no gt
         value, gt = free[i].max(dim=0)
         if value >= iou:
             found[i] = gt

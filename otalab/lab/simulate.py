@@ -1,6 +1,7 @@
 """Simulated scenes and predictions, as in the middle of a training run, for tests and timings."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +74,33 @@ def simulate_predictions(
         certain = 5 * skill * torch.rand(len(owner), generator=generator)
         logits[inside.nonzero().squeeze(1), targets.labels[owner]] += certain
     return Predictions(logits, box_ops.around(points.xy, sides), torch.zeros(n))
+
+
+class Scene(NamedTuple):
+    """One image to assign."""
+
+    points: AnchorPoints
+    predictions: Predictions
+    targets: Targets
+
+    def __str__(self) -> str:
+        classes = self.predictions.logits.shape[1]
+        return f"{len(self.targets)} gts, {classes} classes, {len(self.points)} points"
+
+
+def make_scene(
+    num_gt: int,
+    size: tuple[int, int] = (800, 1344),
+    num_classes: int = 80,
+    skill: float = 0.6,
+    crowd: float = 0.5,
+    seed: int = 0,
+) -> Scene:
+    """Random gts and predictions for them, as in the middle of training by default, or untrained with `skill` 0."""
+    generator = seeded(seed)
+    points = AnchorPoints.for_image(size)
+    targets = random_targets(size, num_gt, num_classes, generator, crowd)
+    return Scene(points, simulate_predictions(points, targets, num_classes, generator, skill), targets)
 
 
 def seeded(seed: int) -> torch.Generator:

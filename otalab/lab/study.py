@@ -28,6 +28,7 @@ from otalab.errors import InputError
 from otalab.files import write_json
 from otalab.lab.card import Card, card_name, card_path, make_card, read_card, shown_settings, write_card
 from otalab.lab.plan import Job, Plan, Scenes
+from otalab.lab.timing import limit_threads
 from otalab.progress import progress_bar
 
 LOOKED_AT = 64  # number of training images whose labels are compared from epoch to epoch
@@ -60,8 +61,7 @@ def run_plan(
     threads = max(1, torch.get_num_threads() // processes)
     work = [partial(train_job, job, folders[job.data], str(run_path(out, job)), str(cards), threads) for job in missing]
     end = time.monotonic() + 3600 * hours if hours is not None else float("inf")
-    bar = progress_bar(total=len(work), unit="run", desc=plan.title, disable=not progress)
-    with bar:
+    with progress_bar(total=len(work), unit="run", desc=plan.title, disable=not progress) as bar:
         for _ in side_by_side(work, processes, end):
             bar.update()
     return read_cards(plan, cards)
@@ -141,9 +141,7 @@ def data_folder(data: str | Scenes, folder: Path) -> str | Path:
 
 def train_job(job: Job, data: str, out: str, cards: str, threads: int) -> None:
     """Train and evaluate one detector with this number of threads, and write its card."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with limit_threads(threads):
         config = job.config(data=data, out=out)
         trainset = open_trainset(config, eval_transforms(config.size, config.longest))
         labels = LabelChanges(trainset)
@@ -151,8 +149,6 @@ def train_job(job: Job, data: str, out: str, cards: str, threads: int) -> None:
         heldout = open_split(data, "val", trainset.class_names)
         write_card(cards, make_card(job, out, trainset, heldout, labels.changed))
         (Path(out) / "checkpoint.pt").unlink()  # ten times as large as the weights, and the run is done
-    finally:
-        torch.set_num_threads(before)
 
 
 class LabelChanges:

@@ -1,4 +1,4 @@
-"""Time of label assignment compared with textbook code: scenes, two baselines, and an interleaving timer."""
+"""Time of label assignment compared with textbook code: two baselines, an interleaving timer, and tables."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from statistics import median
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,38 +14,11 @@ from torch import Tensor
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
 from otalab.assign import AnchorPoints, Predictions, RadiusPrior, Targets, build_assigner
-from otalab.lab.simulate import random_targets, seeded, simulate_predictions
+from otalab.lab.simulate import Scene, make_scene
 from otalab.transport.sinkhorn import log_sum_exp
 
-SIZE, NUM_CLASSES = (800, 1344), 80
+SIZE = (800, 1344)
 ENOUGH_SECONDS, MOST_RUNS = 0.03, 9  # a quick way is repeated within its turn up to these limits
-
-
-class Scene(NamedTuple):
-    """One image to assign."""
-
-    points: AnchorPoints
-    predictions: Predictions
-    targets: Targets
-
-    def __str__(self) -> str:
-        classes = self.predictions.logits.shape[1]
-        return f"{len(self.targets)} gts, {classes} classes, {len(self.points)} points"
-
-
-def make_scene(
-    num_gt: int,
-    size: tuple[int, int] = SIZE,
-    num_classes: int = NUM_CLASSES,
-    skill: float = 0.6,
-    crowd: float = 0.5,
-    seed: int = 0,
-) -> Scene:
-    """A scene from `otalab.lab.simulate`, as in the middle of training by default, or untrained with `skill` 0."""
-    generator = seeded(seed)
-    points = AnchorPoints.for_image(size)
-    targets = random_targets(size, num_gt, num_classes, generator, crowd)
-    return Scene(points, simulate_predictions(points, targets, num_classes, generator, skill), targets)
 
 
 def column(title: str, width: str, form: str = "", unit: str = ""):
@@ -119,7 +91,7 @@ class Timer:
     def __call__(self, ways: dict[str, Callable]) -> dict[str, list[float]]:
         """Seconds of each way in each round. Every other round runs in reverse order, so that drift favours no way."""
         seconds: dict[str, list[float]] = {way: [] for way in ways}
-        with one_thread():
+        with limit_threads(1):
             for run in ways.values():
                 run()
             for round_ in range(self.rounds):
@@ -166,14 +138,14 @@ def paired(reference: list[float], own: list[float]) -> float:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Run PyTorch on one thread within the block."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def limit_threads(number: int) -> Iterator[None]:
+    """Run PyTorch on this number of threads within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def textbook(

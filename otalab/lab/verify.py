@@ -88,9 +88,9 @@ def verify(
     """
     check_options(eps=eps, max_iter=max_iter, tol=0.0)
     given = {"eps": eps, "max_iter": max_iter}
-    methods = None if methods is None else [current(method, RENAMED) for method in methods]
+    asked = [current(method, RENAMED) for method in methods or ()]
     runs, unanswered, failures = {}, {}, []
-    for method in in_order(methods):
+    for method in in_order(asked or METHODS):
         options = {name: given[name] for name in ENTROPIC.get(method, ())}
         name = title(method, options)
         try:
@@ -99,7 +99,7 @@ def verify(
             unanswered[name] = str(error)
             failures.append(Check(f"{method} gives a plan and its prices", math.nan, 0.0, str(error)))
         except InputError as error:
-            if method in (methods or ()):
+            if method in asked:
                 raise InputError(f"{method} does not solve {case.title!r}: {error}") from error
             unanswered[name] = str(error)
     found = {method: repeated[0] for method, (_, repeated) in runs.items()}
@@ -120,9 +120,9 @@ class NoAnswer(Exception):
     """Raised when a solver breaks down, or returns NaN."""
 
 
-def in_order(methods: Sequence[str] | None) -> list[str]:
+def in_order(methods: Iterable[str]) -> list[str]:
     """The methods without repetitions, with the exact reference first. Raises InputError for an unknown name."""
-    chosen = list(dict.fromkeys(METHODS if methods is None else methods))
+    chosen = list(dict.fromkeys(methods))
     for method in chosen:
         if method not in METHODS:
             raise InputError(f"no method {method!r}; there are {', '.join(METHODS)}")

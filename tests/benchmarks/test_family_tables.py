@@ -13,7 +13,8 @@ from benchmarks.family import family_table
 from benchmarks.starved import by_class, crowds, simulated, starved
 from otalab.assign import ASSIGNERS, build_assigner
 from otalab.data import CLASS_NAMES
-from otalab.lab.timing import Timer, make_scene
+from otalab.lab.simulate import make_scene
+from otalab.lab.timing import Timer
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ from benchmarks.gpu_labels import labels_row
 from benchmarks.reckoning import BATCH, LAUNCH, STEPS, Figure, Pace, memory, paces
 from benchmarks.training import OtalabStep, Setting
 from otalab.assign import ASSIGNERS
-from otalab.lab.timing import Table, Timing, make_scene
+from otalab.lab.simulate import make_scene
+from otalab.lab.timing import Table, Timing
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

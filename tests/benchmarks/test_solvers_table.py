@@ -15,7 +15,7 @@ from benchmarks.peers import ARC_PEERS, emd_on_all, installed
 from benchmarks.solvers import faults, owners_off, presolved
 from benchmarks.ways import Answer, by_presolve, one_by_one, ours
 from otalab.assign import build_assigner
-from otalab.lab.timing import make_scene
+from otalab.lab.simulate import make_scene
 from otalab.transport import solve
 from otalab.transport.augmenting_path import augmenting_path
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from otalab.lab.simulate import make_scene
 from otalab.lab.timing import (
     Timer,
     assign_table,
-    make_scene,
     paired,
     textbook,
     textbook_cost,
