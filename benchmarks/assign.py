@@ -29,7 +29,7 @@ OTHERS = ("ota-official", "fcos")
 SLOW_ROUNDS = 3  # at most, where the textbook takes ten seconds or more
 
 
-def batch_table(name: str, images: list[Scene], timer: Timer) -> Table:
+def batch_table(images: list[Scene], timer: Timer) -> Table:
     """Time a batch in one call, and loops over its images."""
     ota = build_assigner("ota")
     ways: dict[str, Callable] = {
@@ -39,7 +39,7 @@ def batch_table(name: str, images: list[Scene], timer: Timer) -> Table:
         "ota, assign_batch": lambda: assign_batch(ota, images),
     }
     task = f"{len(images)} images, each {images[0]}"
-    return Table(name, task, timer.rounds, timings(timer(ways)))
+    return Table(f"batch of {len(images)}", task, timer.rounds, timings(timer(ways)))
 
 
 def assign_batch(assigner: Assigner, images: list[Scene]) -> list[Assignment]:
@@ -107,7 +107,7 @@ def tables(timer: Timer, quick: bool) -> list[Table]:
     return [
         shown(assign_table(f"{some} gts", make_scene(some, **size), timer, OTHERS)),
         shown(assign_table(f"{many} gts", make_scene(many, **size), few, OTHERS)),
-        shown(batch_table(f"batch of {number}", images[:number], few)),
+        shown(batch_table(images[:number], few)),
         shown(deficit_table(pile(crowd, **size), timer)),
         shown(ops_table(images)),
     ]

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from otalab.lab.timing import decode
 from otalab.transport.arcs import ArcProblem
 
 DEAR = 100.0  # off-prior cost for solvers that scale or exponentiate the whole matrix
@@ -115,11 +116,6 @@ ARC_PEERS: dict[str, tuple[str, Callable[[ArcProblem], np.ndarray]]] = {
 }
 
 Matrix, Supply, Labels = Float[Tensor, "m1 n"], Float[Tensor, " m1"], Int[Tensor, " n"]
-
-
-def decode(plan: Tensor) -> Labels:
-    """Decode a plan as the textbook does: rows are rescaled to a maximum of 1, then the largest entry wins."""
-    return (plan / plan.amax(dim=1, keepdim=True)).argmax(dim=0)
 
 
 def emd_on_all(cost: Matrix, supply: Supply) -> Labels:

@@ -20,15 +20,15 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.common import FOLDER, shown
-from otalab.assign import ASSIGNERS, AnchorPoints, Predictions, RadiusPrior, Targets, build_assigner
+from benchmarks.common import FOLDER
+from otalab.assign import ASSIGNERS, AnchorPoints, RadiusPrior, Targets, build_assigner
 from otalab.data import CLASS_NAMES, CocoDataset, ShapesConfig
 from otalab.detect import build_detector
 from otalab.detect.checkpoint import load_model
 from otalab.detect.detector import as_targets
 from otalab.errors import InputError
 from otalab.files import write_json
-from otalab.lab.simulate import simulate_predictions, simulate_scene
+from otalab.lab.simulate import Scene, simulate_predictions, simulate_scene
 
 CROWD = ShapesConfig(crowd=1.0, min_objects=8, max_objects=14, min_size=14.0, max_size=40.0, min_visible=0.2)
 SKILL = 0.7
@@ -63,9 +63,6 @@ class Table:
         return "\n".join(lines)
 
 
-Seen = tuple[AnchorPoints, Predictions, Targets]
-
-
 def crowds(count: int) -> list[tuple[Tensor, Targets]]:
     """Synthetic scenes of overlapping objects."""
     return [simulate_scene(CROWD, [0, number]) for number in range(count)]
@@ -78,20 +75,20 @@ def photos(folder: str, split: str, count: int, categories: Sequence[str] | None
     return [(image, as_targets(target)) for image, target in items]
 
 
-def detected(model, images: Iterable[tuple[Tensor, Targets]]) -> Iterable[Seen]:
+def detected(model, images: Iterable[tuple[Tensor, Targets]]) -> Iterable[Scene]:
     """Yield a detector's predictions for each image."""
     for image, targets in images:
         with torch.inference_mode():
             points, (predictions,) = model.predict([image])
-        yield points, predictions, targets
+        yield Scene(points, predictions, targets)
 
 
-def simulated(images: Iterable[tuple[Tensor, Targets]], num_classes: int) -> Iterable[Seen]:
+def simulated(images: Iterable[tuple[Tensor, Targets]], num_classes: int) -> Iterable[Scene]:
     """Yield simulated predictions for each image, as in the middle of training."""
     generator = torch.Generator().manual_seed(0)
     for image, targets in images:
         points = AnchorPoints.for_image(tuple(image.shape[-2:]))
-        yield points, simulate_predictions(points, targets, num_classes, generator, SKILL), targets
+        yield Scene(points, simulate_predictions(points, targets, num_classes, generator, SKILL), targets)
 
 
 def untrained(num_classes: int):
@@ -100,7 +97,7 @@ def untrained(num_classes: int):
     return build_detector(num_classes=num_classes).eval()
 
 
-def starved(name: str, seen: Iterable[Seen], total: int) -> Table:
+def starved(name: str, seen: Iterable[Scene], total: int) -> Table:
     """Count the gts that each assigner leaves empty, print the table and return it."""
     assigners = {name: build_assigner(name) for name in ASSIGNERS}
     empty: dict[str, list[int]] = {name: [] for name in [*assigners, "fewest possible"]}
@@ -122,10 +119,11 @@ def starved(name: str, seen: Iterable[Seen], total: int) -> Table:
         for assigner, each in empty.items()
     ]
     table = Table(name, total, gts, without, rows)
-    return shown(table)
+    print(table, end="\n\n", flush=True)
+    return table
 
 
-def by_class(seen: Iterable[Seen], class_names: Sequence[str]) -> dict[str, list[float]]:
+def by_class(seen: Iterable[Scene], class_names: Sequence[str]) -> dict[str, list[float]]:
     """Positives per gt of each class, by assigner, and the number of gts of each class under "gts"."""
     assigners = {name: build_assigner(name) for name in ASSIGNERS}
     sums = {name: torch.zeros(len(class_names), dtype=torch.float64) for name in ["gts", *assigners]}

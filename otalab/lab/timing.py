@@ -22,26 +22,25 @@ ENOUGH_SECONDS, MOST_RUNS = 0.03, 9  # a quick way is repeated within its turn u
 
 
 def column(title: str, width: str, form: str = "", unit: str = ""):
-    """Make a field of a `TableRow` that is a column: its title, its alignment and width with the unit, its format."""
-    return field(metadata={"title": title, "width": width, "form": form, "unit": unit})
+    """Make a field of a `TableRow` that is printed: its title, its alignment and width with the unit, its format."""
+
+    def cell(value) -> str:
+        text = "" if value is None else f"{value:{form}}{unit}"
+        return f"{text:{width}}"
+
+    return field(metadata={"head": f"{title:{width}}", "cell": cell})
 
 
 class TableRow:
-    """A row of a `Table`: a dataclass, of whose fields those made by `column` are printed. None is left blank."""
+    """A row of a `Table`: a dataclass whose printed fields are made by `column`. None is left blank."""
 
     @classmethod
     def head(cls) -> str:
         """The titles of the columns."""
-        return "".join(format(f.metadata["title"], f.metadata["width"]) for f in fields(cls) if f.metadata)
+        return "".join(f.metadata["head"] for f in fields(cls) if f.metadata)
 
     def __str__(self) -> str:
-        cells = []
-        for f in fields(self):
-            if f.metadata:
-                value = getattr(self, f.name)
-                text = "" if value is None else format(value, f.metadata["form"]) + f.metadata["unit"]
-                cells.append(format(text, f.metadata["width"]))
-        return "".join(cells)
+        return "".join(f.metadata["cell"](getattr(self, f.name)) for f in fields(self) if f.metadata)
 
 
 @dataclass(frozen=True)
@@ -179,13 +178,14 @@ def textbook_sinkhorn(
     supply: Float[Tensor, " m1"],
     log_sum_exp: Callable = torch.logsumexp,
 ) -> Int[Tensor, " n"]:
-    """50 log-domain iterations on the full matrix, at eps 0.1; returns the label of each point.
-
-    Each row of the plan is rescaled to a maximum of 1. Then each point takes the row of its largest entry.
-    """
+    """50 log-domain iterations on the full matrix, at eps 0.1; returns the label of each point, see `decode`."""
     eps, u, v = 0.1, torch.ones_like(supply), torch.ones_like(cost[0])
     for _ in range(50):
         v = -eps * log_sum_exp((u[:, None] - cost) / eps, dim=0)
         u = eps * (supply.log() - log_sum_exp((v - cost) / eps, dim=1))
-    plan = ((u[:, None] + v - cost) / eps).exp()
+    return decode(((u[:, None] + v - cost) / eps).exp())
+
+
+def decode(plan: Float[Tensor, "m1 n"]) -> Int[Tensor, " n"]:
+    """The labels of a plan whose rows are rescaled to a maximum of 1: each point takes the row of its largest entry."""
     return (plan / plan.amax(dim=1, keepdim=True)).argmax(dim=0)
