@@ -11,13 +11,13 @@ from functools import partial
 from itertools import accumulate, pairwise
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, in_float64
 from otalab.assign.cost import Cost, dynamic_k, fixed_k
-from otalab.assign.prior import Candidates, ClosestPrior, RadiusPrior
+from otalab.assign.prior import ClosestPrior, RadiusPrior
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.checks import require, require_known
 from otalab.errors import InputError, current
@@ -42,7 +42,6 @@ EXACT_SOLVERS: dict[str, Callable[[ArcProblem], ArcSolution]] = {
 }
 SOLVERS = (*EXACT_SOLVERS, "sinkhorn", "independent")
 DEFICITS = ("drop", "relax", "raise")
-PerImage = tuple[Predictions, Targets, Candidates]
 
 
 @dataclass(frozen=True)
@@ -113,13 +112,11 @@ class OTA(Assigner):
         candidates = self.prior.candidates(points, gts).or_nearest(points, gts)
         each = candidates.valid.sum(dim=1)  # (m,)
         lengths = each.tolist()  # the only wait for the device before the solver
-        num_pairs, longest = sum(lengths), max(lengths, default=0)  # longest list of candidates
-        gt = torch.repeat_interleave(each, output_size=num_pairs)  # (num_pairs,)
-        slot = torch.arange(num_pairs, device=gts.device) - (each.cumsum(0) - each)[gt]  # (num_pairs,)
-        rank = (candidates.valid.cumsum(dim=1) - 1).where(candidates.valid, longest)
-        points_of = image.new_zeros(len(gts), longest + 1).scatter_(1, rank, candidates.point)
-        points_of = points_of[:, :longest]  # (m, longest), without gaps; the last column held the padding
-        point = points_of[gt, slot]  # (num_pairs,)
+        table = len(gts), max(lengths, default=0)  # a row for each gt, without the gaps in its list of candidates
+        nth = torch.arange(sum(lengths), device=gts.device)  # (num_pairs,)
+        place = torch.searchsorted(candidates.valid.flatten().cumsum(0), nth, right=True)  # of the nth valid candidate
+        point, gt = candidates.point.flatten()[place], place // candidates.point.shape[1]  # (num_pairs,) each
+        slot = nth - (each.cumsum(0) - each)[gt]
 
         # lines 9, 6, 7, 10 and 11: cost of a gt's label minus the background's; all classes but the gt's own cancel
         pairs = [sum(lengths[first:last]) for first, last in pairwise(accumulate(counts, initial=0))]  # per image
@@ -131,20 +128,18 @@ class OTA(Assigner):
         over = self.cost.over_background(logits, iou, boxes, gt_boxes, points.stride[point].double())
 
         # line 3: dynamic k, from the candidates' IoUs
-        iou = torch.zeros_like(points_of, dtype=torch.float64).index_put_((gt, slot), iou)  # (m, longest)
+        iou = gts.new_zeros(table).index_put_((gt, slot), iou)
         k = dynamic_k(iou, self.q, slack=1e-6) if self.k is None else fixed_k(len(gts), self.k, gts.device)
 
         # lines 4 and 5: the background costs nothing after the subtraction; it takes the other points and needs no row
         problem = ArcProblem(
-            cost=torch.full_like(iou, torch.inf).index_put_((gt, slot), over),
-            column=points_of + (image * n)[:, None],
+            cost=gts.new_full(table, torch.inf).index_put_((gt, slot), over),
+            column=image.new_zeros(table).index_put_((gt, slot), point + image[gt] * n),
             k=k,
             block=image,
             width=n,
             blocks=len(counts),
         )
-        lists = zip(candidates.point.split(counts), candidates.valid.split(counts), strict=True)
-        images = [(p, t, Candidates(*own)) for p, t, own in zip(predictions, targets, lists, strict=True)]
 
         # lines 12 to 15: one row per gt, not per label; prices alone give most gts their k points, without a search
         if self.solver == "sinkhorn":
@@ -152,24 +147,26 @@ class OTA(Assigner):
             found = ArcSolution(problem, soft.labels(), soft.price)
         else:
             found = EXACT_SOLVERS.get(self.solver, independent)(problem)
-        if self.deficits == "relax" and self.buys_outside(found, images):
-            found = EXACT_SOLVERS[self.solver](self.relaxed(problem, points, images))
-        return self.assignments(found, points, images)  # line 16
+        if self.deficits == "relax" and self.buys_outside(found, predictions, targets):
+            found = EXACT_SOLVERS[self.solver](self.relaxed(problem, points, predictions, targets))
+        return self.assignments(found, points, predictions, targets)  # line 16
 
-    def buys_outside(self, found: ArcSolution, images: Sequence[PerImage]) -> bool:
+    def buys_outside(self, found: ArcSolution, predictions: Sequence[Predictions], targets: Sequence[Targets]) -> bool:
         """Whether any gt lacks a point, or has a price above `off_prior` plus the least possible cost of a point.
 
         The least possible cost is that of a predicted box equal to the gt, at the image's highest logit of its class.
         """
         least = [torch.empty(0, dtype=torch.float64, device=found.price.device)]
-        for p, t, _ in images:
+        for p, t in zip(predictions, targets, strict=True):
             if len(t):
                 gts, logits = t.boxes.double(), p.logits.amax(dim=0)[t.labels.long()].double()
                 perfect_iou, stride = torch.ones_like(logits), torch.ones_like(logits)
                 least.append(self.cost.over_background(logits, perfect_iou, gts, gts, stride))
         return bool(((found.deficit > 0) | (found.price > torch.cat(least) + self.off_prior)).any())
 
-    def relaxed(self, problem: ArcProblem, points: AnchorPoints, images: Sequence[PerImage]) -> ArcProblem:
+    def relaxed(
+        self, problem: ArcProblem, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
+    ) -> ArcProblem:
         """The problem with all points admissible, at `off_prior` more outside the prior; only the cheapest are kept.
 
         Each gt keeps one point more than any image of the batch has labels. At least one of these points stays free, so
@@ -178,21 +175,23 @@ class OTA(Assigner):
         most, stride = int(problem.per_block(problem.k.double()).max()), points.stride.double()
         enough = min(most + 1, problem.width)
         cheapest = []
-        for p, t, candidates in images:
+        for p, t in zip(predictions, targets, strict=True):
             boxes, gts, logits = p.boxes.double(), t.boxes.double()[:, None], p.logits[:, t.labels.long()].T.double()
             over = self.cost.over_background(logits, box_ops.iou(boxes, gts), boxes, gts, stride)  # (m, n)
-            over = over.where(candidates.mask(problem.width), over + self.off_prior)
+            over = over.where(self.admissible(points, t.boxes.double()), over + self.off_prior)
             cheapest.append(over.topk(enough, dim=1, largest=False))
         cost, point = (torch.cat(parts) for parts in zip(*cheapest, strict=True))
         return replace(problem, cost=cost, column=point + (problem.block * problem.width)[:, None])
 
-    def assignments(self, found: ArcSolution, points: AnchorPoints, images: Sequence[PerImage]) -> list[Assignment]:
+    def assignments(
+        self, found: ArcSolution, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
+    ) -> list[Assignment]:
         """Split the solution into one assignment per image; its dense matrices are made on first access."""
         problem, shipped = found.problem, found.shipped  # (m,)
         if self.deficits == "raise":
             refuse_deficit(problem, shipped)
         first, assignments = 0, []
-        for (p, t, candidates), own in zip(images, found.owner.split(problem.width), strict=True):
+        for p, t, own in zip(predictions, targets, found.owner.split(problem.width), strict=True):
             rows = slice(first, first + len(t.labels))
             matched_gt, got = (own - first).clamp(min=-1), shipped[rows]
             first = rows.stop
@@ -203,19 +202,21 @@ class OTA(Assigner):
                     supply=torch.cat((got, problem.width - got.sum(dim=0, keepdim=True))),
                     deficit=(problem.k[rows] - got).clamp(min=0),
                     price=found.price[rows],
-                    make_cost=partial(self.full_cost, points, cut, t, candidates),
+                    make_cost=partial(self.full_cost, points, cut, t),
                     make_plan=partial(one_hot_plan, matched_gt, len(got)),
                 )
             )
         return assignments
 
-    def full_cost(
-        self, points: AnchorPoints, predictions: Predictions, targets: Targets, candidates: Candidates
-    ) -> Float[Tensor, "m1 n"]:
+    def full_cost(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Float[Tensor, "m1 n"]:
         """The full cost matrix of an image, background row last."""
         off_prior = self.off_prior if self.deficits == "relax" else torch.inf
-        mask = candidates.mask(len(points))
-        return self.cost.dense(*in_float64(points, predictions, targets), mask, off_prior)[1]
+        points, predictions, targets = in_float64(points, predictions, targets)
+        return self.cost.dense(points, predictions, targets, self.admissible(points, targets.boxes), off_prior)[1]
+
+    def admissible(self, points: AnchorPoints, gts: Float[Tensor, "m 4"]) -> Bool[Tensor, "m n"]:
+        """Mask of each gt's candidates."""
+        return self.prior.candidates(points, gts).or_nearest(points, gts).mask(len(points))
 
 
 def one_hot_plan(matched_gt: Int[Tensor, " n"], num_gt: int) -> Float[Tensor, "m1 n"]:
