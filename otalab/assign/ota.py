@@ -42,6 +42,7 @@ EXACT_SOLVERS: dict[str, Callable[[ArcProblem], ArcSolution]] = {
 }
 SOLVERS = (*EXACT_SOLVERS, "sinkhorn", "independent")
 DEFICITS = ("drop", "relax", "raise")
+Images = Sequence[tuple[Predictions, Targets]]
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class OTA(Assigner):
         self, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
     ) -> list[Assignment]:
         """Assign labels for all images at once, as blocks of one problem; their m gts are numbered consecutively."""
+        images = list(zip(predictions, targets, strict=True))
         counts, n = [len(t.labels) for t in targets], len(points.xy)  # line 1
         gts = torch.cat([t.boxes for t in targets]).double()  # line 2: given, (m, 4)
         labels = torch.cat([t.labels for t in targets]).long()  # (m,)
@@ -147,26 +149,22 @@ class OTA(Assigner):
             found = ArcSolution(problem, soft.labels(), soft.price)
         else:
             found = EXACT_SOLVERS.get(self.solver, independent)(problem)
-        if self.deficits == "relax" and self.buys_outside(found, predictions, targets):
-            found = EXACT_SOLVERS[self.solver](self.relaxed(problem, points, predictions, targets))
-        return self.assignments(found, points, predictions, targets)  # line 16
+        if self.deficits == "relax" and self.buys_outside(found, images):
+            found = EXACT_SOLVERS[self.solver](self.relaxed(problem, points, images))
+        return self.assignments(found, points, images)  # line 16
 
-    def buys_outside(self, found: ArcSolution, predictions: Sequence[Predictions], targets: Sequence[Targets]) -> bool:
+    def buys_outside(self, found: ArcSolution, images: Images) -> bool:
         """Whether any gt lacks a point, or has a price above `off_prior` plus the least possible cost of a point.
 
         The least possible cost is that of a predicted box equal to the gt, at the image's highest logit of its class.
         """
-        least = [torch.empty(0, dtype=torch.float64, device=found.price.device)]
-        for p, t in zip(predictions, targets, strict=True):
-            if len(t):
-                gts, logits = t.boxes.double(), p.logits.amax(dim=0)[t.labels.long()].double()
-                perfect_iou, stride = torch.ones_like(logits), torch.ones_like(logits)
-                least.append(self.cost.over_background(logits, perfect_iou, gts, gts, stride))
-        return bool(((found.deficit > 0) | (found.price > torch.cat(least) + self.off_prior)).any())
+        logits = torch.cat([p.logits.amax(dim=0)[t.labels.long()] for p, t in images]).double()
+        gts = torch.cat([t.boxes for _, t in images]).double()
+        perfect_iou = stride = torch.ones_like(logits)
+        least = self.cost.over_background(logits, perfect_iou, gts, gts, stride)
+        return bool(((found.deficit > 0) | (found.price > least + self.off_prior)).any())
 
-    def relaxed(
-        self, problem: ArcProblem, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
-    ) -> ArcProblem:
+    def relaxed(self, problem: ArcProblem, points: AnchorPoints, images: Images) -> ArcProblem:
         """The problem with all points admissible, at `off_prior` more outside the prior; only the cheapest are kept.
 
         Each gt keeps one point more than any image of the batch has labels. At least one of these points stays free, so
@@ -175,7 +173,7 @@ class OTA(Assigner):
         most, stride = int(problem.per_block(problem.k.double()).max()), points.stride.double()
         enough = min(most + 1, problem.width)
         cheapest = []
-        for p, t in zip(predictions, targets, strict=True):
+        for p, t in images:
             boxes, gts, logits = p.boxes.double(), t.boxes.double()[:, None], p.logits[:, t.labels.long()].T.double()
             over = self.cost.over_background(logits, box_ops.iou(boxes, gts), boxes, gts, stride)  # (m, n)
             over = over.where(self.admissible(points, t.boxes.double()), over + self.off_prior)
@@ -183,15 +181,13 @@ class OTA(Assigner):
         cost, point = (torch.cat(parts) for parts in zip(*cheapest, strict=True))
         return replace(problem, cost=cost, column=point + (problem.block * problem.width)[:, None])
 
-    def assignments(
-        self, found: ArcSolution, points: AnchorPoints, predictions: Sequence[Predictions], targets: Sequence[Targets]
-    ) -> list[Assignment]:
+    def assignments(self, found: ArcSolution, points: AnchorPoints, images: Images) -> list[Assignment]:
         """Split the solution into one assignment per image; its dense matrices are made on first access."""
         problem, shipped = found.problem, found.shipped  # (m,)
         if self.deficits == "raise":
             refuse_deficit(problem, shipped)
         first, assignments = 0, []
-        for p, t, own in zip(predictions, targets, found.owner.split(problem.width), strict=True):
+        for (p, t), own in zip(images, found.owner.split(problem.width), strict=True):
             rows = slice(first, first + len(t.labels))
             matched_gt, got = (own - first).clamp(min=-1), shipped[rows]
             first = rows.stop
