@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from otalab import boxes as box_ops
+from otalab.assign.prior import inside
 from otalab.assign.types import BACKGROUND, AnchorPoints, Assignment, Predictions, Targets
 from otalab.errors import InputError
 
@@ -73,9 +74,7 @@ class Assigner:
             validate(points, predictions, targets)
             assignments = self.assign_images(points, predictions, targets) if predictions else []
             return [
-                a.with_ignored(inside_any(points.xy.double(), t.ignore_boxes.double()))
-                if t.ignore_boxes is not None and len(t.ignore_boxes)
-                else a
+                a if t.ignore_boxes is None else a.with_ignored(inside(points, t.ignore_boxes.double()).any(dim=0))
                 for a, t in zip(assignments, targets, strict=True)
             ]
 
@@ -109,7 +108,6 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
         raise InputError(f"anchor points need xy (n, 2), stride (n,) and level (n,), not {xy}, {stride} and {level}")
     if points.anchors is not None and points.anchors.shape != (n, 4):
         raise InputError(f"{n} anchor points need anchors ({n}, 4), not {tuple(points.anchors.shape)}")
-    classes = []
     numbers = [("anchor points", points.xy), ("strides", points.stride), ("anchors", points.anchors)]
     for p, t in zip(predictions, targets, strict=True):
         logits, boxes, gt_boxes, labels = (tuple(x.shape) for x in (p.logits, p.boxes, t.boxes, t.labels))
@@ -125,14 +123,14 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
             raise InputError(f"gt labels must be whole numbers, int64, not {t.labels.dtype}")
         if t.ignore_boxes is not None and t.ignore_boxes.shape[1:] != (4,):
             raise InputError(f"ignore boxes must be (c, 4), not {tuple(t.ignore_boxes.shape)}")
-        classes.append(logits[1])
         numbers += [("logits", p.logits), ("predicted boxes", p.boxes), *(each[:2] for each in optional)]
         numbers += [("gt boxes", t.boxes), ("ignore boxes", t.ignore_boxes)]
-    if not classes:
+    if not predictions:
         return
     numbers = [(name, values) for name, values in numbers if values is not None]
     finite = torch.stack([values.sum(dtype=torch.float32) for _, values in numbers]).isfinite().all()
     labels = torch.cat([t.labels for t in targets])
+    classes = [p.logits.shape[1] for p in predictions]
     if bool(finite & ((labels >= 0) & (labels < min(classes))).all()):
         return
     for t, number in zip(targets, classes, strict=True):  # a fault, or a sum of finite numbers overflowed
@@ -144,8 +142,6 @@ def validate(points: AnchorPoints, predictions: Sequence[Predictions], targets: 
 
 def require_finite(name: str, values: Tensor) -> None:
     """Raise InputError with the first index at which `values` is NaN or infinite."""
-    if values.sum().isfinite():  # one cheap pass; a sum that overflows is checked again below
-        return
     bad = (~values.isfinite()).nonzero()
     if len(bad):
         first = tuple(bad[0].tolist())
@@ -155,11 +151,6 @@ def require_finite(name: str, values: Tensor) -> None:
 def all_background(points: AnchorPoints) -> Assignment:
     """An assignment of all points to the background, for an image without gts."""
     return from_labels(torch.full_like(points.level, BACKGROUND), 0)
-
-
-def inside_any(xy: Float[Tensor, "n 2"], boxes: Float[Tensor, "c 4"]) -> Bool[Tensor, " n"]:
-    """Which points lie inside at least one of the boxes."""
-    return (box_ops.ltrb(xy[:, None], boxes).amin(dim=-1) > 0).any(dim=1)
 
 
 def from_labels(matched_gt: Int[Tensor, " n"], num_gt: int, k: int | Int[Tensor, " m"] = 0) -> Assignment:
@@ -182,8 +173,10 @@ def smallest(allowed: Bool[Tensor, "m n"], boxes: Float[Tensor, "m 4"]) -> Int[T
     return best(-box_ops.box_area(boxes)[:, None].expand(allowed.shape), allowed)
 
 
-def top_k(value: Float[Tensor, "m n"], k: Int[Tensor, " m"]) -> Bool[Tensor, "m n"]:
-    """Mask of the k_i highest values of each row i; of equal values, the first are taken."""
+def top_k(value: Float[Tensor, "m n"], k: int | Int[Tensor, " m"]) -> Bool[Tensor, "m n"]:
+    """Mask of the k highest values of each row, or the k_i highest of row i; of equal values, the first are taken."""
     order = value.sort(dim=1, descending=True, stable=True).indices
-    rank = torch.arange(value.shape[1], device=value.device)
-    return torch.zeros_like(value, dtype=torch.bool).scatter(1, order, rank < k[:, None])
+    rank = torch.arange(value.shape[1], device=value.device).expand_as(order)
+    return torch.zeros_like(value, dtype=torch.bool).scatter(
+        1, order, rank < (k[:, None] if isinstance(k, Tensor) else k)
+    )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from otalab import boxes as box_ops
@@ -48,19 +48,14 @@ class NoisyAnchors(Assigner):
 
     def assign(self, points: AnchorPoints, predictions: Predictions, targets: Targets) -> Assignment:
         iou = box_ops.iou(points.boxes(self.scale), targets.boxes[:, None])  # (m, n)
-        labels = self.labels(iou)
+        nominated = (top_k(iou, self.topk) & (iou > 0)).any(dim=0)  # an anchor that overlaps no gt learns none
+        labels = best(iou, nominated.expand_as(iou))
         positive, owner = labels >= 0, labels.clamp(min=0)
         loc = box_ops.iou(predictions.boxes, targets.boxes[owner])
         cls = predictions.logits.gather(1, targets.labels[owner][:, None])[:, 0].double().sigmoid()
         score, weight = self.softened(loc, cls, positive)
         score, weight = score.where(positive, 0.0), weight.where(positive, 1.0)
         return replace(from_labels(labels, len(targets)), score=score, label_weight=weight, box_weight=weight)
-
-    def labels(self, iou: Float[Tensor, "m n"]) -> Int[Tensor, " n"]:
-        """The gt that each anchor learns, or -1; an anchor that overlaps no gt learns none."""
-        wanted = torch.full_like(iou[:, 0], self.topk, dtype=torch.int64)
-        nominated = (top_k(iou, wanted) & (iou > 0)).any(dim=0)
-        return best(iou, nominated.expand_as(iou))
 
     def softened(self, loc: PerPoint, cls: PerPoint, positive: Bool[Tensor, " n"]) -> tuple[PerPoint, PerPoint]:
         """The score and the weight of each positive."""

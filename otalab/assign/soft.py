@@ -20,9 +20,8 @@ def working_dtype(tensor: Tensor) -> torch.dtype:
 
 def working(predictions: Predictions) -> Predictions:
     """Cast predictions to the dtype of losses; they stay in their graph."""
-    logits, boxes, quality = predictions.logits, predictions.boxes, predictions.quality
-    dtype = working_dtype(logits)
-    return Predictions(logits.to(dtype), boxes.to(dtype), None if quality is None else quality.to(dtype))
+    dtype = working_dtype(predictions.logits)
+    return Predictions(*(None if x is None else x.to(dtype) for x in vars(predictions).values()))
 
 
 def present(probability: Float[Tensor, " m"]) -> Float[Tensor, ""]:

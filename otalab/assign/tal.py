@@ -8,7 +8,6 @@ from torch import Tensor
 
 from otalab import boxes as box_ops
 from otalab.assign.base import Assigner, all_background, best, from_labels, top_k
-from otalab.assign.cost import fixed_k
 from otalab.assign.prior import inside
 from otalab.assign.types import AnchorPoints, Assignment, Predictions, Targets
 from otalab.checks import require, require_known
@@ -64,7 +63,7 @@ class TaskAligned(Assigner):
         here = inside(points, widened(boxes, self.least_side), margin=READINGS[self.reading])
         if self.reading == "ultralytics":
             alignment = alignment.where(here, 0.0)
-        taken = top_k(alignment, fixed_k(m, self.topk, boxes.device)) & (alignment > 0)
+        taken = top_k(alignment, self.topk) & (alignment > 0)
         if self.reading == "ultralytics":
             taken |= taken.sum(dim=0) > 1
         matched_gt = best(iou, taken & here)

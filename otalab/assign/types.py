@@ -100,7 +100,7 @@ class AnchorPoints:
     @cached_property
     def grid_tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Stride (float64), width, height and index of the first point of each level of the grid, (levels, 1) each."""
-        width, height = zip(*((w, h) for h, w in self.grid.maps), strict=True)
+        height, width = zip(*self.grid.maps, strict=True)
         start = accumulate((h * w for h, w in self.grid.maps[:-1]), initial=0)
         table = torch.tensor([width, height, [*start], self.grid.strides], device="cpu")[..., None]
         if self.xy.is_cuda:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.ops import DeformConv2d, sigmoid_focal_loss
 
 from otalab.assign import AnchorPoints, MaxIoU, Predictions, Targets
-from otalab.assign.base import inside_any
+from otalab.assign.prior import inside
 from otalab.boxes import box_area, centres
 from otalab.detect.device import full_precision
 from otalab.detect.head import Head
@@ -104,7 +104,7 @@ def location_targets(points: AnchorPoints, targets: Targets) -> tuple[Bool[Tenso
     right = (middle & (levels_off == 0)).any(dim=0)
     unsure = (vicinity & (levels_off <= 1)).any(dim=0)
     if targets.ignore_boxes is not None:
-        unsure |= inside_any(points.xy, targets.ignore_boxes.to(points.xy))
+        unsure |= inside(points, targets.ignore_boxes.to(points.xy)).any(dim=0)
     weight = torch.where(unsure, 0.0, NOT_RIGHT).to(points.xy).masked_fill(right, 1.0)
     return right, weight
 
