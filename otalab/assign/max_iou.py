@@ -1,7 +1,6 @@
 """MaxIoU: an anchor box learns a gt that it overlaps enough; each gt takes its best. Sources: RetinaNet, RPN."""
 
 from dataclasses import dataclass
-from math import sqrt
 
 import torch
 from jaxtyping import Float, Int
@@ -19,16 +18,11 @@ LEARNERS = ("taker", "best")
 def anchor_boxes(
     points: AnchorPoints, scales: tuple[float, ...] = (8.0,), ratios: tuple[float, ...] = (1.0,)
 ) -> Float[Tensor, "n a 4"]:
-    """The anchor boxes centred on each point, one per scale and ratio.
+    """The anchor boxes of each point, one per scale and ratio, see `AnchorPoints.boxes`.
 
-    Each has area (scale * stride)^2 and height / width = ratio. All scales of the first ratio come first. If the
-    points are anchors already (`AnchorPoints.anchors`), each has that one alone.
+    All scales of the first ratio come first. If the points are anchors already, each has copies of that one alone.
     """
-    if points.anchors is not None:
-        return points.anchors[:, None]
-    shapes = [(scale / sqrt(ratio) / 2, scale * sqrt(ratio) / 2) for ratio in ratios for scale in scales]
-    half = points.stride[:, None, None] * points.xy.new_tensor(shapes)  # (n, a, 2)
-    return torch.cat((points.xy[:, None] - half, points.xy[:, None] + half), dim=-1)
+    return torch.stack([points.boxes(scale, ratio) for ratio in ratios for scale in scales], dim=1)
 
 
 @dataclass(frozen=True)

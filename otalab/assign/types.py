@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
+from math import sqrt
 from typing import NamedTuple
 
 import torch
@@ -119,14 +120,15 @@ class AnchorPoints:
         anchors = None if self.anchors is None else self.anchors[own]
         return AnchorPoints(self.xy[own], self.stride[own], self.level[own], None, anchors)
 
-    def boxes(self, scale: float | int = 8) -> Float[Tensor, "n 4"]:
+    def boxes(self, scale: float | int = 8, ratio: float | int = 1) -> Float[Tensor, "n 4"]:
         """A box per point, for assigners that compare anchor boxes.
 
-        These are the `anchors` if there are any, otherwise squares with sides of `scale` strides.
+        These are the `anchors` if there are any. Otherwise they are centred on the points and have area
+        (scale * stride)^2 and height / width = ratio.
         """
         if self.anchors is not None:
             return self.anchors
-        half = self.stride[:, None] * (scale / 2)
+        half = torch.stack([self.stride * (side / 2) for side in (scale / sqrt(ratio), scale * sqrt(ratio))], dim=-1)
         return torch.cat((self.xy - half, self.xy + half), dim=-1)
 
 
