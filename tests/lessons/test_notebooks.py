@@ -5,8 +5,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
-from notebooks.execute import TAKES, execute
+from notebooks.execute import LONGEST, TAKES
 from otalab.lessons import Verdict
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -95,15 +96,31 @@ def test_committed_outputs_are_whole_and_in_order(path):
                 assert len(output.metadata.get(kind, {}).get("alt", "")) > 30, "a figure has an alternative text"
 
 
+@pytest.fixture(scope="session")
+def run_cells():
+    """`run_cells(notebook, folder)`: run all cells there. Lessons share a kernel: importing PyTorch takes longest."""
+    with pytest.MonkeyPatch.context() as patch:
+        for setting in ("OTALAB_COCO", "OTALAB_LESSON_EPOCHS"):
+            patch.delenv(setting, raising=False)
+        # like the other tests: the threads of two kernels side by side spin at barriers, and take six times as long
+        patch.setenv("OMP_NUM_THREADS", "1")
+        client = NotebookClient(nbformat.v4.new_notebook(), timeout=LONGEST, kernel_name="python3")
+
+        def run(notebook: nbformat.NotebookNode, folder: Path) -> None:
+            forget = nbformat.v4.new_code_cell(f"__import__('os').chdir({str(folder)!r})\n%reset -f")
+            client.nb = nbformat.v4.new_notebook(cells=[forget, *notebook.cells])
+            for number, cell in enumerate(client.nb.cells):
+                client.execute_cell(cell, number)
+
+        with client.setup_kernel():
+            yield run
+
+
 @pytest.mark.slow
 @names
-def test_all_cells_run_and_the_exercise_waits_for_an_answer(path, tmp_path, monkeypatch):
-    for setting in ("OTALAB_COCO", "OTALAB_LESSON_EPOCHS"):
-        monkeypatch.delenv(setting, raising=False)
-    # like the other tests: the threads of two kernels side by side spin at barriers, and take six times as long
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_all_cells_run_and_the_exercise_waits_for_an_answer(path, run_cells, tmp_path):
     notebook = shortened(path)
-    execute(notebook, tmp_path)
+    run_cells(notebook, tmp_path)
     for cell in tagged(notebook, "check"):
         assert printed(cell).startswith("✗"), "the stub does not pass"
 
