@@ -11,12 +11,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from otalab.data import CocoDataset
 from otalab.detect.checkpoint import load_model
 from otalab.detect.evaluate import detect, open_split
 from otalab.errors import InputError
 from otalab.lab.gt_bins import size_bins
-from otalab.lab.photos import even_score
+from otalab.lab.photos import even_score, trained_on
 from otalab.lab.run_record import read_run
 
 
@@ -42,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model, description = load_model(a.run)
         names = description["class_names"]
         heldout = open_split(a.data, "val", names)
-        own = {name: read_run(a.run).settings[name] for name in ("max_images", "background", "seed")}
-        own["max_images"] = min(len(heldout), own["max_images"] or len(heldout))  # a run on fewer photos: all of them
-        seen = CocoDataset.from_folder(a.data, "train", categories=names, **own)
+        seen = trained_on(read_run(a.run), a.data, names, len(heldout))
     except InputError as error:
         flags.error(str(error))
     for name, split in {"held out": heldout, "trained on": seen}.items():

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from otalab.assign import AnchorPoints, Assignment, RadiusPrior, build_assigner
 from otalab.cli.flag_parts import picture
 from otalab.data.scene import CLASS_NAMES, ShapesConfig
+from otalab.errors import InputError
 from otalab.lab.simulate import simulate_predictions, simulate_scene
 from otalab.viz.boxes import draw_assignment, draw_boxes, ring_points, show_image, tally
 from otalab.viz.output import save_figure
@@ -66,12 +67,16 @@ def ring_outside(ax: Axes, points: AnchorPoints, assignment: Assignment, inside:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the picture."""
+    """Write the picture. Returns 0, or 2 for faulty input, with one line on standard error."""
     parser = argparse.ArgumentParser(prog="python -m docs.pictures.deficits", description=__doc__)
     parser.add_argument("out", type=picture, metavar="OUT.png", help="the picture to write")
     parser.add_argument("--seed", type=int, default=SEED, help="seed of the scene (default %(default)s)")
     options = parser.parse_args(arguments)
-    save_figure(deficits_figure(options.seed), options.out)
+    try:
+        save_figure(deficits_figure(options.seed), options.out)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

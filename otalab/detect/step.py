@@ -24,16 +24,9 @@ class Learner:
     The images of a step may be taken in several parts (`config.accumulate`). Each part's losses are weighted by its
     positives, so that the gradient is that of one batch of all images. The exception is a batch norm that learns: it
     takes its statistics from one part alone. Gradients and losses are averaged over processes, and counts are summed.
-
-    Raises InputError if there are several parts and the assigner has losses of its own.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
-        if run.config.accumulate > 1 and run.model.assigner.own_losses:
-            raise InputError(
-                f"accumulate is {run.config.accumulate}, but {run.config.assigner} brings losses of its own, which do "
-                "not add up from the parts of a batch; take it whole"
-            )
         self.run, self.device = run, device
         self.model = parallel(run.model, run.model.trains_quality)
         self.watch = Watch(run.model, device)

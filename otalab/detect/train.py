@@ -165,7 +165,8 @@ def part_size(config: TrainConfig, num_images: int) -> int:
 def build_run(config: TrainConfig, class_names: list[str], device: torch.device) -> tuple[Run, dict]:
     """Build the detector, its moving average, optimiser and gradient scaler: a run before its first step.
 
-    Also returns the arguments of `build_detector` that describe it, some of which `config.init` may determine.
+    Also returns the arguments of `build_detector` that describe it, some of which `config.init` may determine. Raises
+    InputError if steps are taken in several parts and the assigner has losses of its own.
     """
     torch.manual_seed(config.seed)
     settings = {
@@ -182,6 +183,11 @@ def build_run(config: TrainConfig, class_names: list[str], device: torch.device)
         model, settings = start_from(config.init, settings, class_names)
     else:
         model = build_detector(**settings)
+    if config.accumulate > 1 and model.assigner.own_losses:
+        raise InputError(
+            f"accumulate is {config.accumulate}, but {config.assigner} brings losses of its own, which do not add up "
+            "from the parts of a batch; take it whole"
+        )
     model = place(model, device, config.memory_format)
     ema_model = copy.deepcopy(model).requires_grad_(False) if config.ema else model
     if config.compile:

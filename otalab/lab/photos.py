@@ -17,7 +17,7 @@ from otalab.detect.evaluate import NAMES, coco_metrics, detect, evaluate, open_s
 from otalab.detect.run_folder import MAY_CHANGE
 from otalab.lab.gt_bins import found_gts
 from otalab.lab.mistakes import DetectionCounts, GtCounts, Mistakes, by_image, count_mistakes, gts_and_crowds
-from otalab.lab.run_record import read_run
+from otalab.lab.run_record import RunRecord, read_run
 
 SHOWN_IOU = (0.5, 0.75, 0.9)
 
@@ -33,8 +33,7 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
     model, description = load_model(run)
     names = description["class_names"]
     heldout = open_split(data, "val", names)
-    seen = CocoDataset.from_folder(data, "train", categories=names)
-    some = CocoDataset.from_folder(data, "train", categories=names, max_images=len(heldout))
+    seen, some = trained_on(record, data, names), trained_on(record, data, names, len(heldout))
     truth = heldout.ground_truth()
     results = detect(model, heldout, settings["batch_size"], progress)
     metrics = coco_metrics(truth, results)
@@ -58,6 +57,14 @@ def measure(run: str | Path, data: str | Path, resamples: int = 0, progress: boo
             "reach": reach(truth, results, score),
         }
     )
+
+
+def trained_on(run: RunRecord, data: str | Path, names: Sequence[str], most: int | None = None) -> CocoDataset:
+    """The training images of a run, `most` of them at most."""
+    own = {name: run.settings[name] for name in ("max_images", "background", "seed")}
+    if most is not None:
+        own["max_images"] = min(most, own["max_images"] or most)
+    return CocoDataset.from_folder(data, "train", categories=names, **own)
 
 
 def command(settings: dict) -> str:

@@ -16,7 +16,9 @@ from otalab.errors import InputError
 
 
 def simulate_scene(config: ShapesConfig, seed: int | Sequence[int]) -> tuple[Float[Tensor, "3 h w"], Targets]:
-    """Draw a scene of the shapes set; returns the image in 0..1 and its gts."""
+    """Draw a scene of the shapes set; returns the image in 0..1 and its gts. Raises InputError for a negative seed."""
+    if np.min(seed) < 0:
+        raise InputError(f"seed is {seed}; it must be at least 0")
     scene = draw_scene(config, np.random.default_rng(seed))
     image = torch.from_numpy(scene.image).permute(2, 0, 1) / 255
     return image, Targets(torch.from_numpy(scene.boxes), torch.from_numpy(scene.labels))

@@ -12,6 +12,7 @@ from PIL.Image import Dither
 from torch import Tensor
 
 from otalab.assign.types import AnchorPoints, Assignment, Targets
+from otalab.checks import require
 from otalab.errors import InputError
 from otalab.viz.boxes import draw_assignment, point_legend, tally
 from otalab.viz.output import pixels
@@ -71,9 +72,10 @@ def film_strip(
 ) -> Figure:
     """The film for print: up to `count` moments, evenly spaced from the first to the last.
 
-    Raises InputError if there is no moment.
+    Raises InputError if there is no moment, or none is to be shown.
     """
     require_moments(moments)
+    require("be a whole number of at least 1", count=count)
     chosen = np.unique(np.linspace(0, len(moments) - 1, min(count, len(moments))).round().astype(int))
     columns = min(3, len(chosen))
     rows = -(-len(chosen) // columns)

@@ -8,6 +8,7 @@ import PIL.Image
 from matplotlib.figure import Figure
 from PIL.Image import Dither, Quantize
 
+from otalab.errors import InputError
 from otalab.files import write_whole
 
 SAY_NOTHING = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}  # omits version and time
@@ -15,8 +16,13 @@ DPI = 110  # of figures in notebooks: sharp at the width of a page, yet small en
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: float | int | None = None) -> None:
-    """Write a figure whole or not at all, as PNG or SVG by the suffix of `path`; `dpi` replaces the figure's own."""
+    """Write a figure whole or not at all, as PNG or SVG by the suffix of `path`; `dpi` replaces the figure's own.
+
+    Raises InputError for another suffix, and for a file that cannot be written.
+    """
     kind = Path(path).suffix
+    if kind not in SAY_NOTHING:
+        raise InputError(f"cannot draw {path}: its name must end in {' or '.join(SAY_NOTHING)}")
     same_names = matplotlib.rc_context({"svg.hashsalt": "otalab"})  # without a salt, the ids in an SVG are random
     with write_whole(path) as temporary, same_names:
         figure.savefig(temporary, format=kind[1:], dpi=dpi or "figure", metadata=SAY_NOTHING[kind])

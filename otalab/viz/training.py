@@ -18,7 +18,8 @@ def smooth(values: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
 
     The window is a 25th of the steps, at least 5. At both ends it is cut off, and its weights are normalised again.
     """
-    bell = np.hanning(min(max(5, len(values) // 25), len(values)) + 2)[1:-1]
+    window = min(max(5, len(values) // 25), len(values))
+    bell = np.hanning(window + 1 + window % 2)[1:-1]  # an odd number of weights, so that one is in the middle
     return np.convolve(values, bell, "same") / np.convolve(np.ones(len(values)), bell, "same")
 
 

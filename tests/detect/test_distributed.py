@@ -136,5 +136,7 @@ def test_a_batch_of_no_equal_parts_is_told_also_where_the_set_is_smaller(batch, 
 
 @pytest.mark.parametrize("assigner", ["freeanchor", "autoassign"])
 def test_parts_of_a_batch_need_the_losses_of_the_detector(assigner, setup):
+    config = setup(assigner=assigner, accumulate=2, epochs=1)
     with pytest.raises(InputError, match=f"accumulate is 2, but {assigner} brings losses of its own"):
-        train_module.train(setup(assigner=assigner, accumulate=2, epochs=1), progress=False)
+        train_module.train(config, progress=False)
+    assert not Path(config.out).exists()

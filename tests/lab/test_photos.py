@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from otalab.detect.config import TrainConfig
 from otalab.detect.evaluate import NAMES, coco_metrics
 from otalab.detect.train import train
 from otalab.lab import photos
+from otalab.lab.run_record import read_run
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,15 @@ def test_a_record_holds_what_the_lesson_shows(run, shapes, tmp_path, capsys):
     assert str(shapes) not in out.read_text() and str(run) not in out.read_text()
     assert photos.mistakes_of(record).gts.total == record["data"]["val"]["boxes"]
     assert "AP 0.0" in capsys.readouterr().out
+
+
+def test_a_run_on_some_of_the_images_is_measured_on_those(run, shapes):
+    record = read_run(run)
+    record = replace(record, settings=record.settings | {"max_images": 5, "seed": 3})
+    names = CocoDataset.from_folder(shapes, "train").class_names
+    seen, some = (photos.trained_on(record, shapes, names, most) for most in (None, 2))
+    assert seen.image_ids == CocoDataset.from_folder(shapes, "train", max_images=5, seed=3).image_ids
+    assert len(some) == 2 and set(some.image_ids) < set(seen.image_ids)
 
 
 def test_classes_are_counted_by_images_and_the_richest_come_first(run, shapes):

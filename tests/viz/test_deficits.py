@@ -1,5 +1,8 @@
 """The picture of the deficit policies says what the assignments do."""
 
+import pytest
+
+from docs.pictures import hero
 from docs.pictures.deficits import deficits_figure, main
 
 
@@ -21,3 +24,10 @@ def test_the_picture_shows_a_deficit_and_two_ways_out():
 def test_the_command_writes_the_picture(tmp_path):
     assert main([str(tmp_path / "deficits.png")]) == 0
     assert (tmp_path / "deficits.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("main", [main, hero.main], ids=["deficits", "hero"])
+def test_a_seed_that_none_is_is_told_in_one_line(main, tmp_path, capsys):
+    assert main([str(tmp_path / "picture.png"), "--seed", "-1"]) == 2
+    assert capsys.readouterr().err == "error: seed is -1; it must be at least 0\n"
+    assert not any(tmp_path.iterdir())

@@ -114,3 +114,9 @@ def test_making_films_leaves_no_setting_behind():
     before = dict(matplotlib.rcParams)
     film(frames(2))
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_strip_shows_a_moment_at_least():
+    s = scene()
+    with pytest.raises(InputError, match="count must be a whole number of at least 1, not 0"):
+        film_strip(s.image, s.points, s.targets, moments(s), count=0)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 import otalab.viz
 from otalab.errors import InputError
 from otalab.viz import PALETTE, gt_colour, style
+from otalab.viz.output import save_figure
 from otalab.viz.style import BACKGROUND, INK, image_array, plural, text_colour
 
 
@@ -93,3 +95,8 @@ def test_an_image_of_another_shape_is_refused_with_its_shape():
 
 def test_counts_agree_with_their_nouns():
     assert [plural(n, "point") for n in (0, 1, 2, 1360)] == ["0 points", "1 point", "2 points", "1,360 points"]
+
+
+def test_a_figure_is_saved_as_png_or_svg_and_as_nothing_else(tmp_path):
+    with pytest.raises(InputError, match=r"cannot draw .*picture\.pdf: its name must end in \.png or \.svg"):
+        save_figure(Figure(), tmp_path / "picture.pdf")

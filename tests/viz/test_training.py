@@ -79,9 +79,10 @@ def test_smoothing_keeps_length_range_and_constants(values):
     assert np.allclose(smooth(np.full_like(values, 3.0)), 3)
 
 
-def test_smoothing_does_not_lag():
-    line = np.arange(525.0)  # a window of 21
-    assert np.allclose(smooth(line)[20:-20], line[20:-20])
+@pytest.mark.parametrize("steps", [30, 150, 500, 525])  # windows of 5, 5 (of 6), 19 (of 20) and 21
+def test_smoothing_does_not_lag(steps):
+    line = np.arange(float(steps))
+    assert np.allclose(smooth(line)[10:-10], line[10:-10])
 
 
 def test_a_log_is_read_from_the_file_or_the_folder(tmp_path):
