@@ -138,7 +138,7 @@ def make_epochs(model: Detector, sizes: list[tuple[int, int]], config: TrainConf
 def padding_table(quick: bool, timer: Timer) -> Table:
     """Rows for batches of similar shapes, for batches in random order, and for photos with frozen norms."""
     torch.manual_seed(0)
-    drawn, photos, few = random_sizes(32 if quick else 128), PHOTOS[8:16:4] if quick else PHOTOS, PHOTOS[5:13]
+    drawn, photos, few = random_sizes(4 if quick else 128), PHOTOS[8:16:4] if quick else PHOTOS, PHOTOS[5:13]
     classes, of_drawn, of_photos = len(CLASS_NAMES), TrainConfig(lr=1e-6), TrainConfig(batch_size=8, lr=1e-6)
     mobilenet, resnet = (frozen_detector(Setting(name, classes=classes)) for name in ("mobilenet_v2", "resnet50"))
     ways = {

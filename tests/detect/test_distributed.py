@@ -66,7 +66,7 @@ def precise(shapes, tmp_path_factory):
 def assert_same_run(config: TrainConfig, other: TrainConfig) -> None:
     """Losses of every step, what was counted, and the weights at the end."""
     ours, theirs = ([line for line in log_of(c.out) if "loss" in line] for c in (config, other))
-    assert len(ours) == len(theirs) == STEPS
+    assert len(ours) == len(theirs) == config.steps
     for a, b in zip(ours, theirs, strict=True):
         assert [a[name] for name in ("step", "lr", "gts", "positives", "empty_gts")] == [
             b[name] for name in ("step", "lr", "gts", "positives", "empty_gts")
@@ -87,9 +87,11 @@ def test_two_processes_learn_what_one_learns(precise, tmp_path):
 
 @pytest.mark.slow
 def test_a_step_in_parts_of_one_image_is_the_whole_step(precise, tmp_path):
-    parts = replace(precise, accumulate=4, out=str(tmp_path / "run"))
-    train_precisely(parts)
-    assert_same_run(precise, parts)
+    whole = replace(precise, steps=6, warmup=2, out=str(tmp_path / "whole"))
+    parts = replace(whole, accumulate=4, out=str(tmp_path / "parts"))
+    for config in (whole, parts):
+        train_precisely(config)
+    assert_same_run(whole, parts)
 
 
 @pytest.mark.slow
