@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import Function, once_differentiable
+from torch.autograd.function import Function
 
 Map = Float[Tensor, "b c h w"]
 _batch: ContextVar["RealCells | None"] = ContextVar("the batch at hand", default=None)
@@ -120,7 +120,6 @@ class _Clip(Function):
         return x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, gradient: Map) -> tuple[Map, None]:
         return torch.ops.aten.hardtanh_backward(gradient, *ctx.saved_tensors, 0, 6), None
 

@@ -201,6 +201,17 @@ def test_the_leaner_relu6_gives_the_values_and_gradients_of_pytorchs(dtype):
     assert_close(*results, rtol=0, atol=0, equal_nan=True)
 
 
+def test_the_leaner_relu6_is_differentiable_twice_as_pytorchs_is():
+    x = 10 * torch.rand(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 2
+    found = []
+    for layer in (LeanReLU6(inplace=True), nn.ReLU6()):
+        leaf = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(layer(leaf * leaf).pow(3).sum(), leaf, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), leaf)[0])
+    assert_close(*found, rtol=1e-12, atol=0)
+    assert found[0].count_nonzero() > 10
+
+
 def test_the_leaner_relu6_keeps_one_map_for_the_gradient():
     def kept(layer: nn.Module) -> int:
         places = set()
