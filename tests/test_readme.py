@@ -100,6 +100,17 @@ def test_what_the_pages_say_of_studies_is_what_the_cards_say():
     assert lead.alone.low > 0 and not unsure.found.separated
 
 
+def test_what_the_pages_say_of_the_recipe_laptop_is_what_the_card_of_its_seed_0_says():
+    found = record_study.study("laptop")[2][0]
+    ap, ap50, person, person50 = (f"{found.metrics[key]:.3f}" for key in ("AP", "AP50", "AP/person", "AP50/person"))
+    assert (found.seed, found.settings["epochs"], found.settings["assigner"]) == (0, 100, "ota:k=5")
+    readme, training = " ".join(README.split()), " ".join(TRAINING.split())
+    assert f"an AP of {ap} and an AP50 of {ap50}; for `person` they are {person} and {person50}" in readme
+    assert f"| `otalab train --recipe laptop` | {ap} | {ap50} | 337 training photos" in training
+    assert f"100 epochs; person {person};" in training
+    assert f"The recipe `laptop` trains for 100 epochs: AP {ap}" in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_what_the_pages_say_of_the_demos_scenes_is_what_the_cards_say():
     _, _, cards = record_study.study("demo")
 
