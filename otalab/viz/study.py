@@ -141,8 +141,8 @@ def bins_figure(plan: Plan, cards: Sequence[Card], kind: str, title: str) -> Fig
     axes = figure.subplots(1, len(plan.data), sharey=True, squeeze=False)[0]
     for ax, data in zip(axes, plan.data, strict=True):
         draw_bins(ax, cards, data, kind).set_title(data, fontsize=9.5, fontweight="normal")
-    ax.autoscale(axis="y")  # room for the highest line of all panels
-    ax.set_ylim(0, None)
+    axes[0].autoscale(axis="y")  # the panels share their scale: room for the highest line of all
+    axes[0].set_ylim(0, None)
     name_lines(*axes)
     return figure
 
